@@ -1,0 +1,17 @@
+internal import Multiformats
+
+extension ImportProfile {
+    /// The block of a symbolic link, with its root.
+    ///
+    /// - Parameter target: what the link points to, any bytes.
+    /// - Precondition: the target is shorter than `chunkSizeMax`; no file system has such a path.
+    public func symlink(
+        target: [UInt8], metadata: UnixFSMetadata = .none
+    ) -> (root: DAGRoot, block: [UInt8]) {
+        precondition(target.count < Self.chunkSizeMax, "a symlink's target fits a block")
+        let message = UnixFSData(kind: .symlink, data: target, metadata: metadata)
+        let block = DAGNode(data: message.encoded()).encoded()
+        let cid = nodeCID(.sha256(of: block))
+        return (DAGRoot(cid: cid, fileSize: 0, treeSize: UInt64(block.count)), block)
+    }
+}
