@@ -1,0 +1,101 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One place for the settings of every target: Swift 6 mode, all warnings are errors, and imports
+// that say what they are for (the downward arrow of the layers is checked in CI with
+// `--explicit-target-dependency-import-check error`).
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+    name: "registryfs",
+    products: [
+        .executable(name: "registryfs", targets: ["registryfs"])
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    ],
+    targets: [
+        // Layers, lowest first. A target imports only what stands above it in this list.
+        .target(name: "CShims", path: "Sources/CShims"),
+        .target(
+            name: "Base",
+            dependencies: ["CShims", .product(name: "SystemPackage", package: "swift-system")],
+            swiftSettings: settings),
+        .target(
+            name: "Multiformats",
+            dependencies: [.product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: settings),
+        .target(name: "MerkleDAG", dependencies: ["Multiformats"], swiftSettings: settings),
+        .target(
+            name: "InodeManifest",
+            dependencies: [
+                "Base", "Multiformats",
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "ObjectStore",
+            dependencies: [
+                "Base", "Multiformats", "MerkleDAG",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "Volume",
+            dependencies: [
+                "Base", "Multiformats", "MerkleDAG", "InodeManifest", "ObjectStore",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .systemLibrary(
+            name: "CFuse", path: "Sources/CFuse", pkgConfig: "fuse3",
+            providers: [.apt(["libfuse3-dev"])]),
+        .target(
+            name: "FuseSession",
+            dependencies: [
+                "Base", "CFuse", "Volume",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "registryfs",
+            dependencies: [
+                "Base", "Multiformats", "MerkleDAG", "Volume", "FuseSession",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+
+        .testTarget(
+            name: "MultiformatsTests", dependencies: ["Multiformats"], swiftSettings: settings),
+        .testTarget(
+            name: "MerkleDAGTests",
+            dependencies: ["MerkleDAG", "Multiformats", .product(name: "Crypto", package: "swift-crypto")],
+            swiftSettings: settings),
+        .testTarget(
+            name: "VolumeTests",
+            dependencies: [
+                "Base", "Volume", "InodeManifest", "ObjectStore", "MerkleDAG", "Multiformats",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+    ]
+)

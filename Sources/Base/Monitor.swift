@@ -1,0 +1,81 @@
+internal import Glibc
+public import Synchronization
+
+#if TSAN
+/// A value that is reached only under its lock.
+///
+/// Thread Sanitizer misreads `Synchronization.Mutex` on Linux, so a build for it uses `Monitor`.
+public typealias Guarded<Value> = Monitor<Value>
+#else
+/// A value that is reached only under its lock.
+public typealias Guarded<Value: ~Copyable> = Mutex<Value>
+#endif
+
+/// A value that is reached only under a lock, and that threads can wait for to change.
+///
+/// `Mutex` has no condition variable, and hands its value out as `sending`, which forbids a state
+/// made of shared records; this is the pthread pair for both.
+///
+/// Sendable although unchecked: `state` and the two pthread objects live at fixed addresses from
+/// init to deinit, and `state` is touched only between `pthread_mutex_lock` and `unlock`. What a
+/// body returns is the caller's to keep Sendable.
+public final class Monitor<State: ~Copyable>: @unchecked Sendable {
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    private let condition: UnsafeMutablePointer<pthread_cond_t>
+    private let state: UnsafeMutablePointer<State>
+
+    public init(_ initial: consuming State) {
+        mutex = .allocate(capacity: 1)
+        condition = .allocate(capacity: 1)
+        state = .allocate(capacity: 1)
+        state.initialize(to: initial)
+        pthread_mutex_init(mutex, nil)
+        var attributes = pthread_condattr_t()
+        pthread_condattr_init(&attributes)
+        // Waits must not be moved by a change of the wall clock.
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(condition, &attributes)
+        pthread_condattr_destroy(&attributes)
+    }
+
+    deinit {
+        pthread_cond_destroy(condition)
+        pthread_mutex_destroy(mutex)
+        state.deinitialize(count: 1)
+        condition.deallocate()
+        mutex.deallocate()
+        state.deallocate()
+    }
+
+    /// Runs a body with the state, alone; other threads block until it returns.
+    public func withLock<Result: ~Copyable, Failure: Error>(
+        _ body: (inout State) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return try body(&state.pointee)
+    }
+
+    /// Gives the lock up until another thread calls `wakeAll`, then takes it again.
+    ///
+    /// Call it only inside a body of `withLock`, at a point where the state is whole: other
+    /// threads change it meanwhile. It may return without cause; check the condition in a loop.
+    public func wait() {
+        pthread_cond_wait(condition, mutex)
+    }
+
+    /// `wait` with a limit in milliseconds, 0 or more.
+    public func wait(milliseconds: Int) {
+        var deadline = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &deadline)
+        let nanoseconds = deadline.tv_nsec + (milliseconds % 1000) * 1_000_000
+        deadline.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
+        deadline.tv_nsec = nanoseconds % 1_000_000_000
+        pthread_cond_timedwait(condition, mutex, &deadline)
+    }
+
+    /// Wakes every thread that waits.
+    public func wakeAll() {
+        pthread_cond_broadcast(condition)
+    }
+}

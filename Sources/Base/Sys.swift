@@ -1,0 +1,259 @@
+internal import CShims
+public import Glibc
+public import struct SystemPackage.Errno
+
+/// System calls, one function each, that retry EINTR and throw the errno.
+public enum Sys {
+    /// open(2) relative to a directory descriptor; O_CLOEXEC is always added.
+    public static func open(
+        _ path: String, in directory: Int32 = AT_FDCWD, flags: Int32, mode: mode_t = 0o600
+    ) throws(Errno) -> OwnedDescriptor {
+        OwnedDescriptor(
+            try retrying { rfs_openat(directory, path, flags | O_CLOEXEC, mode) })
+    }
+
+    /// Reads from an offset until the buffer is full or the file ends; returns the count.
+    public static func read(
+        _ descriptor: Int32, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        var done = 0
+        while done < buffer.count, let base = buffer.baseAddress {
+            let count = Glibc.pread(
+                descriptor, base + done, buffer.count - done, off_t(clamping: offset) + off_t(done))
+            if count > 0 {
+                done += count
+            } else if count == 0 {
+                break
+            } else if errno != EINTR {
+                throw Errno(rawValue: errno)
+            }
+        }
+        return done
+    }
+
+    /// Writes all bytes at an offset. ENOSPC, EDQUOT, EIO and EFBIG come as the system gives them.
+    public static func write(
+        _ descriptor: Int32, at offset: UInt64, _ bytes: UnsafeRawBufferPointer
+    ) throws(Errno) {
+        var done = 0
+        while done < bytes.count, let base = bytes.baseAddress {
+            let count = Glibc.pwrite(
+                descriptor, base + done, bytes.count - done, off_t(clamping: offset) + off_t(done))
+            if count >= 0 {
+                done += count
+            } else if errno != EINTR {
+                throw Errno(rawValue: errno)
+            }
+        }
+    }
+
+    /// fdatasync(2): the data, and of the metadata what is needed to read it back.
+    public static func synchronizeData(_ descriptor: Int32) throws(Errno) {
+        try retrying { Glibc.fdatasync(descriptor) }
+    }
+
+    /// fsync(2).
+    public static func synchronize(_ descriptor: Int32) throws(Errno) {
+        try retrying { Glibc.fsync(descriptor) }
+    }
+
+    /// ftruncate(2).
+    public static func truncate(_ descriptor: Int32, to size: UInt64) throws(Errno) {
+        try retrying { Glibc.ftruncate(descriptor, off_t(clamping: size)) }
+    }
+
+    /// fallocate(2) with its mode bits.
+    public static func allocate(
+        _ descriptor: Int32, mode: Int32, offset: UInt64, length: UInt64
+    ) throws(Errno) {
+        try retrying {
+            rfs_fallocate(descriptor, mode, Int64(clamping: offset), Int64(clamping: length))
+        }
+    }
+
+    /// Copies a range between two files by copy_file_range(2), and by read and write where the
+    /// filesystem below refuses that; returns what was copied, less than asked only at the end
+    /// of the source.
+    public static func copy(
+        from source: Int32, at sourceOffset: UInt64, to destination: Int32,
+        at destinationOffset: UInt64, length: UInt64
+    ) throws(Errno) -> UInt64 {
+        var done: UInt64 = 0
+        while done < length {
+            var from = Int64(clamping: sourceOffset + done)
+            var to = Int64(clamping: destinationOffset + done)
+            let count = rfs_copy_file_range(
+                source, &from, destination, &to, Int(clamping: min(length - done, 1 << 30)), 0)
+            if count > 0 {
+                done += UInt64(count)
+            } else if count == 0 {
+                return done
+            } else if errno == EXDEV || errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL {
+                return try done
+                    + copyThroughMemory(
+                        from: source, at: sourceOffset + done, to: destination,
+                        at: destinationOffset + done, length: length - done)
+            } else if errno != EINTR {
+                throw Errno(rawValue: errno)
+            }
+        }
+        return done
+    }
+
+    private static func copyThroughMemory(
+        from source: Int32, at sourceOffset: UInt64, to destination: Int32,
+        at destinationOffset: UInt64, length: UInt64
+    ) throws(Errno) -> UInt64 {
+        let buffer = OwnedBuffer(byteCount: 1 << 18)
+        var done: UInt64 = 0
+        while done < length {
+            let wanted = Int(clamping: min(length - done, UInt64(buffer.bytes.count)))
+            let part = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<wanted])
+            let count = try read(source, at: sourceOffset + done, into: part)
+            if count == 0 { break }
+            try write(
+                destination, at: destinationOffset + done,
+                UnsafeRawBufferPointer(rebasing: part[..<count]))
+            done += UInt64(count)
+        }
+        return done
+    }
+
+    /// lseek(2) with SEEK_DATA or SEEK_HOLE. ENXIO past the end.
+    public static func seek(
+        _ descriptor: Int32, from offset: UInt64, whence: Int32
+    ) throws(Errno) -> UInt64 {
+        let found = Glibc.lseek(descriptor, off_t(clamping: offset), whence)
+        guard found >= 0 else { throw Errno(rawValue: errno) }
+        return UInt64(found)
+    }
+
+    /// fstat(2).
+    public static func status(of descriptor: Int32) throws(Errno) -> stat {
+        var status = stat()
+        try retrying { Glibc.fstat(descriptor, &status) }
+        return status
+    }
+
+    /// fstatat(2), links not followed.
+    public static func status(of path: String, in directory: Int32) throws(Errno) -> stat {
+        var status = stat()
+        try retrying { Glibc.fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW) }
+        return status
+    }
+
+    /// fstatvfs(3).
+    public static func filesystemStatus(of descriptor: Int32) throws(Errno) -> statvfs {
+        var status = statvfs()
+        try retrying { Glibc.fstatvfs(descriptor, &status) }
+        return status
+    }
+
+    /// mkdirat(2); false where the name is there already.
+    @discardableResult
+    public static func makeDirectory(
+        _ path: String, in directory: Int32 = AT_FDCWD, mode: mode_t = 0o700
+    ) throws(Errno) -> Bool {
+        do throws(Errno) {
+            try retrying { Glibc.mkdirat(directory, path, mode) }
+            return true
+        } catch {
+            guard error == .fileExists else { throw error }
+            return false
+        }
+    }
+
+    /// unlinkat(2) of a file; false where there is none.
+    @discardableResult
+    public static func unlink(_ path: String, in directory: Int32) throws(Errno) -> Bool {
+        do throws(Errno) {
+            try retrying { Glibc.unlinkat(directory, path, 0) }
+            return true
+        } catch {
+            guard error == .noSuchFileOrDirectory else { throw error }
+            return false
+        }
+    }
+
+    /// flock(2) with LOCK_EX | LOCK_NB; false where another process holds it.
+    public static func lockExclusively(_ descriptor: Int32) throws(Errno) -> Bool {
+        do throws(Errno) {
+            try retrying { rfs_lock_exclusively(descriptor) }
+            return true
+        } catch {
+            guard error == .wouldBlock || error == .resourceTemporarilyUnavailable else {
+                throw error
+            }
+            return false
+        }
+    }
+
+    /// The names in a directory, `.` and `..` left out, in no order.
+    public static func names(in directory: Int32, path: String) throws(Errno) -> [String] {
+        let descriptor = try open(path, in: directory, flags: O_RDONLY | O_DIRECTORY)
+        let raw = descriptor.take()
+        guard let stream = fdopendir(raw) else {
+            let code = errno
+            Glibc.close(raw)
+            throw Errno(rawValue: code)
+        }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                guard errno == 0 else { throw Errno(rawValue: errno) }
+                return names
+            }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { field in
+                field.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != "." && name != ".." { names.append(name) }
+        }
+    }
+
+    @discardableResult
+    private static func retrying(_ call: () -> Int32) throws(Errno) -> Int32 {
+        while true {
+            let result = call()
+            if result >= 0 { return result }
+            if errno != EINTR { throw Errno(rawValue: errno) }
+        }
+    }
+}
+
+/// A file descriptor that is closed once, when its owner ends.
+public struct OwnedDescriptor: ~Copyable, Sendable {
+    /// The number, for system calls; it stays this value's to close.
+    public let raw: Int32
+
+    /// Takes over an open descriptor.
+    public init(_ raw: Int32) {
+        self.raw = raw
+    }
+
+    deinit {
+        Glibc.close(raw)
+    }
+
+    /// Gives the descriptor up to the caller, who closes it.
+    public consuming func take() -> Int32 {
+        let number = raw
+        discard self
+        return number
+    }
+}
+
+/// Page-aligned memory that is freed once, when its owner ends.
+public struct OwnedBuffer: ~Copyable {
+    /// The memory, valid as long as the buffer is.
+    public let bytes: UnsafeMutableRawBufferPointer
+
+    public init(byteCount: Int) {
+        bytes = .allocate(byteCount: byteCount, alignment: 4096)
+    }
+
+    deinit {
+        bytes.deallocate()
+    }
+}

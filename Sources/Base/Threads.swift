@@ -1,0 +1,55 @@
+internal import CShims
+internal import Glibc
+public import struct SystemPackage.Errno
+
+/// Threads of our own, so that blocking work never occupies Swift's cooperative pool.
+public enum Threads {
+    /// Starts a thread that runs the body once.
+    ///
+    /// - Parameter name: shown in /proc/PID/task/TID/comm, cut to 15 bytes.
+    /// - Throws: EAGAIN where the system has no thread to give.
+    public static func start(
+        name: String, _ body: @escaping @Sendable () -> Void
+    ) throws(Errno) -> JoinableThread {
+        let start = Unmanaged.passRetained(ThreadStart(name: name, body: body))
+        var thread = pthread_t()
+        let code = pthread_create(&thread, nil, threadMain, start.toOpaque())
+        guard code == 0 else {
+            start.release()
+            throw Errno(rawValue: code)
+        }
+        return JoinableThread(thread)
+    }
+}
+
+/// A started thread; join it once.
+public struct JoinableThread: Sendable {
+    private let thread: pthread_t
+
+    fileprivate init(_ thread: pthread_t) {
+        self.thread = thread
+    }
+
+    /// Blocks until the thread's body has returned.
+    public func join() {
+        pthread_join(thread, nil)
+    }
+}
+
+private final class ThreadStart: Sendable {
+    let name: String
+    let body: @Sendable () -> Void
+
+    init(name: String, body: @escaping @Sendable () -> Void) {
+        self.name = name
+        self.body = body
+    }
+}
+
+private func threadMain(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+    guard let context else { return nil }
+    let start = Unmanaged<ThreadStart>.fromOpaque(context).takeRetainedValue()
+    rfs_set_thread_name(String(start.name.prefix(15)))
+    start.body()
+    return nil
+}

@@ -1,0 +1,30 @@
+#define _GNU_SOURCE
+#include "CShims.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+int rfs_openat(int directory, const char *path, int flags, mode_t mode) {
+    return openat(directory, path, flags, mode);
+}
+
+ssize_t rfs_copy_file_range(int source, int64_t *source_offset, int destination,
+                            int64_t *destination_offset, size_t length, unsigned int flags) {
+    off64_t from = source_offset ? *source_offset : 0;
+    off64_t to = destination_offset ? *destination_offset : 0;
+    ssize_t copied = copy_file_range(source, source_offset ? &from : NULL, destination,
+                                     destination_offset ? &to : NULL, length, flags);
+    if (source_offset) *source_offset = from;
+    if (destination_offset) *destination_offset = to;
+    return copied;
+}
+
+int rfs_fallocate(int fd, int mode, int64_t offset, int64_t length) {
+    return fallocate64(fd, mode, offset, length);
+}
+
+void rfs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int rfs_lock_exclusively(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }

@@ -1,0 +1,25 @@
+// Thin C helpers for what Swift's importer cannot see: variadic calls and function-like macros.
+// Everything here carries the prefix rfs_.
+#ifndef RFS_CSHIMS_H
+#define RFS_CSHIMS_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/// openat(2) with a mode; the C function is variadic.
+int rfs_openat(int directory, const char *path, int flags, mode_t mode);
+
+/// copy_file_range(2).
+ssize_t rfs_copy_file_range(int source, int64_t *source_offset, int destination,
+                            int64_t *destination_offset, size_t length, unsigned int flags);
+
+/// fallocate(2).
+int rfs_fallocate(int fd, int mode, int64_t offset, int64_t length);
+
+/// Names the calling thread, as seen in /proc/PID/task/TID/comm (15 bytes at most).
+void rfs_set_thread_name(const char *name);
+
+/// flock(2) with LOCK_EX | LOCK_NB; 0 or -1 with errno.
+int rfs_lock_exclusively(int fd);
+
+#endif

@@ -1,0 +1,489 @@
+package import Base
+internal import GRDB
+package import struct SystemPackage.Errno
+
+/// The bounds of the manifest's memory and of its work between two commits.
+package enum ManifestBounds {
+    /// Inode records kept in memory; open and uncommitted ones may go beyond it.
+    package static let inodesCachedMax = 49_152
+    /// Object records kept in memory.
+    package static let objectsCachedMax = 49_152
+    /// Directory entries kept in memory.
+    package static let entriesCachedMax = 131_072
+    /// Changes after which a commit is started although nobody asked for one.
+    package static let changesPerCommit = 8_192
+    /// Changes after which mutations wait for a commit.
+    package static let changesUncommittedMax = 32_768
+    /// Uncommitted inline bytes after which a commit is started.
+    package static let inlineBytesPerCommit = 8 << 20
+    /// Bytes of clean inline content kept in memory.
+    package static let inlineBytesCachedMax = 8 << 20
+    /// Pages of the WAL after which a checkpoint is due.
+    static let walPagesPerCheckpoint = 4_096
+    /// Pages of the WAL after which commits wait for a checkpoint.
+    static let walPagesMax = 32_768
+}
+
+/// A change of one directory entry, as it will be told to SQLite.
+struct EntryChange: Sendable {
+    let parent: UInt64
+    let name: FileName
+    /// Inode 0: the entry is deleted.
+    let inode: UInt64
+    let kind: FileKind
+    let cookie: UInt64
+}
+
+/// The manifest in memory: a cache of SQLite's rows, and all changes that are not committed yet.
+///
+/// Not thread safe: it is reached only through `InodeManifest.withLock`. A record that is not in
+/// memory is clean, so SQLite's committed row is the truth for it; a dirty record never leaves
+/// memory. A change is a call of a `mark…` or of `insert`, `remove`; what is changed between two
+/// releases of the lock is committed together or not at all.
+package final class ManifestState {
+    let reader: DatabaseQueue
+    private var inodes: [UInt64: InodeRecord] = [:]
+    private var objects: [UInt64: ObjectRecord] = [:]
+
+    /// The number of the batch that collects changes now.
+    var generation: UInt64 = 1
+    /// All batches up to this one are on stable storage.
+    var committedGeneration: UInt64 = 0
+    var isCommitting = false
+    /// Why the newest commit failed; nil once one succeeded.
+    package var commitFailure: Errno?
+
+    var dirtyInodes: [InodeRecord] = []
+    var dirtyObjects: [ObjectRecord] = []
+    var entryChanges: [EntryChange] = []
+    var dirtyInlineBytes = 0
+    private var entriesCached = 0
+    private var inlineBytesCached = 0
+
+    var nextInode: UInt64
+    var nextCookie: UInt64
+    var nextObject: UInt64
+    /// Flat files that exist, or may, before their row does.
+    private var reservedObjects: Set<UInt64> = []
+    /// Inodes in the volume, the root among them.
+    package private(set) var inodeCount: UInt64
+    /// Flat files that a commit has made nameless; the owner of the store unlinks them.
+    var deletableObjects: [UInt64] = []
+    /// Flat files that were unlinked; their `deleted_object` rows go with the next commit.
+    var unlinkedObjects: [UInt64] = []
+
+    init(
+        reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
+        inodeCount: UInt64
+    ) {
+        self.reader = reader
+        self.nextInode = nextInode
+        self.nextCookie = nextCookie
+        self.nextObject = nextObject
+        self.inodeCount = inodeCount
+    }
+
+    // MARK: Inodes
+
+    /// The record of an inode; nil where there is none. Reads SQLite where it is not in memory.
+    package func inode(_ inode: Inode) throws(Errno) -> InodeRecord? {
+        if let record = inodes[inode.number] {
+            record.isRecent = true
+            return record.isDeleted ? nil : record
+        }
+        guard let record = try loadInode(inode) else { return nil }
+        inodes[inode.number] = record
+        return record
+    }
+
+    /// Makes an inode without any entry, dirty.
+    package func makeInode(
+        kind: FileKind, mode: UInt32, uid: UInt32, gid: UInt32, rdev: UInt64 = 0, parent: Inode,
+        target: [UInt8] = []
+    ) -> InodeRecord {
+        let now = Timestamp.now()
+        let record = InodeRecord(
+            inode: Inode(nextInode), kind: kind, mode: mode, uid: uid, gid: gid,
+            linkCount: kind == .directory ? 2 : 1, rdev: rdev, parent: parent, target: target,
+            accessed: now, modified: now, changed: now, created: now)
+        nextInode += 1
+        inodeCount += 1
+        record.size = UInt64(target.count)
+        record.attributes = [:]
+        record.children.isComplete = true
+        inodes[record.inode.number] = record
+        mark(record)
+        return record
+    }
+
+    /// Notes that a record differs from its row.
+    package func mark(_ record: InodeRecord) {
+        guard record.dirtyGeneration != generation else { return }
+        record.dirtyGeneration = generation
+        dirtyInodes.append(record)
+    }
+
+    /// Takes an inode out of the volume. Its object's reference is the caller's to drop.
+    package func delete(_ record: InodeRecord) {
+        precondition(!record.isDeleted)
+        record.isDeleted = true
+        inodeCount -= 1
+        mark(record)
+    }
+
+    // MARK: Entries
+
+    /// The entry of a name; nil where there is none.
+    package func entry(
+        _ name: FileName, in directory: InodeRecord
+    ) throws(Errno) -> DirectoryEntryRecord? {
+        if let entry = directory.children.entries[name] {
+            return entry.isTombstone ? nil : entry
+        }
+        guard !directory.children.isComplete else { return nil }
+        guard let entry = try loadEntry(name, parent: directory.inode) else { return nil }
+        directory.children.entries[name] = entry
+        entriesCached += 1
+        return entry
+    }
+
+    /// Adds an entry; the name must be free.
+    package func insert(
+        _ name: FileName, in directory: InodeRecord, inode: Inode, kind: FileKind
+    ) {
+        let entry = DirectoryEntryRecord(
+            inode: inode, kind: kind, cookie: nextCookie, generation: generation)
+        nextCookie += 1
+        if directory.children.entries.updateValue(entry, forKey: name) == nil { entriesCached += 1 }
+        directory.children.order?.append((entry.cookie, name))
+        log(name, in: directory, entry)
+    }
+
+    /// Takes an entry away.
+    package func remove(_ name: FileName, in directory: InodeRecord) {
+        // The tombstone hides SQLite's row until the commit has deleted it.
+        let tombstone = DirectoryEntryRecord(
+            inode: Inode(0), kind: .regular, cookie: 0, generation: generation)
+        if directory.children.entries.updateValue(tombstone, forKey: name) == nil {
+            entriesCached += 1
+        }
+        directory.children.staleInOrder += 1
+        log(name, in: directory, tombstone)
+    }
+
+    private func log(
+        _ name: FileName, in directory: InodeRecord, _ entry: DirectoryEntryRecord
+    ) {
+        entryChanges.append(
+            EntryChange(
+                parent: directory.inode.number, name: name, inode: entry.inode.number,
+                kind: entry.kind, cookie: entry.cookie))
+    }
+
+    /// Whether a directory has no entry.
+    package func isEmpty(_ directory: InodeRecord) throws(Errno) -> Bool {
+        if directory.children.entries.contains(where: { !$0.value.isTombstone }) { return false }
+        try loadChildren(of: directory)
+        return !directory.children.entries.contains { !$0.value.isTombstone }
+    }
+
+    /// Calls the body with the entries after a cookie, in the order of their cookies, until it
+    /// answers false. Loads the whole directory into memory.
+    package func forEachEntry(
+        of directory: InodeRecord, after cookie: UInt64,
+        _ body: (FileName, DirectoryEntryRecord) throws(Errno) -> Bool
+    ) throws(Errno) {
+        try loadChildren(of: directory)
+        if directory.children.order == nil
+            || directory.children.staleInOrder > directory.children.entries.count
+        {
+            directory.children.order = directory.children.entries
+                .filter { !$0.value.isTombstone }
+                .map { ($0.value.cookie, $0.key) }
+                .sorted { $0.cookie < $1.cookie }
+            directory.children.staleInOrder = 0
+        }
+        guard let order = directory.children.order else { return }
+        var low = 0
+        var high = order.count
+        while low < high {
+            let middle = (low + high) / 2
+            if order[middle].cookie <= cookie { low = middle + 1 } else { high = middle }
+        }
+        while low < order.count {
+            let place = order[low]
+            // A name that went, or came back with a newer cookie, has its place no longer.
+            if let entry = directory.children.entries[place.name], entry.cookie == place.cookie {
+                guard try body(place.name, entry) else { return }
+            }
+            low += 1
+        }
+    }
+
+    private func loadChildren(of directory: InodeRecord) throws(Errno) {
+        guard !directory.children.isComplete else { return }
+        let rows = try readEntries(of: directory.inode)
+        directory.children.entries.reserveCapacity(rows.count)
+        for (name, entry) in rows where directory.children.entries[name] == nil {
+            directory.children.entries[name] = entry
+            entriesCached += 1
+        }
+        directory.children.isComplete = true
+        directory.children.order = nil
+    }
+
+    // MARK: Extended attributes
+
+    /// The attributes of an inode, loaded where needed.
+    package func attributes(of record: InodeRecord) throws(Errno) -> [FileName: [UInt8]] {
+        if let attributes = record.attributes { return attributes }
+        let attributes = record.hasAttributes ? try readAttributes(of: record.inode) : [:]
+        record.attributes = attributes
+        return attributes
+    }
+
+    /// Replaces all attributes of an inode.
+    package func setAttributes(of record: InodeRecord, to attributes: [FileName: [UInt8]]) {
+        record.attributes = attributes
+        record.hasAttributes = !attributes.isEmpty
+        record.attributesDirty = true
+        mark(record)
+    }
+
+    // MARK: Objects
+
+    /// The record of an object; nil where there is none.
+    package func object(_ id: UInt64) throws(Errno) -> ObjectRecord? {
+        if let record = objects[id] {
+            record.isRecent = true
+            return record.isDeleted ? nil : record
+        }
+        guard let record = try loadObject(id) else { return nil }
+        objects[id] = record
+        return record
+    }
+
+    /// The object that holds a regular file's bytes; nil for an empty file.
+    package func object(of record: InodeRecord) throws(Errno) -> ObjectRecord? {
+        guard let id = record.object else { return nil }
+        guard let object = try object(id) else { throw .ioError }
+        return object
+    }
+
+    /// Takes a number for a flat file that is about to be made. If the program stops before
+    /// `makeObject`, the next opening finds the file and removes it.
+    package func reserveObject() -> UInt64 {
+        let id = nextObject
+        nextObject += 1
+        reservedObjects.insert(id)
+        return id
+    }
+
+    /// Gives a reserved number back unused; the flat file must be gone.
+    package func releaseReservation(_ id: UInt64) {
+        reservedObjects.remove(id)
+    }
+
+    /// Makes the record of an object, dirty, with one reference.
+    ///
+    /// - Parameter id: a reserved number for a flat file; nil for an inline object.
+    package func makeObject(id: UInt64?, size: UInt64, inlineBytes: [UInt8]? = nil) -> ObjectRecord {
+        let number: UInt64
+        if let id {
+            number = id
+            reservedObjects.remove(id)
+        } else {
+            number = nextObject
+            nextObject += 1
+        }
+        let record = ObjectRecord(
+            id: number, state: .staging, references: 1, size: size, isInline: id == nil)
+        if let inlineBytes {
+            record.inlineBytes = inlineBytes
+            record.inlineDirty = true
+            dirtyInlineBytes += inlineBytes.count
+        }
+        objects[number] = record
+        mark(record)
+        return record
+    }
+
+    /// Notes that a record differs from its row.
+    package func mark(_ record: ObjectRecord) {
+        guard record.dirtyGeneration != generation else { return }
+        record.dirtyGeneration = generation
+        dirtyObjects.append(record)
+    }
+
+    /// Notes that the bytes of an inline object changed.
+    package func markInline(_ record: ObjectRecord) {
+        record.inlineDirty = true
+        record.size = UInt64(record.inlineBytes?.count ?? 0)
+        dirtyInlineBytes += record.inlineBytes?.count ?? 0
+        mark(record)
+    }
+
+    /// The bytes of an inline object.
+    package func inlineBytes(of record: ObjectRecord) throws(Errno) -> [UInt8] {
+        if let bytes = record.inlineBytes { return bytes }
+        let bytes = try readInline(record.id)
+        record.inlineBytes = bytes
+        inlineBytesCached += bytes.count
+        return bytes
+    }
+
+    /// Adds an inode's reference.
+    package func retain(_ record: ObjectRecord) {
+        record.references += 1
+        mark(record)
+    }
+
+    /// Drops an inode's reference; an object without any is deleted once it has no pins.
+    package func release(_ record: ObjectRecord) {
+        precondition(record.references > 0)
+        record.references -= 1
+        mark(record)
+        deleteIfUnused(record)
+    }
+
+    /// Keeps an object from being deleted or evicted.
+    package func pin(_ record: ObjectRecord) {
+        record.pins += 1
+    }
+
+    /// Ends a `pin`.
+    package func unpin(_ record: ObjectRecord) {
+        precondition(record.pins > 0)
+        record.pins -= 1
+        deleteIfUnused(record)
+    }
+
+    private func deleteIfUnused(_ record: ObjectRecord) {
+        guard record.references == 0, record.pins == 0, !record.isDeleted else { return }
+        record.isDeleted = true
+        record.inlineBytes = nil
+        record.newBlocks = nil
+        mark(record)
+    }
+
+    /// Takes the flat files that may be unlinked now.
+    package func takeDeletableObjects() -> [UInt64] {
+        defer { deletableObjects = [] }
+        return deletableObjects
+    }
+
+    /// Notes that flat files are unlinked.
+    package func noteUnlinked(_ ids: [UInt64]) {
+        unlinkedObjects += ids
+    }
+
+    // MARK: Bounds
+
+    /// Changes that wait for a commit.
+    package var changeCount: Int { dirtyInodes.count + dirtyObjects.count + entryChanges.count }
+
+    /// Whether a commit is due although nobody waits for one.
+    package var wantsCommit: Bool {
+        changeCount > ManifestBounds.changesPerCommit
+            || dirtyInlineBytes > ManifestBounds.inlineBytesPerCommit
+    }
+
+    /// The lowest number that a flat file without a row can have.
+    var nextObjectDurable: UInt64 { reservedObjects.min() ?? nextObject }
+
+    private func isClean(_ generation: UInt64) -> Bool { generation <= committedGeneration }
+
+    /// Ends the life in memory of what a commit deleted, and of tombstones.
+    func settle(_ batch: CommitBatch) {
+        for id in batch.deletedInodes {
+            if let record = inodes.removeValue(forKey: id) {
+                entriesCached -= record.children.entries.count
+            }
+        }
+        for id in batch.deletedObjects { objects.removeValue(forKey: id) }
+        for change in batch.entryChanges where change.inode == 0 {
+            guard let directory = inodes[change.parent],
+                let entry = directory.children.entries[change.name],
+                entry.isTombstone, isClean(entry.generation)
+            else { continue }
+            directory.children.entries.removeValue(forKey: change.name)
+            entriesCached -= 1
+        }
+        evict()
+    }
+
+    /// Marks what a failed commit was to delete again.
+    func redelete(inodes ids: [UInt64], objects objectIDs: [UInt64]) {
+        for id in ids { if let record = inodes[id] { mark(record) } }
+        for id in objectIDs { if let record = objects[id] { mark(record) } }
+    }
+
+    /// Drops clean records beyond the bounds, those not used since the last time first.
+    private func evict() {
+        if entriesCached > ManifestBounds.entriesCachedMax {
+            for record in inodes.values where record.kind == .directory {
+                guard !record.children.entries.isEmpty else { continue }
+                entriesCached -= record.children.entries.count
+                record.children.entries = record.children.entries.filter {
+                    !isClean($0.value.generation)
+                }
+                entriesCached += record.children.entries.count
+                record.children.isComplete = false
+                record.children.order = nil
+            }
+        }
+        // The goal is below the bound, so that this pass over everything is rare.
+        sweep(
+            &inodes, above: ManifestBounds.inodesCachedMax,
+            isEvictable: { record in
+                record.pins == 0 && self.isClean(record.dirtyGeneration)
+                    && record.children.entries.allSatisfy { self.isClean($0.value.generation) }
+            },
+            takeRecent: { record in
+                defer { record.isRecent = false }
+                return record.isRecent
+            },
+            dropped: { self.entriesCached -= $0.children.entries.count })
+        sweep(
+            &objects, above: ManifestBounds.objectsCachedMax,
+            isEvictable: { $0.pins == 0 && self.isClean($0.dirtyGeneration) },
+            takeRecent: { record in
+                defer { record.isRecent = false }
+                return record.isRecent
+            },
+            dropped: { _ in })
+        dropInlineBytes()
+    }
+
+    private func sweep<Record>(
+        _ table: inout [UInt64: Record], above bound: Int, isEvictable: (Record) -> Bool,
+        takeRecent: (Record) -> Bool, dropped: (Record) -> Void
+    ) {
+        guard table.count > bound else { return }
+        let goal = bound / 4 * 3
+        for sparesRecent in [true, false] where table.count > goal {
+            var excess = table.count - goal
+            table = table.filter { _, record in
+                guard excess > 0, isEvictable(record) else { return true }
+                if sparesRecent && takeRecent(record) { return true }
+                dropped(record)
+                excess -= 1
+                return false
+            }
+        }
+    }
+
+    private func dropInlineBytes() {
+        guard inlineBytesCached > ManifestBounds.inlineBytesCachedMax else { return }
+        inlineBytesCached = 0
+        for record in objects.values
+        where record.isInline && record.pins == 0 && isClean(record.dirtyGeneration) {
+            record.inlineBytes = nil
+        }
+    }
+
+    /// Counts bytes of inline content that stay in memory after their commit.
+    func noteCommittedInline(_ byteCount: Int) {
+        inlineBytesCached += byteCount
+    }
+}

@@ -1,0 +1,170 @@
+package import Base
+package import Multiformats
+
+// The records below are classes without a lock of their own: they live in a `ManifestState`, and
+// are touched only under the lock of the `InodeManifest` that holds it.
+
+/// What the manifest knows of one inode.
+package final class InodeRecord {
+    package let inode: Inode
+    package let kind: FileKind
+    /// Permission bits with set-id and sticky, 07777.
+    package var mode: UInt32
+    package var uid: UInt32
+    package var gid: UInt32
+    package var linkCount: UInt32
+    package let rdev: UInt64
+    /// Bytes of a regular file; the length of a symlink's target; 0 for all else.
+    package var size: UInt64 = 0
+    /// What the content takes on the disk, in units of 512 bytes.
+    package var blocks: UInt64 = 0
+    package var accessed: Timestamp
+    package var modified: Timestamp
+    package var changed: Timestamp
+    package let created: Timestamp
+    /// The directory of the first link; inode 0 where there is none. The root is its own parent.
+    package var parent: Inode
+    /// The directories of further links, one element a link.
+    package var otherParents: [Inode] = []
+    /// The object that holds a regular file's bytes; nil while the file is empty.
+    package var object: UInt64?
+    /// The CID of a directory's or symlink's DAG while it is current. A file's is its object's.
+    package var cid: CID?
+    /// The Tsize of a link to `cid`.
+    package var treeSize: UInt64 = 0
+    /// The target of a symlink.
+    package let target: [UInt8]
+    /// Whether rows stand in `xattr`, or will.
+    package var hasAttributes = false
+    /// The extended attributes once they are loaded.
+    package var attributes: [FileName: [UInt8]]?
+    /// The entries of a directory; empty for all else.
+    package var children = DirectoryTable()
+
+    /// How many users keep the record, and the bytes, alive: open handles and running operations.
+    package var pins = 0
+    /// The record is gone from the volume; it stays until a commit has said so to SQLite.
+    package var isDeleted = false
+    /// A row of the inode stands in SQLite, or in a batch on its way there.
+    var isStored = false
+    /// Set by use, cleared by the evicting hand.
+    var isRecent = true
+    /// The generation of the newest change; clean where that is committed.
+    var dirtyGeneration: UInt64 = 0
+    /// The attributes are newer than their rows.
+    package var attributesDirty = false
+    /// The dag-pb nodes of a directory's new CID, to be stored by the next commit.
+    package var newNodes: [StoredNode]?
+
+    package init(
+        inode: Inode, kind: FileKind, mode: UInt32, uid: UInt32, gid: UInt32, linkCount: UInt32,
+        rdev: UInt64, parent: Inode, target: [UInt8] = [], accessed: Timestamp,
+        modified: Timestamp, changed: Timestamp, created: Timestamp
+    ) {
+        self.inode = inode
+        self.kind = kind
+        self.mode = mode
+        self.uid = uid
+        self.gid = gid
+        self.linkCount = linkCount
+        self.rdev = rdev
+        self.parent = parent
+        self.target = target
+        self.accessed = accessed
+        self.modified = modified
+        self.changed = changed
+        self.created = created
+    }
+}
+
+/// A dag-pb block that the manifest keeps.
+package struct StoredNode: Sendable {
+    package let multihash: [UInt8]
+    package let bytes: [UInt8]
+
+    package init(multihash: [UInt8], bytes: [UInt8]) {
+        self.multihash = multihash
+        self.bytes = bytes
+    }
+}
+
+/// What sealing found: the CID of an object and the blocks that it is made of.
+package struct SealResult: Sendable {
+    package let cid: CID
+    package let treeSize: UInt64
+    /// The multihash of every leaf in order; empty where the only leaf is the root.
+    package let leaves: [[UInt8]]
+    package let nodes: [StoredNode]
+
+    package init(cid: CID, treeSize: UInt64, leaves: [[UInt8]], nodes: [StoredNode]) {
+        self.cid = cid
+        self.treeSize = treeSize
+        self.leaves = leaves
+        self.nodes = nodes
+    }
+}
+
+/// What the manifest knows of one object.
+package final class ObjectRecord {
+    package let id: UInt64
+    package var state: ObjectState
+    /// The inodes that name the object.
+    package var references: UInt32
+    package var size: UInt64
+    package var cid: CID?
+    package var treeSize: UInt64 = 0
+    /// Whether the bytes stand in the manifest rather than in a flat file.
+    package var isInline: Bool
+    /// The bytes of an inline object while they are loaded.
+    package var inlineBytes: [UInt8]?
+
+    /// How many users keep the record alive: open handles and running operations.
+    package var pins = 0
+    /// The record is gone from the volume; it stays until a commit has said so to SQLite.
+    package var isDeleted = false
+    var isStored = false
+    var isRecent = true
+    var dirtyGeneration: UInt64 = 0
+    /// The inline bytes are newer than their row.
+    package var inlineDirty = false
+    /// The rows of `leaf` and `node` are to be dropped by the next commit.
+    package var dropsBlocks = false
+    /// Rows of `leaf` and `node` to be stored by the next commit.
+    package var newBlocks: SealResult?
+
+    package init(id: UInt64, state: ObjectState, references: UInt32, size: UInt64, isInline: Bool) {
+        self.id = id
+        self.state = state
+        self.references = references
+        self.size = size
+        self.isInline = isInline
+    }
+}
+
+/// One directory entry.
+package struct DirectoryEntryRecord {
+    /// Inode 0 is a tombstone: the name is gone, but SQLite may not have been told yet.
+    package let inode: Inode
+    package let kind: FileKind
+    /// The place in a listing.
+    package let cookie: UInt64
+    /// The generation of the manifest in which the entry was made or removed.
+    let generation: UInt64
+
+    package var isTombstone: Bool { inode.number == 0 }
+}
+
+/// The entries of one directory, as far as they are in memory.
+package struct DirectoryTable {
+    /// Known names, tombstones among them.
+    var entries: [FileName: DirectoryEntryRecord] = [:]
+    /// Every live name is in `entries`.
+    var isComplete = false
+    /// The names in the order of their cookies, once a listing asked for it. Names that went
+    /// since, or came again with a newer cookie, stay until `order` is rebuilt.
+    var order: [(cookie: UInt64, name: FileName)]?
+    /// Entries in `order` that no longer hold.
+    var staleInOrder = 0
+
+    package init() {}
+}

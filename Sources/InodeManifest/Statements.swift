@@ -1,0 +1,106 @@
+internal import GRDB
+internal import GRDBSQLite
+internal import Glibc
+internal import struct SystemPackage.Errno
+
+/// A prepared statement with typed binding by position.
+///
+/// GRDB prepares and owns the statement; binding goes straight to SQLite, because a commit binds
+/// hundreds of thousands of values, and GRDB's argument arrays box each of them.
+struct BoundStatement {
+    private let handle: OpaquePointer
+    private let owner: Statement
+    private var column: Int32 = 0
+
+    init(_ sql: String, in db: Database) throws {
+        owner = try db.cachedStatement(sql: sql)
+        guard let handle = owner.sqliteStatement as OpaquePointer? else {
+            throw DatabaseError(resultCode: .SQLITE_MISUSE)
+        }
+        self.handle = handle
+        sqlite3_reset(handle)
+        sqlite3_clear_bindings(handle)
+    }
+
+    mutating func bind(_ value: Int64) {
+        column += 1
+        sqlite3_bind_int64(handle, column, value)
+    }
+
+    mutating func bind(_ value: UInt64) { bind(Int64(bitPattern: value)) }
+    mutating func bind(_ value: UInt32) { bind(Int64(value)) }
+    mutating func bind(_ value: Bool) { bind(Int64(value ? 1 : 0)) }
+
+    mutating func bind(_ value: UInt64?) {
+        if let value { bind(value) } else { bindNull() }
+    }
+
+    mutating func bindNull() {
+        column += 1
+        sqlite3_bind_null(handle, column)
+    }
+
+    mutating func bind(_ value: [UInt8]?) {
+        guard let value else { return bindNull() }
+        column += 1
+        value.withUnsafeBytes { bytes in
+            // SQLITE_TRANSIENT: SQLite copies before the call returns.
+            let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+            if let base = bytes.baseAddress {
+                _ = sqlite3_bind_blob(handle, column, base, Int32(clamping: bytes.count), transient)
+            } else {
+                _ = sqlite3_bind_zeroblob(handle, column, 0)
+            }
+        }
+    }
+
+    /// Steps once; true where a row is there to be read.
+    mutating func step() throws -> Bool {
+        column = 0
+        let code = sqlite3_step(handle)
+        switch code {
+        case SQLITE_ROW: return true
+        case SQLITE_DONE: return false
+        default:
+            let message = sqlite3_db_handle(handle).flatMap { sqlite3_errmsg($0) }
+            let error = DatabaseError(
+                resultCode: ResultCode(rawValue: code), message: message.map { String(cString: $0) })
+            sqlite3_reset(handle)
+            throw error
+        }
+    }
+
+    /// Runs a statement that yields no row, and makes it ready for the next binding.
+    mutating func run() throws {
+        _ = try step()
+        reset()
+    }
+
+    /// Ends the statement's read; without it a read transaction would stay open.
+    mutating func reset() {
+        sqlite3_reset(handle)
+        column = 0
+    }
+
+    func int64(_ index: Int32) -> Int64 { sqlite3_column_int64(handle, index) }
+    func uint64(_ index: Int32) -> UInt64 { UInt64(bitPattern: int64(index)) }
+    func uint32(_ index: Int32) -> UInt32 { UInt32(truncatingIfNeeded: int64(index)) }
+    func isNull(_ index: Int32) -> Bool { sqlite3_column_type(handle, index) == SQLITE_NULL }
+
+    func bytes(_ index: Int32) -> [UInt8] {
+        guard let base = sqlite3_column_blob(handle, index) else { return [] }
+        return [UInt8](
+            UnsafeRawBufferPointer(start: base, count: Int(sqlite3_column_bytes(handle, index))))
+    }
+}
+
+extension Errno {
+    /// The errno for a failure of SQLite: ENOSPC where the disk is full, else EIO.
+    init(database error: any Error) {
+        guard let error = error as? DatabaseError else {
+            self = .ioError
+            return
+        }
+        self = error.resultCode == .SQLITE_FULL ? .noSpace : .ioError
+    }
+}
