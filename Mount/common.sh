@@ -1,0 +1,100 @@
+# What the scripts of this directory and the mount tests share. Sourced, never run.
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+    say "${0##*/}: $*"
+    exit 1
+}
+
+# apt_need PACKAGE...: installs the Debian packages that are missing, and only those.
+apt_need() {
+    local package missing=()
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f='${Status}' "$package" 2>/dev/null) == *"ok installed" ]] ||
+            missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    command -v apt-get >/dev/null ||
+        die "needs these Debian packages and finds no apt-get: ${missing[*]}"
+    say "installing: ${missing[*]}"
+    local log
+    log=$(mktemp)
+    if ! { DEBIAN_FRONTEND=noninteractive apt-get update &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+            "${missing[@]}"; } >"$log" 2>&1; then
+        tail -n 5 "$log" >&2
+        die "apt-get could not install: ${missing[*]} (all of its output: $log)"
+    fi
+    rm -f "$log"
+}
+
+need_root() { ((EUID == 0)) || die "needs to be run as root"; }
+
+need_fuse() {
+    [[ -c /dev/fuse ]] || modprobe -q fuse 2>/dev/null || true
+    [[ -c /dev/fuse ]] || die "no /dev/fuse here: load the fuse module, or give the machine the device"
+}
+
+need_swift() {
+    command -v swift >/dev/null ||
+        die "no swift on PATH: install Swift 6.2 or newer from swift.org, then run this again"
+    local version
+    version=$(swift --version 2>/dev/null | sed -n 's/.*Swift version \([0-9]*\.[0-9]*\).*/\1/p')
+    [[ $(printf '%s\n6.2\n' "$version" | sort -V | head -n 1) == 6.2 ]] ||
+        die "swift on PATH is ${version:-of an unknown version}; 6.2 or newer is needed"
+}
+
+# What the build needs besides Swift, and what a mount needs to be of use.
+build_packages=(g++ git libc6-dev libfuse3-dev libsqlite3-dev pkg-config)
+mount_packages=(attr curl docker-registry fuse3 jq python3 skopeo)
+
+# is_mounted DIRECTORY: looks into the kernel's table, so that a dead mount cannot hang it.
+is_mounted() {
+    awk -v at="$1" '$5 == at { found = 1 } END { exit !found }' /proc/self/mountinfo
+}
+
+# wait_for SECONDS COMMAND...: true as soon as the command is, false when the time is over.
+wait_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.05
+    done
+}
+
+registry_answers() { curl -fsS -o /dev/null --max-time 2 "http://127.0.0.1:$1/v2/" 2>/dev/null; }
+
+# start_registry ROOT PORT LOG PIDFILE [CONFIG]: Debian's docker-registry on the loopback.
+start_registry() {
+    local root=$1 port=$2 log=$3 pidfile=$4
+    local config=${5:-$(dirname "${BASH_SOURCE[0]}")/registry.yml}
+    REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$root REGISTRY_HTTP_ADDR=127.0.0.1:$port \
+        setsid docker-registry serve "$config" >>"$log" 2>&1 </dev/null &
+    echo $! >"$pidfile"
+    disown
+    wait_for 20 registry_answers "$port" ||
+        die "the registry does not answer on 127.0.0.1:$port: $(tail -n 1 "$log")"
+    # Another program may hold the port and answer in its place.
+    kill -0 "$(<"$pidfile")" 2>/dev/null ||
+        die "the registry did not stay on 127.0.0.1:$port: $(tail -n 1 "$log")"
+}
+
+# stop_registry PIDFILE: ends the registry that start_registry started.
+stop_registry() {
+    local pid
+    [[ -s $1 ]] || return 0
+    pid=$(<"$1")
+    if [[ $(cat "/proc/$pid/comm" 2>/dev/null) == docker-registry ]]; then
+        kill "$pid"
+        wait_for 10 process_gone "$pid" || kill -9 "$pid"
+    fi
+    rm -f "$1"
+}
+process_gone() { [[ ! -e /proc/$1 || $(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null) == [Z] ]]; }
+
+# The skopeo options that a registry on the loopback without TLS needs.
+skopeo_copy() {
+    skopeo --insecure-policy copy --quiet --preserve-digests \
+        --src-tls-verify=false --dest-tls-verify=false "$@"
+}

@@ -1,0 +1,141 @@
+# The common part of the mount tests. A test sources this file and gets a state directory, a mount
+# point and a clean-up of its own; it names each of its cases with `begin`, and ends with `finish`.
+# A case that fails ends its script: `not ok NAME: why` is the last thing that it prints.
+#
+# REGISTRYFS            the executable under test (default: the release build of this tree)
+# REGISTRYFS_TEST_DIR   where the temporary directories go; must be on a real disk
+# REGISTRYFS_TEST_QUICK set: smaller amounts, for a look while working
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+source "$top/Mount/common.sh"
+registryfs=${REGISTRYFS:-$top/.build/release/registryfs}
+[[ -x $registryfs ]] || die "no $registryfs: build it first (swift build -c release)"
+quick=${REGISTRYFS_TEST_QUICK:-}
+
+work=$(mktemp -d "${REGISTRYFS_TEST_DIR:-/var/tmp}/registryfs-test.XXXXXX")
+chmod 755 "$work"
+state=$work/state
+mnt=$work/mnt
+mkdir "$state" "$mnt"
+export HOME=$work # no skopeo cache, no credentials and no configuration of the caller
+
+current="set up"
+why=""
+begin() {
+    [[ $current == "set up" ]] || echo "ok $current"
+    current=$1
+}
+fail() {
+    why=$*
+    exit 1
+}
+finish() {
+    echo "ok $current"
+    current=""
+    exit 0
+}
+# For scripts whose cases do not depend on each other: a failed one does not end the script.
+failed=0
+result() { # result NAME REASON: an empty reason means that the case passed
+    if [[ -z $2 ]]; then
+        echo "ok $1"
+    else
+        echo "not ok $1: $2"
+        failed=1
+    fi
+}
+
+background=()
+clean_up() {
+    local status=$? pid at
+    trap - EXIT INT TERM
+    set +e
+    if [[ -n $current ]] && { ((status != 0)) || [[ $current != "set up" ]]; }; then
+        echo "not ok $current: ${why:-ended with status $status, see above}"
+        ((status)) || status=1
+    fi
+    ((failed)) && status=1
+    for pid in "${background[@]}"; do
+        kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+    done
+    for pid in "$work"/*.pid; do
+        [[ -e $pid ]] && stop_registry "$pid"
+    done
+    # Deepest mount first; a mount that does not go in time is cut off.
+    awk -v under="$work/" 'index($5, under) == 1 { print $5 }' /proc/self/mountinfo | tac |
+        while read -r at; do
+            timeout 30 umount "$at" 2>/dev/null || timeout 30 "$registryfs" unmount "$at" \
+                2>/dev/null || umount -l "$at"
+        done
+    rm -rf --one-file-system "$work"
+    exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+trap 'why="line $LINENO: $BASH_COMMAND"' ERR
+set -E
+
+same() { # same WHAT EXPECTED FOUND
+    [[ $2 == "$3" ]] || fail "$1: expected $2, found $3"
+}
+
+volume_up() { # volume_up [OPTION...]: mounts $state at $mnt
+    "$registryfs" mount --state-dir "$state" "$@" "$mnt"
+    is_mounted "$mnt" || fail "mount returned, and $mnt is not mounted"
+}
+volume_down() {
+    "$registryfs" unmount "$mnt"
+    ! is_mounted "$mnt" || fail "unmount returned, and $mnt is still mounted"
+}
+volume_again() {
+    volume_down
+    volume_up "$@"
+}
+volume_check() {
+    local output
+    output=$("$registryfs" check --state-dir "$state" 2>&1) ||
+        fail "check is not clean: $(tail -n 3 <<<"$output" | tr '\n' ' ')"
+}
+daemon_pid() {
+    "$registryfs" status --json --state-dir "$state" |
+        jq -e '[.. | objects | .pid? | numbers] | first'
+}
+daemon_kill() { # kill -9, and wait until the process is gone
+    local pid
+    pid=$(daemon_pid)
+    kill -9 "$pid"
+    wait_for 10 process_gone "$pid" || fail "the daemon ($pid) outlives kill -9"
+}
+state_megabytes() { du -sm "$state" | cut -f1; }
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+registry_up() { # registry_up [ROOT]: sets $port
+    port=$(free_port)
+    start_registry "${1:-$mnt}" "$port" "$work/registry.log" "$work/registry.pid"
+}
+registry_down() { stop_registry "$work/registry.pid"; }
+
+make_image() { "$top/Mount/make-image" "$@"; }
+push() { # push LAYOUT NAME:TAG
+    skopeo_copy "oci:$1" "docker://127.0.0.1:$port/$2" ||
+        fail "push of $2: $(tail -n 2 "$work/registry.log")"
+}
+# pull NAME:TAG DIGEST: everything comes out of the registry, and every blob has its digest's bytes.
+pull() {
+    local out=$work/pulled
+    rm -rf "$out"
+    skopeo_copy "docker://127.0.0.1:$port/$1" "dir:$out" ||
+        fail "pull of $1: $(tail -n 2 "$work/registry.log")"
+    same "digest of the pulled $1" "$2" "sha256:$(sha256sum <"$out/manifest.json" | cut -d' ' -f1)"
+    (cd "$out" && for blob in *; do
+        [[ $blob == manifest.json || $blob == version ]] || echo "$blob  $blob"
+    done | sha256sum --quiet -c -) || fail "blobs of the pulled $1 have the wrong bytes"
+    same "blobs of the pulled $1" \
+        "$(jq '[.config.digest, .layers[].digest] | unique | length' "$out/manifest.json")" \
+        "$(find "$out" -type f ! -name manifest.json ! -name version | wc -l)"
+    rm -rf "$out"
+}
