@@ -1,0 +1,247 @@
+// Content-addressed archives: blocks one behind the other, version 1, and a wrapper with an index
+// around that, version 2.
+//
+// CARv1:    uv(length) ‖ header ‖ sections. Header = DAG-CBOR {"roots": [CID …], "version": 1}.
+//           Section = uv(length) ‖ CID ‖ block.
+// CARv2:    the pragma 0a a1 67 "version" 02 ‖ header of 40 bytes ‖ CARv1 ‖ index. Header =
+//           characteristics (16 bytes; the top bit of the first: the index has every section) ‖
+//           data offset ‖ data size ‖ index offset (0: no index), each 64 bits little-endian.
+// Validity: lengths minimal and bounded before anything is allocated; header in canonical form
+//           (keys in order, shortest lengths); data not before byte 51, index not before its end.
+// Source:   https://ipld.io/specs/transport/car/carv1 and carv2
+
+public import Multiformats
+
+/// Why bytes are not an archive.
+public enum CARError: Error {
+    /// The bytes cannot be read at all.
+    case readFailed(any Error)
+    /// The bytes end within a header, a section or the index.
+    case truncated
+    /// A length is malformed.
+    case varint(VarintError)
+    /// The header is not the DAG-CBOR map that it should be.
+    case badHeader
+    /// The header is longer than `CAR.headerLengthMax`.
+    case headerTooLong(length: UInt64)
+    /// The version is neither 1 nor 2.
+    case unsupportedVersion(UInt64)
+    /// The offsets in the header of a CARv2 contradict each other.
+    case badOffsets
+    /// A section is too short to have a CID.
+    case sectionTooShort(length: UInt64)
+    /// A section is longer than a CID and the largest block that is accepted.
+    case sectionTooLong(length: UInt64)
+    /// A CID is malformed.
+    case cid(CIDError)
+    /// A block has another hash than its CID says.
+    case wrongBytes(CID)
+    /// The hash function of a CID is not known here, so its block cannot be checked.
+    case unsupportedHash(CID)
+    /// The index is malformed, or leads to another block than it says.
+    case badIndex
+    /// The index is in a format that is not known here.
+    case unsupportedIndex(Multicodec)
+    /// There are more sections or index entries than the caller wants to have.
+    case tooMany(limit: Int)
+}
+
+/// What both versions of archives have in common.
+public enum CAR {
+    /// The longest CARv1 header that is read, in bytes; room for some 25,000 roots.
+    public static let headerLengthMax = 1 << 20
+    /// The longest CID in a section, in bytes.
+    static let cidLengthMax = 1 + 9 + 9 + 9 + Multihash.digestLengthMax
+
+    /// The bytes that a CARv2 begins with; as a CARv1 header they are `{"version": 2}`.
+    static let pragma: [UInt8] = [0x0a, 0xa1, 0x67] + Array("version".utf8) + [0x02]
+    /// The bytes of the header behind the pragma.
+    static let version2HeaderLength = 40
+    /// Where the CARv1 in a CARv2 begins at the earliest.
+    static let dataOffsetMin = pragma.count + version2HeaderLength
+
+    /// The header of a CARv1 with its length in front.
+    static func encodedHeader(roots: [CID]) -> [UInt8] {
+        var header: [UInt8] = []
+        header.appendCBORHead(.map, 2)
+        header.appendCBORText("roots")
+        header.appendCBORHead(.array, UInt64(roots.count))
+        for root in roots {
+            header.append(contentsOf: CBORHeader.linkTag)
+            header.appendCBORHead(.bytes, UInt64(root.byteCount + 1))
+            // The binary CID as a multibase "identity" text.
+            header.append(0)
+            root.append(to: &header)
+        }
+        header.appendCBORText("version")
+        header.appendCBORHead(.unsigned, 1)
+
+        var bytes: [UInt8] = []
+        Varint.append(UInt64(header.count), to: &bytes)
+        return bytes + header
+    }
+}
+
+/// The kinds of values that a header has; the number is CBOR's major type.
+enum CBORMajor: UInt8 {
+    case unsigned = 0
+    case bytes = 2
+    case text = 3
+    case array = 4
+    case map = 5
+    case tag = 6
+}
+
+extension [UInt8] {
+    fileprivate mutating func appendCBORHead(_ major: CBORMajor, _ value: UInt64) {
+        let kind = major.rawValue << 5
+        let width: Int
+        switch value {
+        case ..<24:
+            append(kind | UInt8(value))
+            return
+        case ...0xff: (width, _) = (1, append(kind | 24))
+        case ...0xffff: (width, _) = (2, append(kind | 25))
+        case ...0xffff_ffff: (width, _) = (4, append(kind | 26))
+        default: (width, _) = (8, append(kind | 27))
+        }
+        for index in (0..<width).reversed() {
+            append(UInt8(truncatingIfNeeded: value >> UInt64(8 * index)))
+        }
+    }
+
+    fileprivate mutating func appendCBORText(_ text: String) {
+        appendCBORHead(.text, UInt64(text.utf8.count))
+        append(contentsOf: text.utf8)
+    }
+}
+
+/// Reads the header of a CARv1, and the pragma of a CARv2, which has the same form.
+struct CBORHeader {
+    /// Tag 42, "this is a CID".
+    static let linkTag: [UInt8] = [0xd8, 0x2a]
+
+    var version: UInt64
+    /// Nil if the header has none, as the pragma.
+    var roots: [CID]?
+
+    init(decoding bytes: UnsafeRawBufferPointer) throws(CARError) {
+        var reader = Reader(bytes: bytes)
+        let keyCount = try reader.readHead(.map)
+        guard keyCount == 1 || keyCount == 2 else { throw .badHeader }
+        if keyCount == 2 {
+            // DAG-CBOR sorts keys by length first.
+            try reader.readText("roots")
+            roots = try reader.readRoots()
+        }
+        try reader.readText("version")
+        version = try reader.readHead(.unsigned)
+        guard reader.offset == bytes.count else { throw .badHeader }
+    }
+
+    private struct Reader {
+        let bytes: UnsafeRawBufferPointer
+        var offset = 0
+
+        init(bytes: UnsafeRawBufferPointer) {
+            self.bytes = bytes
+        }
+
+        /// The number in the head of a value, which must be of this kind and in its shortest form.
+        mutating func readHead(_ major: CBORMajor) throws(CARError) -> UInt64 {
+            guard offset < bytes.count, bytes[offset] >> 5 == major.rawValue else {
+                throw .badHeader
+            }
+            let short = bytes[offset] & 0x1f
+            offset += 1
+            guard short >= 24 else { return UInt64(short) }
+            guard short <= 27 else { throw .badHeader }
+            let width = 1 << Int(short - 24)
+            guard bytes.count - offset >= width else { throw .badHeader }
+            let value = bytes[offset..<(offset + width)].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+            offset += width
+            let least: UInt64 = width == 1 ? 24 : 1 << UInt64(4 * width)
+            guard value >= least else { throw .badHeader }
+            return value
+        }
+
+        mutating func readBytes(_ major: CBORMajor) throws(CARError) -> UnsafeRawBufferPointer {
+            let length = try readHead(major)
+            guard length <= UInt64(bytes.count - offset) else { throw .badHeader }
+            let start = offset
+            offset += Int(length)
+            return UnsafeRawBufferPointer(rebasing: bytes[start..<offset])
+        }
+
+        mutating func readText(_ expected: String) throws(CARError) {
+            guard try readBytes(.text).elementsEqual(expected.utf8) else { throw .badHeader }
+        }
+
+        mutating func readRoots() throws(CARError) -> [CID] {
+            let count = try readHead(.array)
+            var roots: [CID] = []
+            // Each root takes bytes, so a wrong count ends at the end of the header.
+            for _ in 0..<count {
+                guard try readHead(.tag) == 42 else { throw .badHeader }
+                let link = try readBytes(.bytes)
+                guard link.first == 0 else { throw .badHeader }
+                do throws(CIDError) {
+                    roots.append(
+                        try CID(bytes: UnsafeRawBufferPointer(rebasing: link.dropFirst())))
+                } catch {
+                    throw CARError.cid(error)
+                }
+            }
+            return roots
+        }
+    }
+}
+
+/// The 40 bytes behind the pragma of a CARv2.
+struct CARv2Header: Equatable {
+    var isFullyIndexed: Bool
+    var dataOffset: UInt64
+    var dataSize: UInt64
+    /// 0 if there is no index.
+    var indexOffset: UInt64
+
+    init(isFullyIndexed: Bool, dataOffset: UInt64, dataSize: UInt64, indexOffset: UInt64) {
+        self.isFullyIndexed = isFullyIndexed
+        self.dataOffset = dataOffset
+        self.dataSize = dataSize
+        self.indexOffset = indexOffset
+    }
+
+    init(decoding bytes: UnsafeRawBufferPointer) throws(CARError) {
+        precondition(bytes.count == CAR.version2HeaderLength)
+        isFullyIndexed = bytes[0] & 0x80 != 0
+        dataOffset = bytes.littleEndian64(at: 16)
+        dataSize = bytes.littleEndian64(at: 24)
+        indexOffset = bytes.littleEndian64(at: 32)
+        let (dataEnd, isOverflow) = dataOffset.addingReportingOverflow(dataSize)
+        guard dataOffset >= UInt64(CAR.dataOffsetMin), !isOverflow, dataEnd <= UInt64(Int64.max),
+            indexOffset == 0 || (dataEnd...UInt64(Int64.max)).contains(indexOffset)
+        else { throw .badOffsets }
+    }
+
+    var encoded: [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: 16)
+        if isFullyIndexed { bytes[0] = 0x80 }
+        bytes.appendLittleEndian(dataOffset)
+        bytes.appendLittleEndian(dataSize)
+        bytes.appendLittleEndian(indexOffset)
+        return bytes
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    func littleEndian64(at offset: Int) -> UInt64 {
+        UInt64(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    }
+}
+
+extension [UInt8] {
+    mutating func appendLittleEndian(_ value: some FixedWidthInteger) {
+        Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
+    }
+}
