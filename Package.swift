@@ -50,7 +50,7 @@ let package = Package(
         .target(
             name: "ObjectStore",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG",
+                "Base", "Multiformats", "MerkleDAG", "InodeManifest",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),

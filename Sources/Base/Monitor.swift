@@ -1,15 +1,10 @@
 internal import Glibc
-public import Synchronization
 
-#if TSAN
 /// A value that is reached only under its lock.
 ///
-/// Thread Sanitizer misreads `Synchronization.Mutex` on Linux, so a build for it uses `Monitor`.
-public typealias Guarded<Value> = Monitor<Value>
-#else
-/// A value that is reached only under its lock.
-public typealias Guarded<Value: ~Copyable> = Mutex<Value>
-#endif
+/// The pthread lock of `Monitor` rather than `Synchronization.Mutex`, because Thread Sanitizer
+/// reports false races inside that one on Linux.
+public typealias Guarded<Value: ~Copyable> = Monitor<Value>
 
 /// A value that is reached only under a lock, and that threads can wait for to change.
 ///

@@ -129,24 +129,27 @@ public enum Sys {
     }
 
     /// fstat(2).
-    public static func status(of descriptor: Int32) throws(Errno) -> stat {
+    public static func status(of descriptor: Int32) throws(Errno) -> FileStatus {
         var status = stat()
         try retrying { Glibc.fstat(descriptor, &status) }
-        return status
+        return FileStatus(status)
     }
 
     /// fstatat(2), links not followed.
-    public static func status(of path: String, in directory: Int32) throws(Errno) -> stat {
+    public static func status(of path: String, in directory: Int32) throws(Errno) -> FileStatus {
         var status = stat()
         try retrying { Glibc.fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW) }
-        return status
+        return FileStatus(status)
     }
 
     /// fstatvfs(3).
-    public static func filesystemStatus(of descriptor: Int32) throws(Errno) -> statvfs {
+    public static func filesystemStatus(of descriptor: Int32) throws(Errno) -> FilesystemStatus {
         var status = statvfs()
         try retrying { Glibc.fstatvfs(descriptor, &status) }
-        return status
+        return FilesystemStatus(
+            blockSize: UInt64(status.f_frsize), blocks: UInt64(status.f_blocks),
+            blocksFree: UInt64(status.f_bfree), blocksAvailable: UInt64(status.f_bavail),
+            filesFree: UInt64(status.f_favail))
     }
 
     /// mkdirat(2); false where the name is there already.
@@ -256,4 +259,31 @@ public struct OwnedBuffer: ~Copyable {
     deinit {
         bytes.deallocate()
     }
+}
+
+/// What stat(2) says of a file.
+public struct FileStatus: Sendable {
+    /// Bytes.
+    public let size: UInt64
+    /// Units of 512 bytes.
+    public let blocks: UInt64
+    /// st_mode: kind and permission bits.
+    public let mode: UInt32
+
+    init(_ status: stat) {
+        size = UInt64(clamping: status.st_size)
+        blocks = UInt64(clamping: status.st_blocks)
+        mode = status.st_mode
+    }
+}
+
+/// What statvfs(3) says of a filesystem.
+public struct FilesystemStatus: Sendable {
+    /// Bytes of the unit of the block counts.
+    public let blockSize: UInt64
+    public let blocks: UInt64
+    public let blocksFree: UInt64
+    /// Free for others than root.
+    public let blocksAvailable: UInt64
+    public let filesFree: UInt64
 }

@@ -41,7 +41,15 @@ package final class InodeRecord {
     /// The entries of a directory; empty for all else.
     package var children = DirectoryTable()
 
-    /// How many users keep the record, and the bytes, alive: open handles and running operations.
+    /// Counts the changes of a file's bytes while the record is in memory; what was read from the
+    /// file holds only if the count stood still meanwhile.
+    package var contentVersion: UInt64 = 0
+    /// The CID of the directory is being computed.
+    package var isComputingTree = false
+    /// Something below changed since the computation began.
+    package var isTreeOutdated = false
+
+    /// How many users keep the record in memory: open handles and running operations.
     package var pins = 0
     /// The record is gone from the volume; it stays until a commit has said so to SQLite.
     package var isDeleted = false

@@ -78,6 +78,7 @@ enum Schema {
                         has_xattrs INTEGER NOT NULL
                     ) STRICT;
                     CREATE INDEX inode_unlinked ON inode(id) WHERE nlink = 0;
+                    CREATE INDEX inode_object ON inode(object) WHERE object IS NOT NULL;
                     CREATE INDEX inode_cid ON inode(cid) WHERE cid IS NOT NULL;
                     CREATE TABLE entry(
                         parent INTEGER NOT NULL,

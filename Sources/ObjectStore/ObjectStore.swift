@@ -1,0 +1,147 @@
+package import Base
+internal import Glibc
+package import struct SystemPackage.Errno
+
+// The layout below the state directory:
+//
+//   objects/<bucket>/<id>     the flat file of one object; <id> is 16 hexadecimal digits, <bucket>
+//                             the first 13 of them, so 4,096 objects share a folder and numbers
+//                             that were given out one after the other lie together
+//
+// Validity: a flat file that a row of `object` names holds that object's bytes, from the first to
+// the last; nothing else stands in the folders. A file that no row names was made, or was to be
+// removed, when the program stopped: it goes at the next opening.
+
+/// The flat files that hold the bytes of objects.
+///
+/// Which objects there are, and what is in them, the inode manifest knows; this knows files.
+package final class ObjectStore: Sendable {
+    private let directory: OwnedDescriptor
+    /// Buckets that are known to exist on stable storage.
+    private let knownBuckets = Guarded<Set<UInt64>>([])
+
+    private static let objectsPerBucketBits: UInt64 = 12
+
+    /// Opens the folder `objects` of a state directory, which is made where it is missing.
+    package init(stateDirectory: Int32) throws(Errno) {
+        try Sys.makeDirectory("objects", in: stateDirectory)
+        directory = try Sys.open(
+            "objects", in: stateDirectory, flags: O_RDONLY | O_DIRECTORY)
+        try Sys.synchronize(stateDirectory)
+    }
+
+    /// Makes the empty flat file of a new object.
+    ///
+    /// - Throws: EEXIST where the number was used before, ENOSPC, EIO.
+    package func create(_ id: UInt64) throws(Errno) -> ObjectFile {
+        let bucket = id >> Self.objectsPerBucketBits
+        if !knownBuckets.withLock({ $0.contains(bucket) }) {
+            try Sys.makeDirectory(Self.bucketName(of: id), in: directory.raw)
+            try Sys.synchronize(directory.raw)
+            _ = knownBuckets.withLock { $0.insert(bucket) }
+        }
+        let descriptor = try Sys.open(
+            Self.path(of: id), in: directory.raw, flags: O_RDWR | O_CREAT | O_EXCL)
+        return ObjectFile(id: id, descriptor: descriptor, isNew: true)
+    }
+
+    /// Opens the flat file of an object, for reading or for both.
+    package func open(_ id: UInt64, forWriting: Bool) throws(Errno) -> ObjectFile {
+        let descriptor = try Sys.open(
+            Self.path(of: id), in: directory.raw, flags: forWriting ? O_RDWR : O_RDONLY)
+        return ObjectFile(id: id, descriptor: descriptor, isNew: false)
+    }
+
+    /// The blocks of 512 bytes that an object's flat file takes.
+    package func blocks(of id: UInt64) throws(Errno) -> UInt64 {
+        try Sys.status(of: Self.path(of: id), in: directory.raw).blocks
+    }
+
+    /// The size of an object's flat file in bytes; nil where there is no file.
+    package func size(of id: UInt64) throws(Errno) -> UInt64? {
+        do throws(Errno) {
+            return try Sys.status(of: Self.path(of: id), in: directory.raw).size
+        } catch {
+            guard error == .noSuchFileOrDirectory else { throw error }
+            return nil
+        }
+    }
+
+    /// Removes an object's flat file; nothing happens where there is none.
+    package func remove(_ id: UInt64) throws(Errno) {
+        try Sys.unlink(Self.path(of: id), in: directory.raw)
+    }
+
+    /// Makes the name of a new flat file durable.
+    package func synchronizeName(of id: UInt64) throws(Errno) {
+        let bucket = try Sys.open(
+            Self.bucketName(of: id), in: directory.raw, flags: O_RDONLY | O_DIRECTORY)
+        try Sys.synchronize(bucket.raw)
+    }
+
+    /// The numbers of all flat files from a number on, in no order. Reads the folders of these
+    /// numbers only. Names that are no object's are reported apart.
+    package func files(from first: UInt64) throws(Errno) -> (ids: [UInt64], foreign: [String]) {
+        var ids: [UInt64] = []
+        var foreign: [String] = []
+        for bucket in try Sys.names(in: directory.raw, path: ".") {
+            guard let number = UInt64(bucket, radix: 16), bucket.utf8.count == 13 else {
+                foreign.append(bucket)
+                continue
+            }
+            guard number >= first >> Self.objectsPerBucketBits else { continue }
+            for name in try Sys.names(in: directory.raw, path: bucket) {
+                guard let id = UInt64(name, radix: 16), Self.path(of: id) == bucket + "/" + name
+                else {
+                    foreign.append(bucket + "/" + name)
+                    continue
+                }
+                if id >= first { ids.append(id) }
+            }
+        }
+        return (ids, foreign)
+    }
+
+    /// The figures of the filesystem that holds the objects.
+    package func filesystemStatus() throws(Errno) -> FilesystemStatus {
+        try Sys.filesystemStatus(of: directory.raw)
+    }
+
+    private static func hexadecimal(_ value: UInt64, digits: Int) -> String {
+        let text = String(value, radix: 16)
+        return String(repeating: "0", count: max(0, digits - text.utf8.count)) + text
+    }
+
+    private static func bucketName(of id: UInt64) -> String {
+        hexadecimal(id >> objectsPerBucketBits, digits: 13)
+    }
+
+    private static func path(of id: UInt64) -> String {
+        bucketName(of: id) + "/" + hexadecimal(id, digits: 16)
+    }
+}
+
+/// The open flat file of an object; closed when its last user lets go of it.
+package final class ObjectFile: Sendable {
+    package let id: UInt64
+    private let descriptor: OwnedDescriptor
+    /// Whether the name of the file may not be durable yet.
+    private let isNameVolatile: Guarded<Bool>
+
+    init(id: UInt64, descriptor: consuming OwnedDescriptor, isNew: Bool) {
+        self.id = id
+        self.descriptor = descriptor
+        isNameVolatile = Guarded(isNew)
+    }
+
+    /// The descriptor, valid while this object is referenced.
+    package var raw: Int32 { descriptor.raw }
+
+    /// Makes the bytes, and the name of the file, durable.
+    package func synchronize(in store: ObjectStore) throws(Errno) {
+        try Sys.synchronizeData(raw)
+        guard isNameVolatile.withLock({ $0 }) else { return }
+        try store.synchronizeName(of: id)
+        isNameVolatile.withLock { $0 = false }
+    }
+}

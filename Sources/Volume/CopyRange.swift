@@ -1,0 +1,101 @@
+public import Base
+internal import InodeManifest
+internal import ObjectStore
+public import struct SystemPackage.Errno
+
+extension Volume {
+    /// Copies bytes between two open files (copy_file_range(2)). A whole sealed file that is
+    /// copied to an empty one is shared instead, and costs nothing. Returns what was copied, less
+    /// than asked only at the end of the source.
+    ///
+    /// - Throws: EBADF, EINVAL for overlapping ranges of one file, EFBIG, ENOSPC, EIO.
+    public func copyRange(
+        from source: HandleID, at sourceOffset: UInt64, to destination: HandleID,
+        at destinationOffset: UInt64, length: UInt64
+    ) throws(Errno) -> UInt64 {
+        let from = try handles.handle(source)
+        let to = try handles.handle(destination)
+        guard from.flags.isReadable, to.flags.isWritable else { throw .badFileDescriptor }
+        return try to.file.writeLock.withLock { (_) throws(Errno) in
+            if sourceOffset == 0, destinationOffset == 0, from.inode != to.inode,
+                let shared = try share(from.file, with: to.file, length: length)
+            {
+                return shared
+            }
+            let (content, size) = try content(of: from.file)
+            guard sourceOffset < size else { return 0 }
+            let count = min(length, size - sourceOffset)
+            let (end, overflow) = destinationOffset.addingReportingOverflow(count)
+            guard !overflow, end <= Self.fileSizeMax else { throw .fileTooLarge }
+            if from.inode == to.inode, sourceOffset < end,
+                destinationOffset < sourceOffset + count
+            {
+                throw .invalidArgument
+            }
+            guard count > 0 else { return 0 }
+            try changeBytes(of: to.file, in: destinationOffset..<end) { (target) throws(Errno) in
+                try copy(
+                    content, at: sourceOffset, to: target, at: destinationOffset, count: count)
+            }
+            return count
+        }
+    }
+
+    private func copy(
+        _ content: Content, at sourceOffset: UInt64, to target: WritableContent,
+        at destinationOffset: UInt64, count: UInt64
+    ) throws(Errno) {
+        switch (content, target) {
+        case (.empty, _):
+            return
+        case (.inline(let bytes), .inline(let destination)):
+            let place = Int(destinationOffset)..<Int(destinationOffset + count)
+            bytes.withUnsafeBytes { source in
+                UnsafeMutableRawBufferPointer(rebasing: destination[place]).copyMemory(
+                    from: UnsafeRawBufferPointer(
+                        rebasing: source[Int(sourceOffset)..<Int(sourceOffset + count)]))
+            }
+        case (.inline(let bytes), .flat(let file)):
+            try bytes.withBytes { (source) throws(Errno) in
+                try Sys.write(
+                    file.raw, at: destinationOffset,
+                    UnsafeRawBufferPointer(
+                        rebasing: source[Int(sourceOffset)..<Int(sourceOffset + count)]))
+            }
+        case (.flat(let file), .inline(let destination)):
+            let place = Int(destinationOffset)..<Int(destinationOffset + count)
+            let read = try Sys.read(
+                file.raw, at: sourceOffset,
+                into: UnsafeMutableRawBufferPointer(rebasing: destination[place]))
+            guard read == Int(count) else { throw .ioError }
+        case (.flat(let source), .flat(let file)):
+            let copied = try Sys.copy(
+                from: source.raw, at: sourceOffset, to: file.raw, at: destinationOffset,
+                length: count)
+            guard copied == count else { throw .ioError }
+        }
+    }
+
+    /// Lets an empty file share the whole sealed content of another; nil where that cannot be.
+    private func share(
+        _ source: OpenFile, with destination: OpenFile, length: UInt64
+    ) throws(Errno) -> UInt64? {
+        try changing { (state) throws(Errno) in
+            let from = try record(source.inode, state)
+            let to = try record(destination.inode, state)
+            guard to.size == 0, from.size <= length, let object = try state.object(of: from),
+                object.state == .sealed
+            else { return nil }
+            let old = try state.object(of: to)
+            state.retain(object)
+            to.object = object.id
+            to.size = from.size
+            to.blocks = from.blocks
+            destination.file = nil
+            running.unsynchronized.removeValue(forKey: to.inode.number)
+            if let old { state.release(old) }
+            try noteChange(of: to, clearSetID: false, state)
+            return from.size
+        }
+    }
+}

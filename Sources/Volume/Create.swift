@@ -1,0 +1,136 @@
+public import Base
+internal import InodeManifest
+public import struct SystemPackage.Errno
+
+extension Volume {
+    /// Makes a file, fifo, socket or device node (mknod(2)). Counts one reference.
+    ///
+    /// - Throws: EEXIST, ENOENT, ENOTDIR, ENAMETOOLONG, ENOSPC, EROFS.
+    public func makeNode(
+        _ name: FileName, in parent: Inode, kind: FileKind, mode: UInt32, rdev: UInt64,
+        caller: Caller
+    ) throws(Errno) -> Attributes {
+        guard kind != .directory, kind != .symlink else { throw .invalidArgument }
+        return try changing { (state) throws(Errno) in
+            let record = try makeEntry(
+                name, in: parent, kind: kind, mode: mode, rdev: rdev, caller: caller, state)
+            return referenced(record, state)
+        }
+    }
+
+    /// Makes a directory (mkdir(2)). Counts one reference.
+    ///
+    /// - Throws: as `makeNode`.
+    public func makeDirectory(
+        _ name: FileName, in parent: Inode, mode: UInt32, caller: Caller
+    ) throws(Errno) -> Attributes {
+        try changing { (state) throws(Errno) in
+            let record = try makeEntry(
+                name, in: parent, kind: .directory, mode: mode, caller: caller, state)
+            return referenced(record, state)
+        }
+    }
+
+    /// Makes a symbolic link (symlink(2)). Counts one reference.
+    ///
+    /// - Throws: as `makeNode`; ENAMETOOLONG for a target over 4,095 bytes (PATH_MAX).
+    public func makeSymlink(
+        _ name: FileName, in parent: Inode, target: [UInt8], caller: Caller
+    ) throws(Errno) -> Attributes {
+        guard target.count < 4096 else { throw .fileNameTooLong }
+        guard !target.isEmpty else { throw .noSuchFileOrDirectory }
+        return try changing { (state) throws(Errno) in
+            // symlink(7): the permissions of a symbolic link are not used; they are always 0777.
+            let bare = Caller(uid: caller.uid, gid: caller.gid, pid: caller.pid, umask: 0)
+            let record = try makeEntry(
+                name, in: parent, kind: .symlink, mode: 0o777, target: target, caller: bare, state)
+            return referenced(record, state)
+        }
+    }
+
+    /// Makes a regular file and opens it. Where the name is there already, it is opened instead,
+    /// as open(2) with O_CREAT does. Counts one reference.
+    ///
+    /// - Throws: EEXIST for O_EXCL, EISDIR, and as `makeNode`.
+    public func create(
+        _ name: FileName, in parent: Inode, mode: UInt32, flags: OpenFlags, caller: Caller
+    ) throws(Errno) -> (Attributes, OpenedFile) {
+        let existing = try reading { (state) throws(Errno) in
+            try state.entry(name, in: try directory(parent, state))?.inode
+        }
+        if let existing {
+            guard !flags.isExclusive else { throw .fileExists }
+            let opened = try open(existing, flags: flags, caller: caller)
+            return (
+                try reading { (state) throws(Errno) in
+                    referenced(try record(existing, state), state)
+                }, opened
+            )
+        }
+        return try changing { (state) throws(Errno) in
+            let record = try makeEntry(
+                name, in: parent, kind: .regular, mode: mode, caller: caller, state)
+            return (referenced(record, state), openHandle(to: record, flags: flags, state))
+        }
+    }
+
+    /// Makes a regular file without a name and opens it (O_TMPFILE of open(2)); `link` can name
+    /// it later unless O_EXCL is set. Counts one reference.
+    public func makeTemporary(
+        in parent: Inode, mode: UInt32, flags: OpenFlags, caller: Caller
+    ) throws(Errno) -> (Attributes, OpenedFile) {
+        try changing { (state) throws(Errno) in
+            let directory = try directory(parent, state)
+            try checkRoom(state)
+            let record = try makeInode(
+                in: directory, kind: .regular, mode: mode, rdev: 0, target: [], caller: caller,
+                state)
+            record.linkCount = 0
+            record.parent = Inode(0)
+            return (referenced(record, state), openHandle(to: record, flags: flags, state))
+        }
+    }
+
+    /// Makes an inode and its entry.
+    private func makeEntry(
+        _ name: FileName, in parent: Inode, kind: FileKind, mode: UInt32, rdev: UInt64 = 0,
+        target: [UInt8] = [], caller: Caller, _ state: ManifestState
+    ) throws(Errno) -> InodeRecord {
+        try checkName(name)
+        let directory = try directory(parent, state)
+        // A directory that was removed while somebody stands in it takes no new entries.
+        guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
+        guard try state.entry(name, in: directory) == nil else { throw .fileExists }
+        try checkRoom(state)
+        if kind == .directory, directory.linkCount == UInt32.max { throw .tooManyLinks }
+        let record = try makeInode(
+            in: directory, kind: kind, mode: mode, rdev: rdev, target: target, caller: caller,
+            state)
+        state.insert(name, in: directory, inode: record.inode, kind: kind)
+        if kind == .directory { directory.linkCount += 1 }
+        try touchDirectory(directory, state)
+        return record
+    }
+
+    /// Makes an inode with the owner, group, mode and ACLs that it inherits.
+    private func makeInode(
+        in directory: InodeRecord, kind: FileKind, mode: UInt32, rdev: UInt64, target: [UInt8],
+        caller: Caller, _ state: ManifestState
+    ) throws(Errno) -> InodeRecord {
+        var mode = mode & 0o7777
+        var gid = caller.gid
+        // inode(7): in a set-group-ID directory, new files get the directory's group, and new
+        // directories the bit as well.
+        if directory.mode & 0o2000 != 0 {
+            gid = directory.gid
+            if kind == .directory { mode |= 0o2000 }
+        }
+        let inherited = try inheritedACLs(
+            from: directory, kind: kind, mode: &mode, umask: caller.umask, state)
+        let record = state.makeInode(
+            kind: kind, mode: mode, uid: caller.uid, gid: gid, rdev: rdev,
+            parent: directory.inode, target: target)
+        if !inherited.isEmpty { state.setAttributes(of: record, to: inherited) }
+        return record
+    }
+}

@@ -1,0 +1,34 @@
+public import Base
+internal import InodeManifest
+public import struct SystemPackage.Errno
+
+extension Volume {
+    /// Gives an inode a further name (link(2)). Counts one reference.
+    ///
+    /// - Throws: EEXIST, EPERM for a directory, EMLINK, ENOENT, ENOTDIR, ENOSPC, EROFS.
+    public func link(
+        _ inode: Inode, as name: FileName, in parent: Inode
+    ) throws(Errno) -> Attributes {
+        try changing { (state) throws(Errno) in
+            try checkName(name)
+            let directory = try directory(parent, state)
+            let target = try record(inode, state)
+            guard target.kind != .directory else { throw .notPermitted }
+            guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
+            guard target.linkCount < UInt32(Int32.max) else { throw .tooManyLinks }
+            guard try state.entry(name, in: directory) == nil else { throw .fileExists }
+            try checkRoom(state)
+            if target.linkCount == 0 {
+                target.parent = directory.inode
+            } else {
+                target.otherParents.append(directory.inode)
+            }
+            target.linkCount += 1
+            target.changed = Timestamp.now()
+            state.mark(target)
+            state.insert(name, in: directory, inode: inode, kind: target.kind)
+            try touchDirectory(directory, state)
+            return referenced(target, state)
+        }
+    }
+}

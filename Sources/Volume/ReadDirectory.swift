@@ -1,0 +1,62 @@
+public import Base
+internal import InodeManifest
+public import struct SystemPackage.Errno
+
+// The cookie of an entry is its place in the order of creation, unique in the volume and never used
+// again; so a listing that is continued from a cookie sees every entry that was there all the time
+// exactly once, whatever came and went meanwhile. Cookies below 16 are kept for `.` and `..`.
+
+extension Volume {
+    private static let dotCookie: UInt64 = 1
+    private static let dotDotCookie: UInt64 = 2
+
+    /// Lists a directory from a cookie on (0: from the start) until the body answers false.
+    /// The body must not call the volume.
+    ///
+    /// - Throws: ENOTDIR, ESTALE, EIO.
+    public func readDirectory(
+        _ inode: Inode, from cookie: UInt64, _ body: (DirectoryEntry) -> Bool
+    ) throws(Errno) {
+        try readDirectory(inode, from: cookie) { (entry, _) throws(Errno) in body(entry) }
+    }
+
+    /// Lists a directory with the attributes of each entry, nil for `.` and `..`. Counts one
+    /// reference of the kernel for each entry with attributes that the body took.
+    public func readDirectoryPlus(
+        _ inode: Inode, from cookie: UInt64, _ body: (DirectoryEntry, Attributes?) -> Bool
+    ) throws(Errno) {
+        try readDirectory(inode, from: cookie) { (entry, state) throws(Errno) in
+            guard entry.cookie > Self.dotDotCookie else { return body(entry, nil) }
+            let record = try record(entry.inode, state)
+            guard body(entry, attributes(of: record, state)) else { return false }
+            running.kernelReferences[entry.inode.number, default: 0] += 1
+            return true
+        }
+    }
+
+    private func readDirectory(
+        _ inode: Inode, from cookie: UInt64,
+        _ body: (DirectoryEntry, ManifestState) throws(Errno) -> Bool
+    ) throws(Errno) {
+        try reading { (state) throws(Errno) in
+            let record = try directory(inode, state)
+            // A removed directory that is still open has no entries, not even its own.
+            guard record.linkCount > 0 else { return }
+            if cookie == 0 { noteAccess(to: record, state) }
+            for (place, name, target) in [
+                (Self.dotCookie, ".", inode), (Self.dotDotCookie, "..", record.parent),
+            ] where cookie < place {
+                let entry = DirectoryEntry(
+                    name: FileName(name), inode: target, kind: .directory, cookie: place)
+                guard try body(entry, state) else { return }
+            }
+            try state.forEachEntry(of: record, after: max(cookie, Self.dotDotCookie)) {
+                (name, entry) throws(Errno) in
+                try body(
+                    DirectoryEntry(
+                        name: name, inode: entry.inode, kind: entry.kind, cookie: entry.cookie),
+                    state)
+            }
+        }
+    }
+}

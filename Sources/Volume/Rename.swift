@@ -1,0 +1,137 @@
+public import Base
+internal import InodeManifest
+public import struct SystemPackage.Errno
+
+extension Volume {
+    /// Moves a name, in one step for every observer and for a crash (renameat2(2)). What the new
+    /// name stood for goes, unless the flags say otherwise.
+    ///
+    /// - Throws: ENOENT, ENOTDIR, EISDIR, ENOTEMPTY, EEXIST, EINVAL where a directory would become
+    ///   its own descendant, EROFS; ENOSPC and EIO where unwritten bytes cannot be made durable.
+    public func rename(
+        _ name: FileName, in parent: Inode, to newName: FileName, in newParent: Inode,
+        flags: RenameFlags
+    ) throws(Errno) {
+        try checkName(name)
+        try checkName(newName)
+        guard !flags.contains([.noReplace, .exchange]) else { throw .invalidArgument }
+        try synchronizeBeforeReplacing(name, in: parent, by: newName, in: newParent, flags: flags)
+        try changing { (state) throws(Errno) in
+            let from = try directory(parent, state)
+            let to = try directory(newParent, state)
+            guard let entry = try state.entry(name, in: from) else {
+                throw .noSuchFileOrDirectory
+            }
+            let moved = try record(entry.inode, state)
+            var replaced: InodeRecord?
+            if let other = try state.entry(newName, in: to) {
+                replaced = try record(other.inode, state)
+            }
+            guard to.linkCount > 0 else { throw .noSuchFileOrDirectory }
+            if moved.kind == .directory { try refuseLoop(moving: moved, into: to, state) }
+            if flags.contains(.exchange) {
+                guard let replaced else { throw .noSuchFileOrDirectory }
+                if replaced.kind == .directory {
+                    try refuseLoop(moving: replaced, into: from, state)
+                }
+                try exchange(
+                    (name, from, moved), (newName, to, replaced), state)
+                return
+            }
+            if let replaced {
+                guard !flags.contains(.noReplace) else { throw .fileExists }
+                // rename(2): two names of one inode: it does nothing, and returns success.
+                if replaced.inode == moved.inode { return }
+                try checkReplacing(replaced, by: moved, state)
+                state.remove(newName, in: to)
+                if replaced.kind == .directory {
+                    to.linkCount -= 1
+                    dropDirectory(replaced, state)
+                } else {
+                    dropLink(of: replaced, in: to, state)
+                }
+            }
+            state.remove(name, in: from)
+            state.insert(newName, in: to, inode: moved.inode, kind: moved.kind)
+            moveParent(of: moved, from: from, to: to, state)
+            try touchDirectory(from, state)
+            if to !== from { try touchDirectory(to, state) }
+        }
+    }
+
+    /// A directory must not be moved into its own subtree.
+    private func refuseLoop(
+        moving moved: InodeRecord, into directory: InodeRecord, _ state: ManifestState
+    ) throws(Errno) {
+        var ancestor = directory
+        while true {
+            if ancestor === moved { throw .invalidArgument }
+            if ancestor.inode == .root || ancestor.parent == ancestor.inode { return }
+            ancestor = try record(ancestor.parent, state)
+        }
+    }
+
+    private func checkReplacing(
+        _ replaced: InodeRecord, by moved: InodeRecord, _ state: ManifestState
+    ) throws(Errno) {
+        if moved.kind == .directory {
+            guard replaced.kind == .directory else { throw .notDirectory }
+            guard try state.isEmpty(replaced) else { throw .directoryNotEmpty }
+        } else if replaced.kind == .directory {
+            throw .isDirectory
+        }
+    }
+
+    private func exchange(
+        _ one: (name: FileName, directory: InodeRecord, inode: InodeRecord),
+        _ other: (name: FileName, directory: InodeRecord, inode: InodeRecord),
+        _ state: ManifestState
+    ) throws(Errno) {
+        if one.inode === other.inode { return }
+        state.remove(one.name, in: one.directory)
+        state.remove(other.name, in: other.directory)
+        state.insert(
+            one.name, in: one.directory, inode: other.inode.inode, kind: other.inode.kind)
+        state.insert(
+            other.name, in: other.directory, inode: one.inode.inode, kind: one.inode.kind)
+        moveParent(of: one.inode, from: one.directory, to: other.directory, state)
+        moveParent(of: other.inode, from: other.directory, to: one.directory, state)
+        try touchDirectory(one.directory, state)
+        if one.directory !== other.directory { try touchDirectory(other.directory, state) }
+    }
+
+    /// Notes that one name of an inode stands in another directory now.
+    private func moveParent(
+        of moved: InodeRecord, from: InodeRecord, to: InodeRecord, _ state: ManifestState
+    ) {
+        moved.changed = Timestamp.now()
+        state.mark(moved)
+        guard from !== to else { return }
+        if moved.kind == .directory {
+            from.linkCount -= 1
+            to.linkCount += 1
+        }
+        if moved.parent == from.inode {
+            moved.parent = to.inode
+        } else if let index = moved.otherParents.firstIndex(of: from.inode) {
+            moved.otherParents[index] = to.inode
+        }
+    }
+
+    /// Makes the bytes of a file durable before it takes the name of another, so that a crash
+    /// leaves the old content or the new, as ext4 does for programs that forget to fsync.
+    private func synchronizeBeforeReplacing(
+        _ name: FileName, in parent: Inode, by newName: FileName, in newParent: Inode,
+        flags: RenameFlags
+    ) throws(Errno) {
+        guard !flags.contains(.noReplace), !flags.contains(.exchange) else { return }
+        let inode = try reading { (state) throws(Errno) -> Inode? in
+            guard let entry = try state.entry(name, in: try directory(parent, state)),
+                entry.kind == .regular,
+                try state.entry(newName, in: try directory(newParent, state)) != nil
+            else { return nil }
+            return entry.inode
+        }
+        if let inode { try synchronizeBytes(of: inode) }
+    }
+}

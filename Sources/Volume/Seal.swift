@@ -1,0 +1,276 @@
+internal import Base
+internal import Glibc
+internal import InodeManifest
+internal import Logging
+internal import MerkleDAG
+internal import Multiformats
+internal import ObjectStore
+internal import struct SystemPackage.Errno
+
+/// Inodes that wait to be sealed in the background, each from a point in time on.
+final class SealQueue: Sendable {
+    private struct State {
+        /// When an inode may be sealed, in nanoseconds of CLOCK_MONOTONIC.
+        var due: [UInt64: Int64] = [:]
+        /// In the order in which they become due; an inode that was put off is in it twice.
+        var order: [(inode: UInt64, due: Int64)] = []
+        var head = 0
+        var isStopped = false
+    }
+
+    private let state = Monitor(State())
+
+    /// Adds an inode, or puts it off if it is there.
+    func add(_ inode: Inode, delayMilliseconds: Int) {
+        let due = Self.now() + Int64(delayMilliseconds) * 1_000_000
+        state.withLock { state in
+            state.due[inode.number] = due
+            state.order.append((inode.number, due))
+        }
+        state.wakeAll()
+    }
+
+    /// Blocks until an inode is due; nil once the queue is stopped.
+    func next() -> Inode? {
+        state.withLock { state in
+            while !state.isStopped {
+                guard state.head < state.order.count else {
+                    state.order = []
+                    state.head = 0
+                    self.state.wait()
+                    continue
+                }
+                let first = state.order[state.head]
+                let wait = first.due - Self.now()
+                if wait > 0 {
+                    self.state.wait(milliseconds: Int(wait / 1_000_000) + 1)
+                    continue
+                }
+                state.head += 1
+                if state.head > 4096, state.head * 2 > state.order.count {
+                    state.order.removeFirst(state.head)
+                    state.head = 0
+                }
+                // Put off since: its later place in the order counts.
+                guard state.due[first.inode] == first.due else { continue }
+                state.due.removeValue(forKey: first.inode)
+                return Inode(first.inode)
+            }
+            return nil
+        }
+    }
+
+    func stop() {
+        state.withLock { $0.isStopped = true }
+        state.wakeAll()
+    }
+
+    var count: Int { state.withLock { $0.due.count } }
+
+    private static func now() -> Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
+}
+
+extension Volume {
+    /// Has a file sealed in the background once it has rested.
+    func enqueueSeal(_ inode: Inode) {
+        guard options.sealThreads > 0, !options.isReadOnly else { return }
+        sealQueue.add(inode, delayMilliseconds: options.sealDelayMilliseconds)
+    }
+
+    func sealInBackground(_ inode: Inode) {
+        do throws(Errno) {
+            // A file with a writer is sealed after the writer's close.
+            let isOpen = manifest.withLock { _ in
+                (running.openFiles[inode.number]?.writers ?? 0) > 0
+            }
+            guard !isOpen else { return }
+            _ = try seal(inode, attempts: 1)
+        } catch {
+            guard error != .resourceTemporarilyUnavailable else { return }
+            log.warning("\(inode): cannot be sealed: \(error)")
+        }
+    }
+
+    /// The CID and the Tsize of a regular file as it is now; computes them where they are not
+    /// known. Blocks for the reading and hashing of the whole content.
+    ///
+    /// - Parameter attempts: how often to begin again when the content changes meanwhile; the
+    ///   last one fails with EAGAIN.
+    func seal(_ inode: Inode, attempts: Int) throws(Errno) -> (cid: CID, treeSize: UInt64) {
+        for _ in 0..<attempts {
+            let source = try beginSeal(inode)
+            guard case .content(let content, let size, let version, let file) = source else {
+                if case .known(let cid, let treeSize) = source { return (cid, treeSize) }
+                throw Errno(rawValue: ESTALE)
+            }
+            let outcome: SealResult?
+            do throws(Errno) {
+                outcome = try sealResult(of: content, size: size) {
+                    manifest.withLock { state in
+                        (try? state.inode(inode))?.contentVersion == version
+                    }
+                }
+            } catch {
+                manifest.withLock { endUse(file, $0) }
+                throw error
+            }
+            if let outcome, try endSeal(file, outcome, version: version, size: size) {
+                return (outcome.cid, outcome.treeSize)
+            }
+            if outcome == nil { manifest.withLock { endUse(file, $0) } }
+        }
+        throw .resourceTemporarilyUnavailable
+    }
+
+    private enum SealSource {
+        case known(CID, treeSize: UInt64)
+        case content(Content, size: UInt64, version: UInt64, OpenFile)
+        case gone
+    }
+
+    private func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
+        try reading { (state) throws(Errno) in
+            guard let record = try state.inode(inode), record.kind == .regular else { return .gone }
+            if let object = try state.object(of: record) {
+                if object.state == .sealed, let cid = object.cid {
+                    return .known(cid, treeSize: object.treeSize)
+                }
+            } else {
+                let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
+                return .known(leaf.cid, treeSize: leaf.treeSize)
+            }
+            let file = use(record)
+            do throws(Errno) {
+                return .content(
+                    try content(of: file, record, state), size: record.size,
+                    version: record.contentVersion, file)
+            } catch {
+                endUse(file, state)
+                throw error
+            }
+        }
+    }
+
+    private func sealResult(
+        of content: Content, size: UInt64, isWanted: () -> Bool
+    ) throws(Errno) -> SealResult? {
+        switch content {
+        case .empty: return SealResult.sealing([], profile: profile)
+        case .inline(let bytes): return SealResult.sealing(bytes, profile: profile)
+        case .flat(let flat):
+            do throws(SealInterruption) {
+                return try .sealing(flat, size: size, profile: profile, isWanted: isWanted)
+            } catch {
+                switch error {
+                case .outdated, .truncated: return nil
+                case .failed(let errno): throw errno
+                }
+            }
+        }
+    }
+
+    /// Keeps what sealing found, where the content stood still; false where it did not.
+    private func endSeal(
+        _ file: OpenFile, _ outcome: SealResult, version: UInt64, size: UInt64
+    ) throws(Errno) -> Bool {
+        let twin = try twin(of: file, outcome, size: size)
+        return try manifest.withLock { (state) throws(Errno) in
+            defer { endUse(file, state) }
+            guard let record = try state.inode(file.inode), record.contentVersion == version,
+                record.size == size, let object = try state.object(of: record)
+            else { return false }
+            // With a writer about, the CID is told but not kept: the next write would have to
+            // take it back durably first.
+            guard file.writers == 0, !options.isReadOnly else { return true }
+            guard object.state == .staging else { return true }
+            if let twin, let other = try state.object(twin), other.state == .sealed,
+                other.cid == outcome.cid
+            {
+                state.retain(other)
+                record.object = other.id
+                file.file = nil
+                running.unsynchronized.removeValue(forKey: file.inode.number)
+                state.mark(record)
+                state.release(object)
+                return true
+            }
+            object.state = .sealed
+            object.size = size
+            object.cid = outcome.cid
+            object.treeSize = outcome.treeSize
+            object.newBlocks = outcome
+            state.mark(object)
+            // Blocks of a flat file that was written just now are known only on the disk.
+            if !object.isInline, let status = try? store.blocks(of: object.id) {
+                record.blocks = status
+                state.mark(record)
+            }
+            return true
+        }
+    }
+
+    /// Another object with the same content, read and compared to be sure of it.
+    private func twin(
+        of file: OpenFile, _ outcome: SealResult, size: UInt64
+    ) throws(Errno) -> UInt64? {
+        let candidate = try reading { (state) throws(Errno) -> (UInt64, Content, Content)? in
+            guard let record = try state.inode(file.inode),
+                let object = try state.object(of: record)
+            else { return nil }
+            for id in try state.objects(with: outcome.cid) where id != object.id {
+                guard let other = try state.object(id), other.state == .sealed,
+                    other.cid == outcome.cid, other.size == size,
+                    other.isInline == object.isInline
+                else { continue }
+                let own = try content(of: file, record, state)
+                let its: Content =
+                    other.isInline
+                    ? .inline(try state.inlineBytes(of: other))
+                    : .flat(try store.open(id, forWriting: false))
+                return (id, own, its)
+            }
+            return nil
+        }
+        guard let (id, own, its) = candidate else { return nil }
+        switch (own, its) {
+        case (.inline(let one), .inline(let other)): return one == other ? id : nil
+        case (.flat(let one), .flat(let other)):
+            guard try Self.haveEqualBytes(one, other, size: size) else {
+                log.error("object \(id): its bytes are not those of its CID: run registryfs check")
+                return nil
+            }
+            // The twin takes the place of bytes that may be durable already.
+            try other.synchronize(in: store)
+            return id
+        default: return nil
+        }
+    }
+
+    private static func haveEqualBytes(
+        _ one: ObjectFile, _ other: ObjectFile, size: UInt64
+    ) throws(Errno) -> Bool {
+        let partSize = 1 << 18
+        let left = OwnedBuffer(byteCount: partSize)
+        let right = OwnedBuffer(byteCount: partSize)
+        var offset: UInt64 = 0
+        while offset < size {
+            let wanted = Int(min(UInt64(partSize), size - offset))
+            let countOne = try Sys.read(
+                one.raw, at: offset,
+                into: UnsafeMutableRawBufferPointer(rebasing: left.bytes[..<wanted]))
+            let countOther = try Sys.read(
+                other.raw, at: offset,
+                into: UnsafeMutableRawBufferPointer(rebasing: right.bytes[..<wanted]))
+            guard countOne == wanted, countOther == wanted,
+                let a = left.bytes.baseAddress, let b = right.bytes.baseAddress,
+                memcmp(a, b, wanted) == 0
+            else { return false }
+            offset += UInt64(wanted)
+        }
+        return true
+    }
+}

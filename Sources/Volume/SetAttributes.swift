@@ -1,0 +1,63 @@
+public import Base
+internal import InodeManifest
+public import struct SystemPackage.Errno
+
+extension Volume {
+    /// Sets attributes (chmod(2), chown(2), truncate(2), utimensat(2)). Who may, the kernel has
+    /// checked.
+    ///
+    /// - Throws: ESTALE, EISDIR or EINVAL for the size of what is no regular file, EFBIG, ENOSPC,
+    ///   EIO, EROFS.
+    public func setAttributes(
+        of inode: Inode, _ change: AttributeChange, handle: HandleID?, caller: Caller
+    ) throws(Errno) -> Attributes {
+        if let size = change.size { try resize(inode, to: size, change) }
+        return try changing { (state) throws(Errno) in
+            let record = try record(inode, state)
+            let now = Timestamp.now()
+            if change.uid != nil || change.gid != nil {
+                record.uid = change.uid ?? record.uid
+                record.gid = change.gid ?? record.gid
+                // chown(2): the set-id bits of an executable file are cleared, for root as well.
+                if record.kind != .directory { clearSetIDBits(of: record) }
+            } else if change.clearSetID {
+                clearSetIDBits(of: record)
+            }
+            if let mode = change.mode { try setMode(of: record, to: mode & 0o7777, state) }
+            if let accessed = change.accessed { record.accessed = accessed.time(now: now) }
+            if let modified = change.modified { record.modified = modified.time(now: now) }
+            record.changed = change.changed ?? now
+            state.mark(record)
+            return attributes(of: record, state)
+        }
+    }
+
+    private func resize(
+        _ inode: Inode, to size: UInt64, _ change: AttributeChange
+    ) throws(Errno) {
+        guard !options.isReadOnly else { throw .readOnlyFileSystem }
+        let file = try reading { (state) throws(Errno) in
+            let record = try record(inode, state)
+            guard record.kind != .directory else { throw .isDirectory }
+            guard record.kind == .regular else { throw .invalidArgument }
+            return use(record)
+        }
+        defer {
+            let isUnused = manifest.withLock { state in
+                endUse(file, state)
+                return file.writers == 0
+            }
+            if isUnused { enqueueSeal(inode) }
+        }
+        try truncate(file, to: size, clearSetID: change.clearSetID)
+    }
+}
+
+extension TimeChange {
+    fileprivate func time(now: Timestamp) -> Timestamp {
+        switch self {
+        case .now: now
+        case .at(let time): time
+        }
+    }
+}

@@ -1,0 +1,75 @@
+internal import Base
+internal import Glibc
+internal import struct SystemPackage.Errno
+
+// The layout of a state directory:
+//
+//   lock                 held by flock(2) while a process uses the volume; holds its pid as text
+//   manifest.sqlite      the inode manifest, with -wal and -shm beside it
+//   objects/             flat files (see ObjectStore)
+
+/// An open state directory, locked for this process until the value ends.
+struct StateDirectory: ~Copyable, Sendable {
+    let path: String
+    let descriptor: OwnedDescriptor
+    private let lock: OwnedDescriptor
+
+    private init(path: String, descriptor: consuming OwnedDescriptor, lock: consuming OwnedDescriptor) {
+        self.path = path
+        self.descriptor = descriptor
+        self.lock = lock
+    }
+
+    /// Opens the directory, which is made where it is missing, and locks it.
+    static func open(path: String) throws(VolumeError) -> StateDirectory {
+        let (descriptor, lock) = try failing(path, "cannot be opened or written") {
+            () throws(Errno) -> (Int32, Int32) in
+            try makePath(path)
+            let directory = try Sys.open(path, flags: O_RDONLY | O_DIRECTORY)
+            let lock = try Sys.open("lock", in: directory.raw, flags: O_RDWR | O_CREAT)
+            return (directory.take(), lock.take())
+        }
+        let opened = StateDirectory(
+            path: path, descriptor: OwnedDescriptor(descriptor), lock: OwnedDescriptor(lock))
+        let isLocked = try failing(path, "cannot be locked") { () throws(Errno) in
+            try Sys.lockExclusively(opened.lock.raw)
+        }
+        guard isLocked else { throw .inUse(path: path, pid: holder(opened.lock.raw)) }
+        try failing(path, "cannot be written") { () throws(Errno) in
+            try Sys.truncate(opened.lock.raw, to: 0)
+            try [UInt8]("\(getpid())\n".utf8).withBytes { (bytes) throws(Errno) in
+                try Sys.write(opened.lock.raw, at: 0, bytes)
+            }
+        }
+        return opened
+    }
+
+    private static func failing<Result>(
+        _ path: String, _ operation: String, _ body: () throws(Errno) -> Result
+    ) throws(VolumeError) -> Result {
+        do throws(Errno) {
+            return try body()
+        } catch {
+            throw .stateDirectory(path: path, operation: operation, error)
+        }
+    }
+
+    /// Makes the directory and the ones above it, like `mkdir -p`.
+    private static func makePath(_ path: String) throws(Errno) {
+        var prefix = ""
+        for part in path.split(separator: "/", omittingEmptySubsequences: true) {
+            prefix += (prefix.isEmpty && !path.hasPrefix("/") ? "" : "/") + part
+            var status = stat()
+            if stat(prefix, &status) == 0 { continue }
+            try Sys.makeDirectory(prefix)
+        }
+    }
+
+    private static func holder(_ descriptor: Int32) -> Int32? {
+        var bytes = [UInt8](repeating: 0, count: 16)
+        let count = bytes.withUnsafeMutableBytes { buffer in
+            (try? Sys.read(descriptor, at: 0, into: buffer)) ?? 0
+        }
+        return Int32(String(decoding: bytes[..<count].prefix { $0 != 10 }, as: UTF8.self))
+    }
+}

@@ -1,0 +1,77 @@
+public import Base
+internal import InodeManifest
+internal import Logging
+internal import ObjectStore
+public import struct SystemPackage.Errno
+
+extension Volume {
+    /// Makes a file's bytes, attributes and names durable (fsync(2)); `dataOnly` (fdatasync(2))
+    /// does the same, because one commit holds all of them. Blocks for the disk.
+    ///
+    /// - Throws: EBADF, EIO, ENOSPC.
+    public func synchronize(_ handle: HandleID, dataOnly: Bool) throws(Errno) {
+        let description = try handles.handle(handle)
+        // Data first: the manifest must never tell of bytes that a power loss takes back.
+        try synchronizeBytes(of: description.file.inode)
+        try manifest.commit()
+    }
+
+    /// Makes the entries of a directory durable. Costs no disk write where nothing changed.
+    ///
+    /// - Throws: ENOTDIR, EIO, ENOSPC.
+    public func synchronizeDirectory(_ inode: Inode) throws(Errno) {
+        _ = try reading { (state) throws(Errno) in try directory(inode, state) }
+        try manifest.commit()
+    }
+
+    /// Makes everything durable (sync(2)).
+    public func synchronizeAll() throws(Errno) {
+        let inodes = manifest.withLock { _ in running.unsynchronized.keys.map { Inode($0) } }
+        for inode in inodes { try synchronizeBytes(of: inode) }
+        try manifest.commit()
+    }
+
+    /// Makes the bytes of a file's flat file durable.
+    func synchronizeBytes(of inode: Inode) throws(Errno) {
+        let flat = manifest.withLock { _ in
+            running.unsynchronized.removeValue(forKey: inode.number)
+        }
+        guard let flat else { return }
+        do throws(Errno) {
+            try flat.synchronize(in: store)
+        } catch {
+            manifest.withLock { _ in
+                if running.unsynchronized[inode.number] == nil {
+                    running.unsynchronized[inode.number] = flat
+                }
+            }
+            throw error
+        }
+        noteBlocks(of: inode, flat)
+    }
+
+    /// Keeps the room that a flat file takes once its bytes are on the disk.
+    private func noteBlocks(of inode: Inode, _ flat: ObjectFile) {
+        guard let status = try? Sys.status(of: flat.raw) else { return }
+        manifest.withLock { state in
+            guard let record = try? state.inode(inode), record.object == flat.id else { return }
+            record.blocks = status.blocks
+            state.mark(record)
+        }
+    }
+
+    /// Makes the bytes of files durable that nobody has open for writing, so that the commit that
+    /// follows names no content that a power loss would take.
+    func synchronizeClosedFiles() {
+        let inodes = manifest.withLock { _ in
+            running.unsynchronized.keys.filter { (running.openFiles[$0]?.writers ?? 0) == 0 }
+        }
+        for inode in inodes {
+            do throws(Errno) {
+                try synchronizeBytes(of: Inode(inode))
+            } catch {
+                log.warning("inode \(inode): its bytes are not durable yet: \(error)")
+            }
+        }
+    }
+}

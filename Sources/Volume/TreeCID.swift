@@ -1,0 +1,227 @@
+public import Base
+internal import Glibc
+internal import InodeManifest
+internal import Logging
+internal import MerkleDAG
+public import Multiformats
+public import struct SystemPackage.Errno
+
+// The CID of a directory is kept in its inode row while it is current. A change below takes it
+// away from every directory above, up to the first that has none: above that one there is none
+// either. While CIDs are computed that rule is kept by a mark on the directories at work.
+
+extension Volume {
+    /// The CID of a file, directory or symlink as `ipfs add` would give it under the volume's
+    /// profile. Seals and computes what is not known yet, which may block for long.
+    ///
+    /// What UnixFS cannot hold (fifos, sockets, device nodes) is left out of a directory's DAG.
+    ///
+    /// - Throws: ENODATA for what UnixFS cannot hold, EAGAIN where the content never stands still.
+    public func cid(of inode: Inode) throws(Errno) -> CID {
+        let kind = try reading { (state) throws(Errno) in try record(inode, state).kind }
+        switch kind {
+        case .regular: return try seal(inode, attempts: Self.attemptsMax).cid
+        case .symlink: return symlinkNode(try readSymlinkTarget(inode)).cid
+        case .directory:
+            return try treeLock.withLock { (_) throws(Errno) in
+                for _ in 0..<Self.attemptsMax {
+                    if let root = try computeTree(inode) { return root.cid }
+                }
+                throw .resourceTemporarilyUnavailable
+            }
+        case .fifo, .socket, .characterDevice, .blockDevice: throw Errno(rawValue: ENODATA)
+        }
+    }
+
+    /// How often a computation begins again when the content changes under it.
+    private static let attemptsMax = 64
+
+    private func readSymlinkTarget(_ inode: Inode) throws(Errno) -> [UInt8] {
+        try reading { (state) throws(Errno) in try record(inode, state).target }
+    }
+
+    private func symlinkNode(_ target: [UInt8]) -> (cid: CID, treeSize: UInt64, block: [UInt8]) {
+        let (root, block) = profile.symlink(target: target)
+        return (root.cid, root.treeSize, block)
+    }
+
+    /// Takes the CIDs of the directories above an inode away, after a change of its content.
+    func outdateTree(above record: InodeRecord, _ state: ManifestState) throws(Errno) {
+        if record.parent.number != 0, let parent = try state.inode(record.parent) {
+            try outdateTree(of: parent, state)
+        }
+        for other in record.otherParents {
+            if let parent = try state.inode(other) { try outdateTree(of: parent, state) }
+        }
+    }
+
+    /// Takes the CIDs of a directory and of those above it away.
+    func outdateTree(of directory: InodeRecord, _ state: ManifestState) throws(Errno) {
+        var directory = directory
+        while directory.cid != nil || directory.isComputingTree {
+            directory.isTreeOutdated = true
+            if directory.cid != nil {
+                directory.cid = nil
+                directory.newNodes = nil
+                state.mark(directory)
+            }
+            guard directory.inode != .root, directory.parent != directory.inode,
+                let parent = try state.inode(directory.parent)
+            else { return }
+            directory = parent
+        }
+    }
+
+    private struct TreeEntry {
+        let name: FileName
+        let inode: Inode
+        let kind: FileKind
+    }
+
+    /// Computes the CID of a directory and of all below it that have none; nil where something
+    /// below changed meanwhile. Goes down without recursion, so no depth is too deep.
+    private func computeTree(_ top: Inode) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
+        struct Level {
+            let inode: Inode
+            var pending: [TreeEntry]
+            var builder: DirectoryBuilder
+        }
+        var levels: [Level] = []
+        defer {
+            for level in levels { endComputation(of: level.inode) }
+        }
+        if let known = try beginComputation(of: top) { return known }
+        levels.append(
+            Level(
+                inode: top, pending: try treeEntries(of: top),
+                builder: DirectoryBuilder(profile: profile)))
+        while var level = levels.popLast() {
+            var isInterrupted = false
+            while let entry = level.pending.last {
+                let node: (cid: CID, treeSize: UInt64)?
+                switch entry.kind {
+                case .regular:
+                    do throws(Errno) {
+                        node = try seal(entry.inode, attempts: Self.attemptsMax)
+                    } catch {
+                        // Gone since the listing: the whole is outdated, and begins again.
+                        guard error == Errno(rawValue: ESTALE) else {
+                            levels.append(level)
+                            throw error
+                        }
+                        levels.append(level)
+                        return nil
+                    }
+                case .symlink:
+                    let target = try? readSymlinkTarget(entry.inode)
+                    node = target.map { target in
+                        let node = symlinkNode(target)
+                        return (node.cid, node.treeSize)
+                    }
+                    if node != nil { try noteSymlink(entry.inode) }
+                case .directory:
+                    if let known = try beginComputation(of: entry.inode) {
+                        node = known
+                    } else {
+                        levels.append(level)
+                        levels.append(
+                            Level(
+                                inode: entry.inode, pending: try treeEntries(of: entry.inode),
+                                builder: DirectoryBuilder(profile: profile)))
+                        isInterrupted = true
+                        node = nil
+                    }
+                case .fifo, .socket, .characterDevice, .blockDevice:
+                    node = nil
+                }
+                if isInterrupted { break }
+                level.pending.removeLast()
+                if let node {
+                    level.builder.add(
+                        name: entry.name.bytes, cid: node.cid, treeSize: node.treeSize)
+                }
+            }
+            if isInterrupted { continue }
+            guard let result = try finish(level.inode, &level.builder) else {
+                return nil
+            }
+            if levels.isEmpty { return result }
+        }
+        return nil
+    }
+
+    /// The stored CID of a directory; without one, marks it as being computed.
+    private func beginComputation(
+        of inode: Inode
+    ) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
+        try reading { (state) throws(Errno) in
+            let record = try record(inode, state)
+            if let cid = record.cid { return (cid, record.treeSize) }
+            record.isComputingTree = true
+            record.isTreeOutdated = false
+            record.pins += 1
+            return nil
+        }
+    }
+
+    private func endComputation(of inode: Inode) {
+        manifest.withLock { state in
+            guard let record = try? state.inode(inode), record.isComputingTree else { return }
+            record.isComputingTree = false
+            record.pins -= 1
+        }
+    }
+
+    private func treeEntries(of inode: Inode) throws(Errno) -> [TreeEntry] {
+        var entries: [TreeEntry] = []
+        try reading { (state) throws(Errno) in
+            try state.forEachEntry(of: try directory(inode, state), after: 0) { name, entry in
+                entries.append(TreeEntry(name: name, inode: entry.inode, kind: entry.kind))
+                return true
+            }
+        }
+        return entries
+    }
+
+    /// Ends a directory whose entries are all in the builder, and keeps its CID where nothing
+    /// changed meanwhile.
+    private func finish(
+        _ inode: Inode, _ builder: inout DirectoryBuilder
+    ) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
+        var nodes: [StoredNode] = []
+        let root: DAGRoot
+        do {
+            root = try builder.finish { (cid, block) throws(Never) in
+                nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
+            }
+        } catch {
+            log.error("\(inode): its directory node cannot be made: \(error)")
+            endComputation(of: inode)
+            throw .ioError
+        }
+        return try reading { (state) throws(Errno) in
+            let record = try record(inode, state)
+            record.isComputingTree = false
+            record.pins -= 1
+            guard !record.isTreeOutdated else { return nil }
+            guard !options.isReadOnly else { return (root.cid, root.treeSize) }
+            record.cid = root.cid
+            record.treeSize = root.treeSize
+            record.newNodes = nodes
+            state.mark(record)
+            return (root.cid, root.treeSize)
+        }
+    }
+
+    /// Keeps the CID of a symlink, by which its block is found.
+    private func noteSymlink(_ inode: Inode) throws(Errno) {
+        try reading { (state) throws(Errno) in
+            let record = try record(inode, state)
+            guard record.cid == nil, !options.isReadOnly else { return }
+            let node = symlinkNode(record.target)
+            record.cid = node.cid
+            record.treeSize = node.treeSize
+            state.mark(record)
+        }
+    }
+}

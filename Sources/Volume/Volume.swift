@@ -1,0 +1,321 @@
+public import Base
+internal import InodeManifest
+public import Logging
+public import MerkleDAG
+internal import Multiformats
+internal import ObjectStore
+internal import struct SystemPackage.Errno
+
+/// How a volume is to be opened.
+public struct VolumeOptions: Sendable {
+    /// How content becomes DAGs; nil takes the volume's own, and unixfs-v1-2025 for a new one.
+    public var profile: ImportProfile?
+    /// Every change is refused with EROFS.
+    public var isReadOnly = false
+    /// The largest content that is kept in the manifest instead of a flat file, in bytes.
+    public var inlineSizeMax = 16 << 10
+    /// How long changes wait for a commit that nobody asked for, in milliseconds.
+    public var commitIntervalMilliseconds = 1000
+    /// How long a file rests after its last writer closed it until it is sealed, in milliseconds.
+    public var sealDelayMilliseconds = 200
+    /// Threads that seal files in the background; 0 seals only when asked.
+    public var sealThreads = 2
+
+    public init() {}
+}
+
+/// What POSIX means, on an inode manifest and an object store; runs without a kernel.
+///
+/// Every operation is synchronous and may be called from any thread. An operation that fails has
+/// changed nothing. Changes are visible to every later operation at once, and durable after
+/// `synchronize`, `synchronizeDirectory` or `synchronizeAll` returned, or about a second later.
+///
+/// Locks, in the order in which they are taken: the write lock of one open file; the manifest's
+/// lock. Data is read and written without the manifest's lock.
+public final class Volume: Sendable {
+    /// The longest name of a directory entry, in bytes (NAME_MAX of linux/limits.h).
+    public static let nameLengthMax = 255
+    /// The largest file, in bytes: what off_t can say.
+    public static let fileSizeMax = UInt64(Int64.max)
+
+    public let options: VolumeOptions
+    /// How content becomes DAGs.
+    public let profile: ImportProfile
+    /// The state directory's path as it was given.
+    public let stateDirectoryPath: String
+
+    let stateDirectory: StateDirectory
+    let manifest: InodeManifest
+    let store: ObjectStore
+    let running = RunningState()
+    let handles = HandleTable()
+    let sealQueue = SealQueue()
+    /// One computation of tree CIDs at a time.
+    let treeLock = Monitor<Void>(())
+    let log: Logger
+    private let threads = Guarded<[JoinableThread]>([])
+    private let ticker = Monitor<TickerState>(TickerState())
+
+    struct TickerState {
+        var isStopping = false
+        var isCommitWanted = false
+    }
+
+    /// Opens the volume in a state directory, which is made where it is missing, and mends what a
+    /// crash left behind. Blocks for disk reads.
+    public static func open(
+        stateDirectory path: String, options: VolumeOptions, log: Logger
+    ) throws(VolumeError) -> Volume {
+        let volume = try Volume(path: path, options: options, log: log)
+        try volume.recover()
+        try volume.startThreads()
+        return volume
+    }
+
+    private init(path: String, options: VolumeOptions, log: Logger) throws(VolumeError) {
+        self.options = options
+        self.log = log
+        stateDirectoryPath = path
+        stateDirectory = try StateDirectory.open(path: path)
+        let wanted = options.profile?.name
+        do throws(ManifestError) {
+            manifest = try InodeManifest.open(
+                directory: path, profileName: wanted ?? ImportProfile.unixfsV1_2025.name, log: log)
+        } catch {
+            throw .manifest(error)
+        }
+        if let wanted, wanted != manifest.profileName {
+            throw .otherProfile(path: path, found: manifest.profileName, wanted: wanted)
+        }
+        guard let profile = ImportProfile(name: manifest.profileName) else {
+            throw .manifest(
+                .damaged(
+                    path: path, reason: "unknown profile \(manifest.profileName)"))
+        }
+        self.profile = profile
+        do throws(Errno) {
+            store = try ObjectStore(stateDirectory: stateDirectory.descriptor.raw)
+        } catch {
+            throw .stateDirectory(path: path, operation: "the object store cannot be opened", error)
+        }
+    }
+
+    private func startThreads() throws(VolumeError) {
+        manifest.keepReserve()
+        do throws(Errno) {
+            var started = [
+                try Threads.start(name: "rfs-commit") { [weak self] in
+                    while let volume = self, volume.tick() {}
+                }
+            ]
+            for _ in 0..<options.sealThreads {
+                started.append(
+                    try Threads.start(name: "rfs-seal") { [weak self, sealQueue] in
+                        while let inode = sealQueue.next() { self?.sealInBackground(inode) }
+                    })
+            }
+            threads.withLock { $0 = started }
+        } catch {
+            throw .operation("starting threads", error)
+        }
+    }
+
+    /// One round of the background: commits what waits, and tidies up.
+    private func tick() -> Bool {
+        let isStopping = ticker.withLock { state in
+            if !state.isStopping && !state.isCommitWanted {
+                ticker.wait(milliseconds: options.commitIntervalMilliseconds)
+            }
+            state.isCommitWanted = false
+            return state.isStopping
+        }
+        synchronizeClosedFiles()
+        do throws(Errno) {
+            try manifest.commit()
+        } catch {
+            log.warning("volume: changes are not durable yet: \(error)")
+        }
+        removeDeletedObjects()
+        manifest.checkpointIfDue()
+        manifest.keepReserve()
+        return !isStopping
+    }
+
+    /// Wakes the background for a commit without waiting for it.
+    func requestCommit() {
+        ticker.withLock { $0.isCommitWanted = true }
+        ticker.wakeAll()
+    }
+
+    private func removeDeletedObjects() {
+        let ids = manifest.withLock { $0.takeDeletableObjects() }
+        guard !ids.isEmpty else { return }
+        var removed: [UInt64] = []
+        for id in ids {
+            do throws(Errno) {
+                try store.remove(id)
+                removed.append(id)
+            } catch {
+                // The row in deleted_object stays, so the next opening tries again.
+                log.warning("object \(id): cannot be removed: \(error)")
+            }
+        }
+        manifest.withLock { $0.noteUnlinked(removed) }
+    }
+
+    /// Makes everything durable, ends the background threads and frees the state directory.
+    /// Handles that are still open are released.
+    public func close() throws(VolumeError) {
+        for handle in handles.all() { release(handle) }
+        sealQueue.stop()
+        ticker.withLock { $0.isStopping = true }
+        ticker.wakeAll()
+        for thread in threads.withLock({ $0 }) { thread.join() }
+        do throws(Errno) {
+            dropKernelReferences()
+            try manifest.commit()
+            removeDeletedObjects()
+            try manifest.close()
+        } catch {
+            throw .operation("closing the volume", error)
+        }
+    }
+
+    // MARK: Helpers of all operations
+
+    /// Runs an operation that only reads records.
+    func reading<Result>(
+        _ body: (ManifestState) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        try manifest.withLock(body)
+    }
+
+    /// Runs an operation that changes records. Blocks while too many changes are uncommitted.
+    func changing<Result>(
+        _ body: (ManifestState) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        guard !options.isReadOnly else { throw .readOnlyFileSystem }
+        var (count, wantsCommit) = (0, false)
+        do {
+            let result = try manifest.withLock { (state) throws(Errno) in
+                defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
+                return try body(state)
+            }
+            afterChange(count: count, wantsCommit: wantsCommit)
+            return result
+        }
+    }
+
+    private func afterChange(count: Int, wantsCommit: Bool) {
+        if count > ManifestBounds.changesUncommittedMax {
+            // A failure is told by the next fsync, and by ENOSPC to whoever needs room.
+            try? manifest.commit()
+        } else if wantsCommit {
+            requestCommit()
+        }
+    }
+
+    /// The record of an inode that the kernel names; ESTALE where it is gone.
+    func record(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
+        guard let record = try state.inode(inode) else { throw Errno(rawValue: Self.stale) }
+        return record
+    }
+
+    /// ESTALE of errno(3), for which swift-system's Errno has no name on every platform.
+    private static let stale: Int32 = 116
+
+    /// The record of a directory; ENOTDIR where it is something else.
+    func directory(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
+        let record = try record(inode, state)
+        guard record.kind == .directory else { throw .notDirectory }
+        return record
+    }
+
+    /// Checks the name of a new entry.
+    func checkName(_ name: FileName) throws(Errno) {
+        guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
+        guard !name.bytes.isEmpty, !name.bytes.contains(0x2f), !name.bytes.contains(0),
+            name.bytes != [0x2e], name.bytes != [0x2e, 0x2e]
+        else { throw .invalidArgument }
+    }
+
+    /// Refuses to take more room while the disk is known to be full.
+    func checkRoom(_ state: ManifestState) throws(Errno) {
+        if let failure = state.commitFailure { throw failure }
+    }
+
+    /// Notes that the entries of a directory changed.
+    func touchDirectory(_ directory: InodeRecord, _ state: ManifestState) throws(Errno) {
+        let now = Timestamp.now()
+        directory.modified = now
+        directory.changed = now
+        state.mark(directory)
+        try outdateTree(of: directory, state)
+    }
+
+    func attributes(of record: InodeRecord, _ state: ManifestState) -> Attributes {
+        if record.kind == .regular, let file = running.unsynchronized[record.inode.number],
+            // Bytes may have come and gone as holes; the file itself knows.
+            let status = try? Sys.status(of: file.raw)
+        {
+            record.blocks = status.blocks
+        }
+        return Attributes(
+            inode: record.inode, kind: record.kind, mode: record.mode,
+            linkCount: record.linkCount, uid: record.uid, gid: record.gid, rdev: record.rdev,
+            size: record.kind == .directory ? Self.directorySize : record.size,
+            blocks: record.kind == .directory ? Self.directorySize / 512 : record.blocks,
+            accessed: record.accessed, modified: record.modified, changed: record.changed,
+            created: record.created)
+    }
+
+    /// What stat tells as the size of a directory; ext4 has one block for a small one too.
+    private static let directorySize: UInt64 = 4096
+
+    // MARK: The kernel's references
+
+    /// Counts one reference of the kernel, and gives the attributes that go with it.
+    func referenced(_ record: InodeRecord, _ state: ManifestState) -> Attributes {
+        running.kernelReferences[record.inode.number, default: 0] += 1
+        return attributes(of: record, state)
+    }
+
+    /// Drops references of the kernel (FUSE_FORGET). An inode without a name, handle or reference
+    /// is deleted.
+    public func forget(_ inode: Inode, count: UInt64) {
+        manifest.withLock { state in
+            let left = running.kernelReferences[inode.number, default: 0]
+            guard left > count else {
+                running.kernelReferences.removeValue(forKey: inode.number)
+                if let record = try? state.inode(inode) { reapIfUnused(record, state) }
+                return
+            }
+            running.kernelReferences[inode.number] = left - count
+        }
+    }
+
+    /// Deletes an inode that nobody can reach any more.
+    func reapIfUnused(_ record: InodeRecord, _ state: ManifestState) {
+        guard record.linkCount == 0, !record.isDeleted,
+            running.openFiles[record.inode.number] == nil,
+            running.kernelReferences[record.inode.number] == nil
+        else { return }
+        do throws(Errno) {
+            if let object = try state.object(of: record) { state.release(object) }
+        } catch {
+            log.error("\(record.inode): its object cannot be read, so it stays: \(error)")
+            return
+        }
+        state.delete(record)
+    }
+
+    private func dropKernelReferences() {
+        manifest.withLock { state in
+            let inodes = running.kernelReferences.keys.map { Inode($0) }
+            running.kernelReferences = [:]
+            for inode in inodes {
+                if let record = try? state.inode(inode) { reapIfUnused(record, state) }
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+public import InodeManifest
+public import Multiformats
+public import struct SystemPackage.Errno
+
+/// Why a volume cannot be opened or closed, or content cannot be had by its CID.
+public enum VolumeError: Error, Sendable, CustomStringConvertible {
+    /// Another process uses the state directory.
+    case inUse(path: String, pid: Int32?)
+    /// A system call on the state directory failed.
+    case stateDirectory(path: String, operation: String, Errno)
+    /// The manifest is newer, damaged or refused.
+    case manifest(ManifestError)
+    /// The volume was made with another profile.
+    case otherProfile(path: String, found: String, wanted: String)
+    /// No block with this CID is in the store.
+    case blockNotFound(CID)
+    /// What is stored for the CID has another hash.
+    case blockDamaged(CID)
+    /// An operation on the volume failed.
+    case operation(String, Errno)
+
+    public var description: String {
+        switch self {
+        case .inUse(let path, let pid):
+            "state directory \(path) is in use"
+                + (pid.map { " by process \($0)" } ?? "") + ": unmount it there first"
+        case .stateDirectory(let path, let operation, let errno):
+            "state directory \(path): \(operation): \(errno)"
+        case .manifest(let error):
+            error.description
+        case .otherProfile(let path, let found, let wanted):
+            "state directory \(path) has profile \(found), not \(wanted): "
+                + "leave --profile out or take another directory"
+        case .blockNotFound(let cid):
+            "\(cid): no such block here"
+        case .blockDamaged(let cid):
+            "\(cid): the stored block is damaged: run registryfs check"
+        case .operation(let operation, let errno):
+            "\(operation): \(errno)"
+        }
+    }
+}

@@ -1,0 +1,250 @@
+public import Base
+internal import InodeManifest
+internal import ObjectStore
+public import struct SystemPackage.Errno
+
+extension Volume {
+    /// Writes all bytes at an offset, and makes the file longer where it must. Blocks for the disk
+    /// only as write(2) to the disk below does.
+    ///
+    /// - Parameter clearSetID: the writer may not keep set-user-id and set-group-id bits.
+    /// - Throws: EBADF, EFBIG, ENOSPC, EIO, EROFS. Nothing is counted as written then.
+    public func write(
+        _ handle: HandleID, at offset: UInt64, _ bytes: UnsafeRawBufferPointer, clearSetID: Bool
+    ) throws(Errno) -> Int {
+        let description = try handles.handle(handle)
+        guard description.flags.isWritable else { throw .badFileDescriptor }
+        guard !bytes.isEmpty else { return 0 }
+        let (end, overflow) = offset.addingReportingOverflow(UInt64(bytes.count))
+        guard !overflow, end <= Self.fileSizeMax else { throw .fileTooLarge }
+        try description.file.writeLock.withLock { (_) throws(Errno) in
+            try changeBytes(of: description.file, in: offset..<end, clearSetID: clearSetID) {
+                (target) throws(Errno) in
+                switch target {
+                case .inline(let content):
+                    UnsafeMutableRawBufferPointer(rebasing: content[Int(offset)..<Int(end)])
+                        .copyMemory(from: bytes)
+                case .flat(let file):
+                    try Sys.write(file.raw, at: offset, bytes)
+                }
+            }
+        }
+        return bytes.count
+    }
+
+    /// Where bytes can be changed in place.
+    enum WritableContent {
+        /// The whole content, long enough for the range that is to be changed; valid in the body.
+        case inline(UnsafeMutableRawBufferPointer)
+        case flat(ObjectFile)
+    }
+
+    private enum ChangeStep {
+        case done
+        case inPlace(ObjectFile)
+        case needsFlatFile
+    }
+
+    /// Lets a body change a range of a file's bytes where they lie, and notes the change. The file
+    /// grows to the end of the range, unless it `keepsSize`. The caller holds the write lock.
+    func changeBytes(
+        of file: OpenFile, in range: Range<UInt64>, clearSetID: Bool = false,
+        keepsSize: Bool = false, mustBeFlat: Bool = false,
+        _ body: (WritableContent) throws(Errno) -> Void
+    ) throws(Errno) {
+        let step = try changing { (state) throws(Errno) -> ChangeStep in
+            let record = try record(file.inode, state)
+            if let flat = try flatFileInPlace(of: file, record, state) {
+                record.contentVersion += 1
+                return .inPlace(flat)
+            }
+            guard !mustBeFlat, try state.object(of: record)?.isInline ?? true,
+                max(range.upperBound, record.size) <= options.inlineSizeMax
+            else { return .needsFlatFile }
+            try changeInline(record, in: range, clearSetID: clearSetID, state, body)
+            return .done
+        }
+        let target: ObjectFile
+        switch step {
+        case .done: return
+        case .inPlace(let flat): target = flat
+        case .needsFlatFile: target = try ownFlatFile(of: file, keeping: .max)
+        }
+        do throws(Errno) {
+            try body(.flat(target))
+        } catch {
+            // A part may have been written: what was read before holds no longer.
+            try noteFlatChange(of: file, target, end: 0, clearSetID: clearSetID)
+            throw error
+        }
+        try noteFlatChange(
+            of: file, target, end: keepsSize ? 0 : range.upperBound, clearSetID: clearSetID)
+    }
+
+    private func changeInline(
+        _ record: InodeRecord, in range: Range<UInt64>, clearSetID: Bool, _ state: ManifestState,
+        _ body: (WritableContent) throws(Errno) -> Void
+    ) throws(Errno) {
+        try checkRoom(state)
+        let object = try ownInlineObject(of: record, state)
+        var bytes = try state.inlineBytes(of: object)
+        // The array is taken out of the record so that changing it does not copy it.
+        object.inlineBytes = nil
+        defer {
+            object.inlineBytes = bytes
+            state.markInline(object)
+        }
+        let end = Int(max(record.size, range.upperBound))
+        if bytes.count < end { bytes += [UInt8](repeating: 0, count: end - bytes.count) }
+        try bytes.withMutableBytes { (content) throws(Errno) in try body(.inline(content)) }
+        record.size = UInt64(end)
+        record.blocks = (record.size + 511) / 512
+        try noteChange(of: record, clearSetID: clearSetID, state)
+    }
+
+    /// The flat file, where it is this inode's alone and staging already.
+    private func flatFileInPlace(
+        of file: OpenFile, _ record: InodeRecord, _ state: ManifestState
+    ) throws(Errno) -> ObjectFile? {
+        guard let object = try state.object(of: record), !object.isInline,
+            object.state == .staging, object.references == 1
+        else { return nil }
+        return try objectFile(file, object: object.id, forWriting: true)
+    }
+
+    /// An inline object that is this inode's alone and staging.
+    func ownInlineObject(
+        of record: InodeRecord, _ state: ManifestState
+    ) throws(Errno) -> ObjectRecord {
+        guard let object = try state.object(of: record) else {
+            let made = state.makeObject(id: nil, size: 0, inlineBytes: [])
+            record.object = made.id
+            return made
+        }
+        if object.references > 1 {
+            let made = state.makeObject(
+                id: nil, size: object.size, inlineBytes: try state.inlineBytes(of: object))
+            record.object = made.id
+            state.release(object)
+            return made
+        }
+        if object.state == .sealed {
+            object.state = .staging
+            object.cid = nil
+            object.dropsBlocks = true
+            state.mark(object)
+        }
+        return object
+    }
+
+    /// Notes after a change that a file's bytes are new.
+    func noteChange(
+        of record: InodeRecord, clearSetID: Bool, _ state: ManifestState
+    ) throws(Errno) {
+        record.contentVersion += 1
+        let now = Timestamp.now()
+        record.modified = now
+        record.changed = now
+        if clearSetID { clearSetIDBits(of: record) }
+        state.mark(record)
+        try outdateTree(above: record, state)
+    }
+
+    /// write(2), chown(2): set-user-id goes, and set-group-id where group execution is allowed.
+    func clearSetIDBits(of record: InodeRecord) {
+        record.mode &= ~UInt32(0o4000)
+        // inode(7): without group execution the bit once meant mandatory locking.
+        if record.mode & 0o010 != 0 { record.mode &= ~UInt32(0o2000) }
+    }
+
+    private func noteFlatChange(
+        of file: OpenFile, _ flat: ObjectFile, end: UInt64, clearSetID: Bool
+    ) throws(Errno) {
+        try changing { (state) throws(Errno) in
+            let record = try record(file.inode, state)
+            record.size = max(record.size, end)
+            running.unsynchronized[file.inode.number] = flat
+            try noteChange(of: record, clearSetID: clearSetID, state)
+        }
+    }
+
+    /// Gives a file a flat file of its own that may be changed in place: content that was inline,
+    /// sealed or shared is moved, unsealed or copied. The caller holds the write lock.
+    ///
+    /// - Parameter keeping: how many bytes of the old content are wanted.
+    func ownFlatFile(of file: OpenFile, keeping: UInt64) throws(Errno) -> ObjectFile {
+        let unsealed = try changing { (state) throws(Errno) -> ObjectFile? in
+            let record = try record(file.inode, state)
+            record.contentVersion += 1
+            guard let object = try state.object(of: record), !object.isInline,
+                object.references == 1
+            else { return nil }
+            if object.state == .sealed {
+                object.state = .staging
+                object.cid = nil
+                object.dropsBlocks = true
+                state.mark(object)
+                try outdateTree(above: record, state)
+            }
+            return try objectFile(file, object: object.id, forWriting: true)
+        }
+        if let unsealed {
+            // Bytes that no longer match a CID must never be found behind it after a crash.
+            try manifest.commit()
+            return unsealed
+        }
+        return try copyToFlatFile(file, keeping: keeping)
+    }
+
+    private func copyToFlatFile(_ file: OpenFile, keeping: UInt64) throws(Errno) -> ObjectFile {
+        let (id, content, size) = try changing { (state) throws(Errno) in
+            try checkRoom(state)
+            let record = try record(file.inode, state)
+            return (
+                state.reserveObject(), try self.content(of: file, record, state),
+                min(record.size, keeping)
+            )
+        }
+        let made: ObjectFile
+        do throws(Errno) {
+            made = try fillFlatFile(id, from: content, size: size)
+        } catch {
+            try? store.remove(id)
+            manifest.withLock { $0.releaseReservation(id) }
+            throw error
+        }
+        try changing { (state) throws(Errno) in
+            let record = try record(file.inode, state)
+            let old = try state.object(of: record)
+            record.object = state.makeObject(id: id, size: size).id
+            record.size = size
+            state.mark(record)
+            if let old { state.release(old) }
+            file.file = made
+            file.isFileWritable = true
+            running.unsynchronized[file.inode.number] = made
+            record.contentVersion += 1
+            try outdateTree(above: record, state)
+        }
+        return made
+    }
+
+    private func fillFlatFile(
+        _ id: UInt64, from content: Content, size: UInt64
+    ) throws(Errno) -> ObjectFile {
+        let made = try store.create(id)
+        switch content {
+        case .empty: break
+        case .inline(let bytes):
+            try bytes.withBytes { (source) throws(Errno) in
+                try Sys.write(
+                    made.raw, at: 0,
+                    UnsafeRawBufferPointer(rebasing: source[..<Int(min(size, UInt64(bytes.count)))]))
+            }
+        case .flat(let source):
+            let copied = try Sys.copy(from: source.raw, at: 0, to: made.raw, at: 0, length: size)
+            if copied < size { try Sys.truncate(made.raw, to: size) }
+        }
+        return made
+    }
+}
