@@ -15,7 +15,7 @@ volume_up
 
 begin "all $expected tests of the storage driver suite pass"
 (cd "$work" && TMPDIR=$mnt timeout 600 ./driver.test -test.v -check.v) >"$work/suite.log" 2>&1 ||
-    fail "$(grep -E '^(FAIL|panic|---)' "$work/suite.log" | head -n 5 | tr '\n' ' ')"
+    fail "$(excerpt '^(FAIL|panic|---)' "$work/suite.log")"
 same "passed tests" "$expected" "$(grep -c '^PASS: ' "$work/suite.log")"
 same "summary" "OK: $expected passed" "$(grep '^OK: ' "$work/suite.log")"
 

@@ -55,6 +55,7 @@ clean_up() {
     if [[ -n $current ]] && { ((status != 0)) || [[ $current != "set up" ]]; }; then
         echo "not ok $current: ${why:-ended with status $status, see above}"
         ((status)) || status=1
+        tail -n 20 "$work"/state*/registryfs.log >&2 2>/dev/null
     fi
     ((failed)) && status=1
     for pid in "${background[@]}"; do
@@ -81,6 +82,13 @@ same() { # same WHAT EXPECTED FOUND
     [[ $2 == "$3" ]] || fail "$1: expected $2, found $3"
 }
 
+# excerpt PATTERN FILE: the first lines of a log that say what went wrong, or its last ones.
+excerpt() {
+    local found
+    found=$(sed -nE "/$1/p" "$2" | head -n 3)
+    tr '\n' ' ' <<<"${found:-$(tail -n 3 "$2")}"
+}
+
 volume_up() { # volume_up [OPTION...]: mounts $state at $mnt
     "$registryfs" mount --state-dir "$state" "$@" "$mnt"
     is_mounted "$mnt" || fail "mount returned, and $mnt is not mounted"
@@ -99,14 +107,25 @@ volume_check() {
         fail "check is not clean: $(tail -n 3 <<<"$output" | tr '\n' ' ')"
 }
 daemon_pid() {
-    "$registryfs" status --json --state-dir "$state" |
-        jq -e '[.. | objects | .pid? | numbers] | first'
+    "$registryfs" status --json "$mnt" | jq -e '.mounts[0].pid'
 }
 daemon_kill() { # kill -9, and wait until the process is gone
     local pid
     pid=$(daemon_pid)
     kill -9 "$pid"
     wait_for 10 process_gone "$pid" || fail "the daemon ($pid) outlives kill -9"
+}
+# version_of_state [NEW]: tells the version that the manifest has, or sets another one.
+version_of_state() {
+    python3 - "$state/manifest.sqlite" "${1:-}" <<'PYTHON'
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+if sys.argv[2]:
+    database.execute("PRAGMA user_version = %d" % int(sys.argv[2]))
+    database.commit()
+print(database.execute("PRAGMA user_version").fetchone()[0])
+database.close()
+PYTHON
 }
 state_megabytes() { du -sm "$state" | cut -f1; }
 
