@@ -163,10 +163,8 @@ package final class InodeManifest: Sendable {
     ///
     /// - Throws: ENOSPC or EIO; the changes then stay in memory, and the next commit tries again.
     package func commit() throws(Errno) {
-        while let batch = try nextBatch() {
-            let failure = write(batch)
-            try finish(batch, failure)
-        }
+        guard let batch = try nextBatch() else { return }
+        try finish(batch, write(batch))
     }
 
     /// Waits until everything is committed that was there at the call, or gives the caller the

@@ -156,6 +156,20 @@ extension ManifestState {
         }
     }
 
+    /// The multihashes of an object's leaves in order; empty for one of a single leaf.
+    package func leafMultihashes(of object: UInt64, limit: UInt64) throws(Errno) -> [[UInt8]] {
+        try read { db in
+            var statement = try BoundStatement(
+                "SELECT multihash FROM leaf WHERE object = ? ORDER BY number LIMIT ?", in: db)
+            statement.bind(object)
+            statement.bind(limit)
+            defer { statement.reset() }
+            var multihashes: [[UInt8]] = []
+            while try statement.step() { multihashes.append(statement.bytes(0)) }
+            return multihashes
+        }
+    }
+
     /// A stored interior or directory node.
     package func node(with multihash: [UInt8]) throws(Errno) -> [UInt8]? {
         try read { db in

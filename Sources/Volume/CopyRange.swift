@@ -92,7 +92,7 @@ extension Volume {
             to.size = from.size
             to.blocks = from.blocks
             destination.file = nil
-            running.unsynchronized.removeValue(forKey: to.inode.number)
+            running.forgetUnsynchronized(to.inode)
             if let old { state.release(old) }
             try noteChange(of: to, clearSetID: false, state)
             return from.size

@@ -88,7 +88,7 @@ extension Volume {
         if let open = file.file, open.id == object, file.isFileWritable || !forWriting {
             return open
         }
-        if let open = running.unsynchronized[file.inode.number], open.id == object {
+        if let open = running.unsynchronized[file.inode.number]?.file, open.id == object {
             file.file = open
             file.isFileWritable = true
             return open

@@ -45,7 +45,33 @@ final class RunningState: @unchecked Sendable {
     var kernelReferences: [UInt64: UInt64] = [:]
     var openFiles: [UInt64: OpenFile] = [:]
     /// Flat files with bytes that may not be durable, by inode number; they outlive their handles.
-    var unsynchronized: [UInt64: ObjectFile] = [:]
+    private(set) var unsynchronized: [UInt64: UnsynchronizedFile] = [:]
     /// The bound of `unsynchronized`: each holds a descriptor.
     static let unsynchronizedMax = 512
+
+    /// Notes that bytes of a flat file changed.
+    func noteUnsynchronized(_ file: ObjectFile, of inode: Inode) {
+        let changes = unsynchronized[inode.number]?.changes ?? 0
+        unsynchronized[inode.number] = UnsynchronizedFile(file: file, changes: changes + 1)
+    }
+
+    /// Notes that the bytes are durable as they were at a number of changes.
+    func noteSynchronized(_ inode: Inode, _ done: UnsynchronizedFile) {
+        guard let now = unsynchronized[inode.number], now.file === done.file,
+            now.changes == done.changes
+        else { return }
+        unsynchronized.removeValue(forKey: inode.number)
+    }
+
+    /// Forgets a flat file that is the inode's no longer.
+    func forgetUnsynchronized(_ inode: Inode) {
+        unsynchronized.removeValue(forKey: inode.number)
+    }
+}
+
+/// A flat file with bytes that may not be durable.
+struct UnsynchronizedFile: Sendable {
+    let file: ObjectFile
+    /// Counts the changes, so that one that comes during a flush is not taken for flushed.
+    let changes: UInt64
 }

@@ -17,7 +17,7 @@ extension Volume {
                 if size == 0 {
                     record.object = nil
                     record.blocks = 0
-                    running.unsynchronized.removeValue(forKey: file.inode.number)
+                    running.forgetUnsynchronized(file.inode)
                     file.file = nil
                     if let object { state.release(object) }
                 } else if object?.isInline ?? true, size <= options.inlineSizeMax {
@@ -42,7 +42,7 @@ extension Volume {
             try changing { (state) throws(Errno) in
                 let record = try record(file.inode, state)
                 record.size = size
-                running.unsynchronized[file.inode.number] = flat
+                running.noteUnsynchronized(flat, of: file.inode)
                 try noteChange(of: record, clearSetID: clearSetID, state)
             }
         }

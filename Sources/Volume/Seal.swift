@@ -193,7 +193,7 @@ extension Volume {
                 state.retain(other)
                 record.object = other.id
                 file.file = nil
-                running.unsynchronized.removeValue(forKey: file.inode.number)
+                running.forgetUnsynchronized(file.inode)
                 state.mark(record)
                 state.release(object)
                 return true

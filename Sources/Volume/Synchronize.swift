@@ -33,21 +33,12 @@ extension Volume {
 
     /// Makes the bytes of a file's flat file durable.
     func synchronizeBytes(of inode: Inode) throws(Errno) {
-        let flat = manifest.withLock { _ in
-            running.unsynchronized.removeValue(forKey: inode.number)
-        }
-        guard let flat else { return }
-        do throws(Errno) {
-            try flat.synchronize(in: store)
-        } catch {
-            manifest.withLock { _ in
-                if running.unsynchronized[inode.number] == nil {
-                    running.unsynchronized[inode.number] = flat
-                }
-            }
-            throw error
-        }
-        noteBlocks(of: inode, flat)
+        // The note stays until the flush is done: another fsync of the file must not return before.
+        let pending = manifest.withLock { _ in running.unsynchronized[inode.number] }
+        guard let pending else { return }
+        try pending.file.synchronize(in: store)
+        manifest.withLock { _ in running.noteSynchronized(inode, pending) }
+        noteBlocks(of: inode, pending.file)
     }
 
     /// Keeps the room that a flat file takes once its bytes are on the disk.

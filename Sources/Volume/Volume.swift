@@ -254,7 +254,7 @@ public final class Volume: Sendable {
     }
 
     func attributes(of record: InodeRecord, _ state: ManifestState) -> Attributes {
-        if record.kind == .regular, let file = running.unsynchronized[record.inode.number],
+        if record.kind == .regular, let file = running.unsynchronized[record.inode.number]?.file,
             // Bytes may have come and gone as holes; the file itself knows.
             let status = try? Sys.status(of: file.raw)
         {

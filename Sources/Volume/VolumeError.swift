@@ -16,6 +16,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     case blockNotFound(CID)
     /// What is stored for the CID has another hash.
     case blockDamaged(CID)
+    /// The DAG below a CID could not be written out.
+    case export(CID, reason: String)
     /// An operation on the volume failed.
     case operation(String, Errno)
 
@@ -35,6 +37,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
             "\(cid): no such block here"
         case .blockDamaged(let cid):
             "\(cid): the stored block is damaged: run registryfs check"
+        case .export(let cid, let reason):
+            "\(cid): cannot be exported: \(reason)"
         case .operation(let operation, let errno):
             "\(operation): \(errno)"
         }

@@ -163,7 +163,7 @@ extension Volume {
         try changing { (state) throws(Errno) in
             let record = try record(file.inode, state)
             record.size = max(record.size, end)
-            running.unsynchronized[file.inode.number] = flat
+            running.noteUnsynchronized(flat, of: file.inode)
             try noteChange(of: record, clearSetID: clearSetID, state)
         }
     }
@@ -222,7 +222,7 @@ extension Volume {
             if let old { state.release(old) }
             file.file = made
             file.isFileWritable = true
-            running.unsynchronized[file.inode.number] = made
+            running.noteUnsynchronized(made, of: file.inode)
             record.contentVersion += 1
             try outdateTree(above: record, state)
         }

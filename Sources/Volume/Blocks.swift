@@ -1,0 +1,163 @@
+internal import Base
+internal import InodeManifest
+internal import MerkleDAG
+public import Multiformats
+internal import ObjectStore
+internal import struct SystemPackage.Errno
+
+extension Volume {
+    /// The block of a CID, checked against its hash: a leaf cut out of its object, or a node.
+    /// Blocks for the disk. Makes what was changed before known, which costs a commit.
+    ///
+    /// - Throws: `blockNotFound`, `blockDamaged`, `operation`.
+    public func block(_ cid: CID) throws(VolumeError) -> [UInt8] {
+        do throws(Errno) {
+            try manifest.commit()
+        } catch {
+            throw .operation("block \(cid)", error)
+        }
+        return try committedBlock(cid)
+    }
+
+    /// Writes the whole DAG below a CID as a CARv1, each block once, a node before its children,
+    /// as `ipfs dag export` does. Blocks for the disk.
+    ///
+    /// - Parameter sink: takes the pieces in order; its error ends the export.
+    public func exportCAR<Failure: Error>(
+        _ root: CID, to sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(VolumeError) {
+        // The root's own block is asked for first: an unknown CID must not leave half a file.
+        _ = try block(root)
+        try withoutActuallyEscaping(sink) { (sink) throws(VolumeError) in
+            try export(root, to: sink)
+        }
+    }
+
+    private func export<Failure: Error>(
+        _ root: CID, to sink: @escaping (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(VolumeError) {
+        do {
+            var writer = try CARWriter(roots: [root], sink: sink)
+            try CommittedBlocks(volume: self).forEachBlock(below: root) {
+                (cid, block) throws(Failure) in
+                try writer.write(cid, block)
+            }
+        } catch let error as DAGWalkError<Failure> {
+            switch error {
+            case .read(let cause): throw VolumeError.export(root, reason: "\(cause)")
+            case .sink(let cause): throw VolumeError.export(root, reason: "\(cause)")
+            }
+        } catch {
+            throw VolumeError.export(root, reason: "\(error)")
+        }
+    }
+
+    private struct CommittedBlocks: BlockSource {
+        let volume: Volume
+
+        func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
+            do throws(VolumeError) {
+                return try volume.committedBlock(cid)
+            } catch {
+                throw BlockUnavailable(cid, cause: error)
+            }
+        }
+    }
+
+    fileprivate func committedBlock(_ cid: CID) throws(VolumeError) -> [UInt8] {
+        var isDamaged = false
+        let found: [UInt8]?
+        do throws(Errno) {
+            found = try findBlock(cid, isDamaged: &isDamaged)
+        } catch {
+            throw .operation("block \(cid)", error)
+        }
+        if let found { return found }
+        throw isDamaged ? .blockDamaged(cid) : .blockNotFound(cid)
+    }
+
+    /// Tries every place that may hold the block, until one verifies.
+    private func findBlock(_ cid: CID, isDamaged: inout Bool) throws(Errno) -> [UInt8]? {
+        func verified(_ block: [UInt8]?) -> [UInt8]? {
+            guard let block else { return nil }
+            guard (try? block.withUnsafeBytes({ try cid.verify($0) })) != nil else {
+                isDamaged = true
+                return nil
+            }
+            return block
+        }
+        let multihash = cid.multihash.bytes
+        if let node = try reading({ (state) throws(Errno) in try state.node(with: multihash) }),
+            let block = verified(node)
+        {
+            return block
+        }
+        let places = try reading { (state) throws(Errno) in
+            try objectsWithRoot(cid, state).map { (object: $0, number: UInt64(0)) }
+                + state.leaves(with: multihash)
+        }
+        for place in places {
+            if let block = verified(try leafBlock(place.number, of: place.object)) { return block }
+        }
+        for target in try symlinkTargets(with: cid) {
+            if let block = verified(profile.symlink(target: target).block) { return block }
+        }
+        let empty = profile.leafBlock(UnsafeRawBufferPointer(start: nil, count: 0))
+        return (try? empty.withUnsafeBytes({ try cid.verify($0) })) != nil ? empty : nil
+    }
+
+    /// Objects whose root has the CID, in either version.
+    private func objectsWithRoot(
+        _ cid: CID, _ state: ManifestState
+    ) throws(Errno) -> [UInt64] {
+        var ids = try state.objects(with: cid.asV1)
+        if let version0 = cid.asV0 { ids += try state.objects(with: version0) }
+        return ids
+    }
+
+    private func symlinkTargets(with cid: CID) throws(Errno) -> [[UInt8]] {
+        try reading { (state) throws(Errno) in
+            var inodes = try state.inodes(with: cid.asV1)
+            if let version0 = cid.asV0 { inodes += try state.inodes(with: version0) }
+            var targets: [[UInt8]] = []
+            for id in inodes {
+                guard let record = try state.inode(Inode(id)), record.kind == .symlink else {
+                    continue
+                }
+                targets.append(record.target)
+            }
+            return targets
+        }
+    }
+
+    /// A leaf as a block, cut out of its object; nil where the object is gone or shorter.
+    private func leafBlock(_ number: UInt64, of object: UInt64) throws(Errno) -> [UInt8]? {
+        let chunk = UInt64(profile.chunkSize)
+        let (start, overflow) = number.multipliedReportingOverflow(by: chunk)
+        let source = try reading { (state) throws(Errno) -> (Content, UInt64)? in
+            guard let record = try state.object(object), !overflow, start <= record.size else {
+                return nil
+            }
+            let content: Content =
+                record.isInline
+                ? .inline(try state.inlineBytes(of: record))
+                : .flat(try store.open(object, forWriting: false))
+            return (content, record.size)
+        }
+        guard let (content, size) = source else { return nil }
+        let length = Int(min(chunk, size - start))
+        switch content {
+        case .empty: return nil
+        case .inline(let bytes):
+            guard Int(start) + length <= bytes.count else { return nil }
+            return bytes[Int(start)..<Int(start) + length].withUnsafeBytes {
+                profile.leafBlock($0)
+            }
+        case .flat(let file):
+            let buffer = OwnedBuffer(byteCount: max(length, 1))
+            let part = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<length])
+            guard try Sys.read(file.raw, at: start, into: part) == length else { return nil }
+            return profile.leafBlock(UnsafeRawBufferPointer(part))
+        }
+    }
+}

@@ -1,0 +1,159 @@
+public import Base
+internal import Glibc
+internal import InodeManifest
+internal import MerkleDAG
+public import Multiformats
+internal import ObjectStore
+public import struct SystemPackage.Errno
+
+/// What the manifest knows of one inode, for people.
+public struct InodeReport: Sendable {
+    /// One leaf of a file.
+    public struct Leaf: Sendable {
+        public let cid: CID
+        /// Bytes from the start of the file.
+        public let offset: UInt64
+        /// Bytes.
+        public let length: UInt64
+    }
+
+    /// Where the bytes of a file lie.
+    public enum Placement: Sendable {
+        /// No bytes, or none of its own.
+        case none
+        /// In the manifest.
+        case inline
+        /// In a flat file of this number.
+        case object(UInt64)
+    }
+
+    public let attributes: Attributes
+    /// What is known without computing; nil while unsealed.
+    public let cid: CID?
+    /// The Tsize of a link to `cid`.
+    public let treeSize: UInt64?
+    /// Entries of a directory; nil for all else.
+    public let childCount: UInt64?
+    public let placement: Placement
+    /// Whether the content is immutable and its CID known.
+    public let isSealed: Bool
+    /// The files that share the bytes, this one among them.
+    public let sharers: UInt32
+    /// The leaves in order, cut at the number that was asked for.
+    public let leaves: [Leaf]
+    /// All leaves.
+    public let leafCount: UInt64
+    /// The target of a symlink.
+    public let target: [UInt8]?
+}
+
+/// Figures of a running volume.
+public struct VolumeStatus: Sendable {
+    public let uuid: String
+    public let profileName: String
+    public let files: UInt64
+    public let directories: UInt64
+    /// Bytes of all files as they read, each inode once.
+    public let bytes: UInt64
+    public let objects: UInt64
+    public let inlineObjects: UInt64
+    /// Bytes of all objects, each once.
+    public let objectBytes: UInt64
+    /// Bytes that sharing identical content saved.
+    public let sharedBytes: UInt64
+    /// Files whose content is newer than any CID.
+    public let unsealedFiles: UInt64
+    public let unsealedBytes: UInt64
+    /// The CID of the whole tree, where it is current.
+    public let rootCID: CID?
+    /// Changes that are not durable yet.
+    public let uncommittedChanges: Int
+    /// Why the newest commit failed; nil while all is well.
+    public let commitFailure: Errno?
+}
+
+extension Volume {
+    /// What is known of an inode; seals nothing. Costs a commit, and a read of the leaf index.
+    ///
+    /// - Parameter leafCountMax: how many leaves to list.
+    public func report(
+        of inode: Inode, leafCountMax: Int = 10_000
+    ) throws(Errno) -> InodeReport {
+        try manifest.commit()
+        return try reading { (state) throws(Errno) in
+            let record = try record(inode, state)
+            var childCount: UInt64?
+            if record.kind == .directory {
+                var count: UInt64 = 0
+                try state.forEachEntry(of: record, after: 0) { _, _ in
+                    count += 1
+                    return true
+                }
+                childCount = count
+            }
+            let object = try state.object(of: record)
+            var cid = object?.cid ?? record.cid
+            var treeSize = object?.cid != nil ? object?.treeSize : record.treeSize
+            if record.kind == .regular, object == nil {
+                let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
+                (cid, treeSize) = (leaf.cid, leaf.treeSize)
+            } else if record.kind == .symlink {
+                let root = profile.symlink(target: record.target).root
+                (cid, treeSize) = (root.cid, root.treeSize)
+            }
+            var placement = InodeReport.Placement.none
+            if let object { placement = object.isInline ? .inline : .object(object.id) }
+            let leafCount =
+                record.kind == .regular && cid != nil
+                ? max(1, (record.size + UInt64(profile.chunkSize) - 1) / UInt64(profile.chunkSize))
+                : 0
+            return InodeReport(
+                attributes: attributes(of: record, state), cid: cid,
+                treeSize: cid == nil ? nil : treeSize, childCount: childCount,
+                placement: placement, isSealed: cid != nil,
+                sharers: object?.references ?? 1,
+                leaves: try leaves(
+                    of: record, object: object, cid: cid, count: min(leafCount, UInt64(leafCountMax)),
+                    state),
+                leafCount: leafCount,
+                target: record.kind == .symlink ? record.target : nil)
+        }
+    }
+
+    private func leaves(
+        of record: InodeRecord, object: ObjectRecord?, cid: CID?, count: UInt64,
+        _ state: ManifestState
+    ) throws(Errno) -> [InodeReport.Leaf] {
+        guard record.kind == .regular, let cid else { return [] }
+        let chunk = UInt64(profile.chunkSize)
+        guard let object, record.size > chunk else {
+            return [InodeReport.Leaf(cid: cid, offset: 0, length: record.size)]
+        }
+        return try state.leafMultihashes(of: object.id, limit: count).enumerated().compactMap {
+            (index, bytes) in
+            guard let multihash = try? Multihash(bytes: bytes) else { return nil }
+            let offset = UInt64(index) * chunk
+            return InodeReport.Leaf(
+                cid: profile.rawLeaves
+                    ? CID(codec: .raw, multihash: multihash)
+                    : CID.dagPB(multihash, version: profile.cidVersion),
+                offset: offset, length: min(chunk, record.size - offset))
+        }
+    }
+
+    /// The figures of the volume. Reads every object's row: cheap for thousands, a moment for
+    /// millions.
+    public func status() throws(Errno) -> VolumeStatus {
+        try reading { (state) throws(Errno) in
+            let totals = try state.totals()
+            let root = try state.inode(.root)
+            return VolumeStatus(
+                uuid: manifest.uuid, profileName: manifest.profileName, files: totals.files,
+                directories: totals.directories, bytes: totals.bytes, objects: totals.objects,
+                inlineObjects: totals.inlineObjects, objectBytes: totals.objectBytes,
+                sharedBytes: totals.sharedBytes, unsealedFiles: totals.stagingObjects,
+                unsealedBytes: totals.stagingBytes, rootCID: root?.cid,
+                uncommittedChanges: state.changeCount, commitFailure: state.commitFailure)
+        }
+    }
+}
