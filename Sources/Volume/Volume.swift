@@ -306,6 +306,7 @@ public final class Volume: Sendable {
             log.error("\(record.inode): its object cannot be read, so it stays: \(error)")
             return
         }
+        running.forgetUnsynchronized(record.inode)
         state.delete(record)
     }
 
