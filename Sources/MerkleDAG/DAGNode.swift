@@ -54,7 +54,8 @@ public struct DAGNode: Hashable, Sendable {
 
     /// Reads a block.
     public init(decoding block: [UInt8]) throws(BlockFormatError) {
-        self = try block.withRawBytes { (raw) throws(BlockFormatError) in try DAGNode(decoding: raw) }
+        self = try block.withRawBytes { (raw) throws(BlockFormatError) in try DAGNode(decoding: raw)
+        }
     }
 
     /// The block, with the links sorted by name as the format demands.

@@ -124,7 +124,8 @@ public struct FileReader<Source: BlockSource> {
             let from = node.contentRange.lowerBound + skipped
             node.bytes.withUnsafeBytes { bytes in
                 UnsafeMutableRawBufferPointer(rebasing: buffer[count..<(count + copied)])
-                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[from..<(from + copied)]))
+                    .copyMemory(
+                        from: UnsafeRawBufferPointer(rebasing: bytes[from..<(from + copied)]))
             }
             count += copied
         }

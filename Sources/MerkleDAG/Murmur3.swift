@@ -1,12 +1,12 @@
 // Murmur3 x64-128, seed 0; only its first 64 bits are of use to sharded directories.
 // Source: https://github.com/aappleby/smhasher, MurmurHash3.cpp (public domain algorithm)
 
-enum Murmur3 {
+package enum Murmur3 {
     private static let c1: UInt64 = 0x87c3_7b91_1142_53d5
     private static let c2: UInt64 = 0x4cf5_ad43_2745_937f
 
     /// The first half of the 128-bit hash of `bytes`.
-    static func hash64(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
+    package static func hash64(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
         var h1: UInt64 = 0
         var h2: UInt64 = 0
         var offset = 0

@@ -53,7 +53,10 @@ import Testing
     }
 
     @Test(arguments: [
-        (Array(repeating: 30, count: 4096), "QmX5GtRk3TSSEHtdrykgqm4eqMEn3n2XhfkFAis5fjyZmN", false),
+        (
+            Array(repeating: 30, count: 4096), "QmX5GtRk3TSSEHtdrykgqm4eqMEn3n2XhfkFAis5fjyZmN",
+            false
+        ),
         (Array(repeating: 31, count: 4033), "QmeMiJzmhpJAUgynAcxTQYek5PPKgdv3qEvFsdV3XpVnvP", true),
     ])
     func theThresholdOfLinksIsExact(lengths: [Int], text: String, isSharded: Bool) throws {

@@ -16,18 +16,30 @@ import Testing
     }
 
     @Test(arguments: [
-        ("unixfs-v0-2015", "chunk-v0-seed", 262_144,
-            "QmWmRj3dFDZdb6ABvbmKhEL6TmPbAfBZ1t5BxsEyJrcZhE"),
-        ("unixfs-v0-2015", "chunk-v0-seed", 262_145,
-            "QmYyLxtzZyW22zpoVAtKANLRHpDjZtNeDjQdJrcQNWoRkJ"),
-        ("unixfs-v0-2015", "v0-seed", 174 * 262_144,
-            "QmUbBALi174SnogsUzLpYbD4xPiBSFANF4iztWCsHbMKh2"),
-        ("unixfs-v0-2015", "v0-seed", 174 * 262_144 + 1,
-            "QmV81WL765sC8DXsRhE5fJv2rwhS4icHRaf3J9Zk5FdRnW"),
-        ("unixfs-v1-2025", "chunk-v1-seed", 1_048_576,
-            "bafkreiacndfy443ter6qr2tmbbdhadvxxheowwf75s6zehscklu6ezxmta"),
-        ("unixfs-v1-2025", "chunk-v1-seed", 1_048_577,
-            "bafybeigmix7t42i6jacydtquhet7srwvgpizfg7gjbq7627d35mjomtu64"),
+        (
+            "unixfs-v0-2015", "chunk-v0-seed", 262_144,
+            "QmWmRj3dFDZdb6ABvbmKhEL6TmPbAfBZ1t5BxsEyJrcZhE"
+        ),
+        (
+            "unixfs-v0-2015", "chunk-v0-seed", 262_145,
+            "QmYyLxtzZyW22zpoVAtKANLRHpDjZtNeDjQdJrcQNWoRkJ"
+        ),
+        (
+            "unixfs-v0-2015", "v0-seed", 174 * 262_144,
+            "QmUbBALi174SnogsUzLpYbD4xPiBSFANF4iztWCsHbMKh2"
+        ),
+        (
+            "unixfs-v0-2015", "v0-seed", 174 * 262_144 + 1,
+            "QmV81WL765sC8DXsRhE5fJv2rwhS4icHRaf3J9Zk5FdRnW"
+        ),
+        (
+            "unixfs-v1-2025", "chunk-v1-seed", 1_048_576,
+            "bafkreiacndfy443ter6qr2tmbbdhadvxxheowwf75s6zehscklu6ezxmta"
+        ),
+        (
+            "unixfs-v1-2025", "chunk-v1-seed", 1_048_577,
+            "bafybeigmix7t42i6jacydtquhet7srwvgpizfg7gjbq7627d35mjomtu64"
+        ),
     ])
     func streamsHaveTheCIDsThatKuboGives(
         name: String, seed: String, count: Int, text: String
@@ -178,7 +190,8 @@ import Testing
         #expect(v0.root.treeSize == 9)
         let v1 = ImportProfile.unixfsV1_2025.symlink(target: Array("foo".utf8))
         #expect(
-            v1.root.cid.description == "bafybeich3gyokcdmdj4yc5ql6lbtxcc3dchfqeck3k4fb37hbefqwaevma")
+            v1.root.cid.description == "bafybeich3gyokcdmdj4yc5ql6lbtxcc3dchfqeck3k4fb37hbefqwaevma"
+        )
     }
 
     @Test func profilesAreFoundByName() {

@@ -72,7 +72,8 @@ struct ChaChaStream {
             let count = min(target.count - done, buffer.count - used)
             buffer.withUnsafeBytes { bytes in
                 UnsafeMutableRawBufferPointer(rebasing: target[done..<(done + count)])
-                    .copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[used..<(used + count)]))
+                    .copyMemory(
+                        from: UnsafeRawBufferPointer(rebasing: bytes[used..<(used + count)]))
             }
             used += count
             done += count
@@ -170,7 +171,8 @@ extension ImportProfile {
         var left = count
         return importFile(
             read: { buffer in
-                let piece = UnsafeMutableRawBufferPointer(rebasing: buffer[..<min(buffer.count, left)])
+                let piece = UnsafeMutableRawBufferPointer(
+                    rebasing: buffer[..<min(buffer.count, left)])
                 stream.read(into: piece)
                 left -= piece.count
                 return piece.count

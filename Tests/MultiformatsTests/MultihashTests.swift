@@ -60,14 +60,26 @@ import Testing
     }
 
     @Test(arguments: [
-        ("121f" + String(repeating: "00", count: 31), MultihashError.badDigestLength(
-            code: .sha2_256, length: 31)),
-        ("1221" + String(repeating: "00", count: 33), .badDigestLength(
-            code: .sha2_256, length: 33)),
-        ("008101" + String(repeating: "00", count: 129), .badDigestLength(
-            code: .identity, length: 129)),
-        ("00ffffffffffffffff7f00", .badDigestLength(
-            code: .identity, length: UInt64(Int64.max))),
+        (
+            "121f" + String(repeating: "00", count: 31),
+            MultihashError.badDigestLength(
+                code: .sha2_256, length: 31)
+        ),
+        (
+            "1221" + String(repeating: "00", count: 33),
+            .badDigestLength(
+                code: .sha2_256, length: 33)
+        ),
+        (
+            "008101" + String(repeating: "00", count: 129),
+            .badDigestLength(
+                code: .identity, length: 129)
+        ),
+        (
+            "00ffffffffffffffff7f00",
+            .badDigestLength(
+                code: .identity, length: UInt64(Int64.max))
+        ),
         ("92002000", .varint(.notMinimal)), ("000161ff", .trailingBytes(count: 1)),
         ("0002ff", .truncated), ("00ffffffffffffffffff01", .varint(.tooLarge)),
     ])

@@ -27,7 +27,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("", VarintError.truncated), ("80", .truncated), ("ffff", .truncated), ("8000", .notMinimal),
+        ("", VarintError.truncated), ("80", .truncated), ("ffff", .truncated),
+        ("8000", .notMinimal),
         ("818000", .notMinimal), ("80808080808080808001", .tooLarge),
         ("ffffffffffffffffff7f", .tooLarge), ("ffffffffffffffffffffffff", .tooLarge),
     ])
