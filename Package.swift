@@ -15,7 +15,10 @@ let settings: [SwiftSetting] = [
 let package = Package(
     name: "registryfs",
     products: [
-        .executable(name: "registryfs", targets: ["registryfs"])
+        .executable(name: "registryfs", targets: ["registryfs"]),
+        // For the fuzz targets, which are a package of their own (Fuzz/).
+        .library(name: "MerkleDAG", targets: ["MerkleDAG"]),
+        .library(name: "Multiformats", targets: ["Multiformats"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
