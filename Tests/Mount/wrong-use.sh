@@ -12,7 +12,7 @@ one_line() {
         result "$name" "it succeeded"
     elif ((status == 124)); then
         result "$name" "it did not end"
-    elif ((status >= 128)); then
+    elif ((status >= 125)); then
         result "$name" "it died with status $status: $(head -n 1 "$work/error")"
     elif ((lines != 1)); then
         result "$name" "$lines lines instead of one: $(head -n 3 "$work/error" | tr '\n' '|')"
@@ -25,33 +25,32 @@ one_line() {
         result "$name" ""
     fi
 }
-mount_at() { "$registryfs" mount --state-dir "$state" "$@"; }
-export -f mount_at
+mount_at=("$registryfs" mount --state-dir "$state")
 export registryfs state mnt work
 
 # Another user must be able to run the program, wherever the tree is.
 cp "$registryfs" "$work/registryfs"
 as_nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/tmp)
-# in_hidden SCRIPT: runs in a mount namespace of its own, so that the machine stays as it is.
-in_hidden() { unshare --mount --propagation private bash -c "$1"; }
+# A script after this runs in a mount namespace of its own, so that the machine stays as it is.
+in_hidden=(unshare --mount --propagation private bash -c)
 
 current="wrong use"
 mounted=""
 one_line "no mount point given" "mountpoint|mount point|argument" "$registryfs" mount
-one_line "mount point missing" "$work/missing" mount_at "$work/missing"
+one_line "mount point missing" "$work/missing" "${mount_at[@]}" "$work/missing"
 touch "$work/file"
-one_line "mount point is a file" "directory" mount_at "$work/file"
+one_line "mount point is a file" "directory" "${mount_at[@]}" "$work/file"
 mkdir "$work/full"
 touch "$work/full/something"
-one_line "mount point not empty" "empty" mount_at "$work/full"
-one_line "unknown option" "--no-such-option" mount_at --no-such-option "$mnt"
-one_line "unknown mount option" "nosuchoption" mount_at -o nosuchoption "$mnt"
+one_line "mount point not empty" "empty" "${mount_at[@]}" "$work/full"
+one_line "unknown option" "--no-such-option" "${mount_at[@]}" --no-such-option "$mnt"
+one_line "unknown mount option" "nosuchoption" "${mount_at[@]}" -o nosuchoption "$mnt"
 one_line "unknown command" "frobnicate" "$registryfs" frobnicate
-one_line "unknown profile" "unixfs-v9" mount_at --profile unixfs-v9 "$mnt"
+one_line "unknown profile" "unixfs-v9" "${mount_at[@]}" --profile unixfs-v9 "$mnt"
 one_line "unmount of what is not mounted" "$mnt" "$registryfs" unmount "$mnt"
 one_line "unmount of a mount of another filesystem" "/proc" "$registryfs" unmount /proc
 
-one_line "no /dev/fuse" "/dev/fuse" in_hidden '
+one_line "no /dev/fuse" "/dev/fuse" "${in_hidden[@]}" '
     mount -t tmpfs none /dev
     for node in "null 3" "zero 5" "random 8" "urandom 9"; do mknod -m 666 /dev/${node% *} c 1 ${node#* }; done
     "$registryfs" mount --state-dir "$state" "$mnt"'
@@ -59,7 +58,7 @@ mkdir -m 777 "$work/theirs" "$work/theirs/state" "$work/theirs/mnt" "$work/upper
 chown -R 65534:65534 "$work/theirs"
 as_nobody_text="${as_nobody[*]}"
 export as_nobody_text
-one_line "not root, without fusermount3" "fusermount3|root" in_hidden '
+one_line "not root, without fusermount3" "fusermount3|root" "${in_hidden[@]}" '
     directory=$(dirname "$(command -v fusermount3)")
     mount -t overlay -o "lowerdir=$directory,upperdir=$work/upper,workdir=$work/overlay" none "$directory"
     rm -f "$directory/fusermount3" "$directory/fusermount"
@@ -67,7 +66,7 @@ one_line "not root, without fusermount3" "fusermount3|root" in_hidden '
 mkdir -m 700 "$work/roots"
 one_line "state directory of another user" "$work/roots|ermission" \
     "${as_nobody[@]}" "$work/registryfs" mount --state-dir "$work/roots/state" "$work/theirs/mnt"
-one_line "state directory on a read-only filesystem" "[Rr]ead-only|writable|write" in_hidden '
+one_line "state directory on a read-only filesystem" "[Rr]ead-only|writable|write" "${in_hidden[@]}" '
     mkdir -p "$work/read-only"
     mount -t tmpfs -o ro none "$work/read-only"
     "$registryfs" mount --state-dir "$work/read-only/state" "$mnt"'
@@ -81,7 +80,7 @@ echo content >"$mnt/file"
 cid=$(getfattr --absolute-names -n ipfs.cid --only-values "$mnt/file")
 mkdir "$work/second"
 pid=$(daemon_pid)
-one_line "state directory in use: the line names the process" "\\b$pid\\b" mount_at "$work/second"
+one_line "state directory in use: the line names the process" "\\b$pid\\b" "${mount_at[@]}" "$work/second"
 one_line "mount point busy: mounted already" "mounted|busy|in use" \
     "$registryfs" mount --state-dir "$work/other-state" "$mnt"
 one_line "check while it is mounted" "\\b$pid\\b|mounted|in use" "$registryfs" check --state-dir "$state"
@@ -107,7 +106,7 @@ mounted=""
 # A state directory that a newer version wrote: the version that the database tells is far ahead.
 version=$(version_of_state)
 version_of_state $((version + 1000)) >"$work/newer"
-one_line "state directory of a newer version" "newer|version" mount_at "$mnt"
+one_line "state directory of a newer version" "newer|version" "${mount_at[@]}" "$mnt"
 one_line "check of a state directory of a newer version" "newer|version" \
     "$registryfs" check --state-dir "$state"
 version_of_state "$version" >"$work/newer"
