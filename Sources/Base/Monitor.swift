@@ -55,18 +55,28 @@ public final class Monitor<State: ~Copyable>: @unchecked Sendable {
     ///
     /// Call it only inside a body of `withLock`, at a point where the state is whole: other
     /// threads change it meanwhile. It may return without cause; check the condition in a loop.
-    public func wait() {
-        pthread_cond_wait(condition, mutex)
+    ///
+    /// - Parameter state: what the body was given. The compiler takes an `inout` value for the
+    ///   body's alone and would keep it in registers across a wait that does not name it.
+    public func wait(_ state: inout State) {
+        wait(&state, until: nil)
     }
 
     /// `wait` with a limit in milliseconds, 0 or more.
-    public func wait(milliseconds: Int) {
+    public func wait(_ state: inout State, milliseconds: Int) {
         var deadline = timespec()
         clock_gettime(CLOCK_MONOTONIC, &deadline)
         let nanoseconds = deadline.tv_nsec + (milliseconds % 1000) * 1_000_000
         deadline.tv_sec += milliseconds / 1000 + nanoseconds / 1_000_000_000
         deadline.tv_nsec = nanoseconds % 1_000_000_000
-        pthread_cond_timedwait(condition, mutex, &deadline)
+        wait(&state, until: &deadline)
+    }
+
+    private func wait(_ state: inout State, until deadline: UnsafePointer<timespec>?) {
+        withUnsafeMutablePointer(to: &state) { guarded in
+            precondition(guarded == self.state, "wait is given the state of its own monitor")
+            waitForCondition(condition, mutex, deadline, guarded)
+        }
     }
 
     /// Wakes every thread that waits.

@@ -53,3 +53,22 @@ private func threadMain(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRaw
     start.body()
     return nil
 }
+
+/// `rfs_condition_wait` for `Monitor`, whose file cannot import CShims beside `timespec`.
+func waitForCondition(
+    _ condition: UnsafeMutableRawPointer, _ mutex: UnsafeMutableRawPointer,
+    _ deadline: UnsafeRawPointer?, _ guarded: UnsafeMutableRawPointer
+) {
+    rfs_condition_wait(condition, mutex, deadline, guarded)
+}
+
+extension Threads {
+    /// Marks this thread, and those that it starts, as one that the kernel needs to write pages
+    /// out: its allocations never wait for that (PR_SET_IO_FLUSHER of prctl(2)).
+    ///
+    /// - Returns: false without CAP_SYS_RESOURCE, or before Linux 5.6.
+    @discardableResult
+    public static func becomeIOFlusher() -> Bool {
+        rfs_become_io_flusher() == 0
+    }
+}

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 int rfs_openat(int directory, const char *path, int flags, mode_t mode) {
@@ -28,3 +29,13 @@ int rfs_fallocate(int fd, int mode, int64_t offset, int64_t length) {
 void rfs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 int rfs_lock_exclusively(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
+
+void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void *guarded) {
+    (void)guarded;
+    if (deadline)
+        pthread_cond_timedwait(condition, mutex, deadline);
+    else
+        pthread_cond_wait(condition, mutex);
+}
+
+int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }

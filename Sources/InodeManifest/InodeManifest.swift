@@ -178,7 +178,7 @@ package final class InodeManifest: Sendable {
                     state.isCommitting = true
                     return state.takeBatch()
                 }
-                self.state.wait()
+                self.state.wait(&state)
             }
         }
     }

@@ -37,13 +37,13 @@ final class SealQueue: Sendable {
                 guard state.head < state.order.count else {
                     state.order = []
                     state.head = 0
-                    self.state.wait()
+                    self.state.wait(&state)
                     continue
                 }
                 let first = state.order[state.head]
                 let wait = first.due - Self.now()
                 if wait > 0 {
-                    self.state.wait(milliseconds: Int(wait / 1_000_000) + 1)
+                    self.state.wait(&state, milliseconds: Int(wait / 1_000_000) + 1)
                     continue
                 }
                 state.head += 1

@@ -124,7 +124,7 @@ public final class Volume: Sendable {
     private func tick() -> Bool {
         let isStopping = ticker.withLock { state in
             if !state.isStopping && !state.isCommitWanted {
-                ticker.wait(milliseconds: options.commitIntervalMilliseconds)
+                ticker.wait(&state, milliseconds: options.commitIntervalMilliseconds)
             }
             state.isCommitWanted = false
             return state.isStopping

@@ -22,4 +22,12 @@ void rfs_set_thread_name(const char *name);
 /// flock(2) with LOCK_EX | LOCK_NB; 0 or -1 with errno.
 int rfs_lock_exclusively(int fd);
 
+/// pthread_cond_wait, or with a deadline pthread_cond_timedwait; says to the compiler that what
+/// the mutex guards changes meanwhile. The pointers have no types, as a header that includes
+/// <pthread.h> would take its types away from the Glibc module.
+void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void *guarded);
+
+/// prctl(2) with PR_SET_IO_FLUSHER, for this thread and all that it starts; 0 or -1 with errno.
+int rfs_become_io_flusher(void);
+
 #endif
