@@ -1,0 +1,377 @@
+internal import Base
+internal import CFuse
+internal import Glibc
+public import Logging
+public import Volume
+
+internal import struct SystemPackage.Errno
+
+/// A volume mounted through FUSE: one mount, once, from `mount` to the end of `run`.
+///
+///     let session = try FuseSession(volume: volume, configuration: configuration, log: log)
+///     try session.mount(at: "/var/lib/registry")
+///     try session.run { print("ready") }     // until stop(), umount(8) or an abort
+///
+/// `run` serves with threads of its own, so it may be called on any thread that may block, never
+/// on Swift's cooperative pool. The volume stays open: who opened it closes it after `run`.
+///
+/// Sendable although unchecked: `handle` and `userdata` are pointers that libfuse owns the inside
+/// of. `handle` is set once by `mount` and freed once by the thread that ends the session, both
+/// under `state`'s lock as changes of phase; in between the workers use it only for what libfuse
+/// documents as callable from several threads (receive, process, reply, exit). Everything else
+/// that changes lies in `state`.
+public final class FuseSession: @unchecked Sendable {
+    private let configuration: FuseConfiguration
+    private let log: Logger
+    private let context: FuseContext
+    private let state: Monitor<State>
+
+    private struct State {
+        var phase = Phase.idle
+        var isReady = false
+        var isStopping = false
+        var workersRunning = 0
+        /// Workers whose reads `stop` interrupts.
+        var workers: [pthread_t] = []
+        var mount: Mounted?
+    }
+
+    private enum Phase {
+        case idle, mounted, serving, ended
+    }
+
+    /// What a mount consists of.
+    private struct Mounted {
+        let session: OpaquePointer
+        let userdata: Unmanaged<FuseContext>
+        let point: MountPoint
+        /// As mountinfo lists it; nil where it could not be read.
+        let entry: MountEntry?
+    }
+
+    /// Makes a session; nothing is mounted yet.
+    public init(volume: Volume, configuration: FuseConfiguration, log: Logger) throws(FuseError) {
+        guard (1...256).contains(configuration.threads) else {
+            throw .invalidOption(
+                "threads=\(configuration.threads)", reason: "1 to 256 are possible")
+        }
+        self.configuration = configuration
+        self.log = log
+        let state = Monitor(State())
+        self.state = state
+        context = FuseContext(volume: volume, configuration: configuration, log: log) {
+            state.withLock { $0.isReady = true }
+            state.wakeAll()
+        }
+    }
+
+    /// Mounts. The kernel's requests wait until `run` serves them, so until then nobody in this
+    /// process may touch the mount point.
+    ///
+    /// - Throws: what is wrong with the place, the device or the rights; `wrongState` when this
+    ///   session has been mounted before.
+    public func mount(at path: String) throws(FuseError) {
+        guard state.withLock({ $0.phase == .idle }) else { throw .wrongState }
+        let point = try MountPoint.prepare(
+            path, allowsNonEmpty: configuration.allowsNonEmptyMountPoint)
+        let userdata = Unmanaged.passRetained(context)
+        do throws(FuseError) {
+            let session = try open(at: point, userdata)
+            let entry = MountEntry.top(at: point.path)
+            state.withLock { state in
+                state.mount = Mounted(
+                    session: session, userdata: userdata, point: point, entry: entry)
+                state.phase = .mounted
+            }
+        } catch {
+            userdata.release()
+            throw error
+        }
+        log.debug("mounted", metadata: ["path": "\(point.path)"])
+    }
+
+    /// Makes libfuse's session on a new connection to the kernel.
+    private func open(
+        at point: MountPoint, _ userdata: Unmanaged<FuseContext>
+    ) throws(FuseError) -> OpaquePointer {
+        guard KernelMount.mountsDirectly else { return try openByHelper(at: point, userdata) }
+        let session = try makeSession(["registryfs"], userdata)
+        var callbacks = DeviceIO.callbacks
+        let descriptor: Int32
+        do throws(FuseError) {
+            descriptor = try KernelMount.mount(at: point, configuration).take()
+        } catch {
+            fuse_session_destroy(session)
+            throw error
+        }
+        guard fuse_session_custom_io(session, &callbacks, descriptor) == 0 else {
+            _ = KernelMount.unmount(point.path, detach: true)
+            close(descriptor)
+            fuse_session_destroy(session)
+            throw .sessionRefused
+        }
+        return session
+    }
+
+    private func openByHelper(
+        at point: MountPoint, _ userdata: Unmanaged<FuseContext>
+    ) throws(FuseError) -> OpaquePointer {
+        try KernelMount.checkHelper()
+        let session = try makeSession(KernelMount.helperArguments(configuration), userdata)
+        guard fuse_session_mount(session, point.path) == 0 else {
+            fuse_session_destroy(session)
+            throw .mountHelperFailed(path: point.path)
+        }
+        var callbacks = DeviceIO.callbacks
+        guard fuse_session_custom_io(session, &callbacks, fuse_session_fd(session)) == 0 else {
+            fuse_session_unmount(session)
+            fuse_session_destroy(session)
+            throw .sessionRefused
+        }
+        return session
+    }
+
+    private func makeSession(
+        _ words: [String], _ userdata: Unmanaged<FuseContext>
+    ) throws(FuseError) -> OpaquePointer {
+        var arguments = fuse_args()
+        defer { fuse_opt_free_args(&arguments) }
+        for word in words {
+            guard fuse_opt_add_arg(&arguments, word) == 0 else { throw .sessionRefused }
+        }
+        var table = Operations.table
+        guard let session = rfs_session_new(&arguments, &table, userdata.toOpaque()) else {
+            throw .sessionRefused
+        }
+        return session
+    }
+
+    /// Serves the mount until it ends: by `stop`, by umount(8), or by an abort of the connection.
+    /// Blocks. When it returns, the mount, its threads and its descriptor are gone.
+    ///
+    /// - Parameter whenReady: called once on the calling thread, when INIT has been answered and
+    ///   the mount can be used; not called where the mount ends before that.
+    /// - Throws: `wrongState` without `mount`; `noThreads`, after unmounting.
+    public func run(whenReady: () -> Void = {}) throws(FuseError) {
+        let mounted = try state.withLock { state throws(FuseError) in
+            guard state.phase == .mounted, let mounted = state.mount else {
+                throw FuseError.wrongState
+            }
+            state.phase = .serving
+            return mounted
+        }
+        var failure: FuseError?
+        let threads = startWorkers(mounted, &failure)
+        if failure != nil { endMount(mounted) }
+        let isReady = waitForReady()
+        if isReady {
+            raiseReadAhead(mounted)
+            whenReady()
+        }
+        state.withLock { state in
+            while state.workersRunning > 0 { self.state.wait(&state) }
+        }
+        for thread in threads { thread.join() }
+        finish(mounted)
+        if let failure { throw failure }
+    }
+
+    /// Blocks until the mount can be used; false where it ended before that.
+    public func waitUntilReady() -> Bool {
+        state.withLock { state in
+            while !state.isReady && state.phase != .ended { self.state.wait(&state) }
+            return state.isReady
+        }
+    }
+
+    /// Ends the mount and blocks until all of it is gone; harmless when it has ended.
+    ///
+    /// What is written but still in the kernel goes to the volume first. Where files are open, the
+    /// mount leaves the tree at once and they are served for `drainMilliseconds` more; then their
+    /// users get ENOTCONN. Callable from any thread but those that serve.
+    public func stop() {
+        precondition(Current.worker == nil, "a thread that serves cannot wait for itself to end")
+        let begun: (phase: Phase, mount: Mounted?)? = state.withLock { state in
+            guard state.phase == .mounted || state.phase == .serving, !state.isStopping else {
+                return nil
+            }
+            state.isStopping = true
+            return (state.phase, state.mount)
+        }
+        if let mounted = begun?.mount {
+            if begun?.phase == .mounted {
+                // Nobody serves, so nothing has been written, and nothing may wait for an answer.
+                _ = KernelMount.unmount(mounted.point.path, detach: true)
+                return finish(mounted)
+            }
+            endMount(mounted)
+        }
+        state.withLock { state in
+            while state.phase == .serving || (state.isStopping && state.phase != .ended) {
+                self.state.wait(&state)
+            }
+        }
+    }
+}
+
+// MARK: - Threads
+
+extension FuseSession {
+    /// Starts the workers with every signal blocked, so that signals go to the threads that expect
+    /// them; only the wake signal gets through.
+    private func startWorkers(
+        _ mounted: Mounted, _ failure: inout FuseError?
+    ) -> [JoinableThread] {
+        guard rfs_install_wake_handler() == 0 else {
+            failure = .noThreads(Errno(rawValue: errno))
+            return []
+        }
+        var threads: [JoinableThread] = []
+        var mask = sigset_t()
+        rfs_block_signals(&mask)
+        defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
+        for number in 0..<configuration.threads {
+            state.withLock { $0.workersRunning += 1 }
+            do throws(Errno) {
+                let session = UncheckedPointer(mounted.session)
+                threads.append(
+                    try Threads.start(name: "fuse-\(number)") { [self] in
+                        work(session.pointer)
+                    })
+            } catch {
+                state.withLock { $0.workersRunning -= 1 }
+                failure = .noThreads(error)
+                break
+            }
+        }
+        return threads
+    }
+
+    private func work(_ session: OpaquePointer) {
+        let identity = pthread_self()
+        state.withLock { $0.workers.append(identity) }
+        Worker(session: session, context: context).serve()
+        // From here on no signal may be sent to this thread: it may be joined.
+        state.withLock { state in
+            state.workers.removeAll { pthread_equal($0, identity) != 0 }
+            state.workersRunning -= 1
+        }
+        state.wakeAll()
+    }
+
+    private func waitForReady() -> Bool {
+        state.withLock { state in
+            while !state.isReady && state.workersRunning > 0 { self.state.wait(&state) }
+            return state.isReady
+        }
+    }
+}
+
+/// A pointer of libfuse's that a thread's body takes along; see `FuseSession` for why that is safe.
+private struct UncheckedPointer: @unchecked Sendable {
+    let pointer: OpaquePointer
+
+    init(_ pointer: OpaquePointer) {
+        self.pointer = pointer
+    }
+}
+
+// MARK: - Ending
+
+extension FuseSession {
+    /// Takes the mount out of the tree and makes every worker end, while they serve.
+    private func endMount(_ mounted: Mounted) {
+        let path = mounted.point.path
+        // Not busy: the kernel writes back, unmounts, and the workers' reads give ENODEV.
+        switch KernelMount.unmount(path, detach: false) {
+        case nil:
+            return waitForWorkers(milliseconds: configuration.drainMilliseconds, mounted)
+        case .resourceBusy?:
+            break
+        case .some(let error):
+            // EINVAL: it is no mount any more, because somebody else unmounted it.
+            log.debug("unmounting was not needed", metadata: ["errno": "\(error)"])
+            return waitForWorkers(milliseconds: configuration.drainMilliseconds, mounted)
+        }
+        writeBack(path)
+        if let error = KernelMount.unmount(path, detach: true) {
+            log.warning(
+                "the mount could not be detached",
+                metadata: ["path": "\(path)", "errno": "\(error)"])
+        }
+        waitForWorkers(milliseconds: configuration.drainMilliseconds, mounted)
+    }
+
+    /// Lets the kernel write dirty pages of shared mappings, which only syncfs(2) and unmounting do.
+    /// The workers serve the requests that this causes.
+    private func writeBack(_ path: String) {
+        do throws(Errno) {
+            let directory = try Sys.open(path, flags: O_RDONLY | O_DIRECTORY)
+            _ = rfs_syncfs(directory.raw)
+        } catch {
+            log.debug("the mount could not be synchronized", metadata: ["errno": "\(error)"])
+        }
+    }
+
+    /// Waits for the workers to see the end, and after a while interrupts them.
+    private func waitForWorkers(milliseconds: Int, _ mounted: Mounted) {
+        var waited = 0
+        state.withLock { state in
+            while state.workersRunning > 0 {
+                if waited >= milliseconds {
+                    // A read that blocks returns EINTR, and `serve` then sees the exit flag. The
+                    // signal may come just before the read, so it is sent until all have gone.
+                    fuse_session_exit(mounted.session)
+                    for worker in state.workers { pthread_kill(worker, rfs_wake_signal()) }
+                }
+                self.state.wait(&state, milliseconds: Self.waitStepMilliseconds)
+                waited += Self.waitStepMilliseconds
+            }
+        }
+    }
+
+    private static var waitStepMilliseconds: Int { 10 }
+
+    /// Frees what the mount consists of, once, after the last worker.
+    private func finish(_ mounted: Mounted) {
+        detachIfStillThere(mounted)
+        // Closes the device where the helper mounted, and unmounts through it; else does nothing.
+        fuse_session_unmount(mounted.session)
+        // Closes the device. What still uses a detached mount gets ENOTCONN from now on.
+        fuse_session_destroy(mounted.session)
+        mounted.userdata.release()
+        state.withLock { state in
+            state.phase = .ended
+            state.mount = nil
+        }
+        state.wakeAll()
+        log.debug("the session has ended", metadata: ["path": "\(mounted.point.path)"])
+    }
+
+    /// After an abort of the connection the mount still stands, and would answer ENOTCONN to all.
+    /// It is known by its id and device, so that a mount of somebody else's is left alone.
+    private func detachIfStillThere(_ mounted: Mounted) {
+        guard let entry = mounted.entry, MountEntry.top(at: mounted.point.path) == entry else {
+            return
+        }
+        if let error = KernelMount.unmount(mounted.point.path, detach: true) {
+            log.warning(
+                "the dead mount could not be removed",
+                metadata: ["path": "\(mounted.point.path)", "errno": "\(error)"])
+        }
+    }
+
+    /// Raises the read-ahead of the mount, which INIT can only lower; best effort, as it needs a
+    /// writable sysfs. The directory is named by the device in mountinfo: asking the mount itself
+    /// for it could wait for ourselves.
+    private func raiseReadAhead(_ mounted: Mounted) {
+        guard let device = mounted.entry?.device else { return }
+        do {
+            let file = try Sys.open("/sys/class/bdi/\(device)/read_ahead_kb", flags: O_WRONLY)
+            let text = Array("\(configuration.readAheadKibibytes)\n".utf8)
+            try text.withUnsafeBytes { try Sys.write(file.raw, at: 0, $0) }
+        } catch {
+            log.debug("the read-ahead stays as it is", metadata: ["errno": "\(error)"])
+        }
+    }
+}
