@@ -1,0 +1,135 @@
+import ArgumentParser
+import FuseSession
+import Logging
+import MerkleDAG
+
+struct MountCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mount",
+        abstract: "Mount a volume; returns when it is mounted and ready.")
+
+    @Argument(help: "An empty directory.", completion: .directory)
+    var mountpoint: String
+
+    @Option(
+        help: ArgumentHelp(
+            "Where the volume's content is kept.", discussion: "It is made where it is missing.",
+            valueName: "dir"),
+        completion: .directory)
+    var stateDir: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How content becomes CIDs; fixed when the volume is made.",
+            valueName: ImportProfile.names.joined(separator: "|")))
+    var profile: String?
+
+    @Flag(help: "Refuse every change.")
+    var readOnly = false
+
+    @Flag(
+        inversion: .prefixedNo,
+        help: "Let other users in (default for root; else /etc/fuse.conf must allow it).")
+    var allowOther: Bool?
+
+    @Flag(help: "Stay in the foreground and log to standard error.")
+    var foreground = false
+
+    @Option(
+        name: .customShort("o", allowingJoined: true),
+        help: ArgumentHelp("Options as mount(8) passes them.", valueName: "option,…"))
+    var options: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "How much to log.",
+            valueName: Logger.Level.allCases.map(\.rawValue).joined(separator: "|")))
+    var logLevel: String?
+
+    @Option(help: .hidden)
+    var readyFd: Int32?
+
+    func run() throws {
+        try MountRun.run(try settings(), foreground: foreground, pipe: readyFd)
+    }
+
+    /// Options of their own win over those of `-o`.
+    private func settings() throws(Failure) -> MountSettings {
+        var settings = MountSettings()
+        for list in options { try settings.add(options: list) }
+        settings.mountPoint = mountpoint
+        if let stateDir { settings.stateDirectory = stateDir }
+        if let profile { settings.profile = try MountSettings.profile(named: profile) }
+        if readOnly { settings.fuse.isReadOnly = true }
+        if let allowOther { settings.fuse.allowsOthers = allowOther }
+        if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
+        return settings
+    }
+}
+
+/// What `mount` does once its arguments are read.
+enum MountRun {
+    static func run(
+        _ wanted: MountSettings, foreground: Bool, pipe: Int32?
+    ) throws(Failure) {
+        let settings = try located(wanted)
+        if foreground {
+            try Daemon.run(settings, pipe: pipe)
+        } else {
+            try Background.start(
+                arguments: arguments(settings), stateDirectory: settings.stateDirectory)
+        }
+    }
+
+    /// The settings with full paths, which the daemon needs because it changes its directory.
+    private static func located(_ wanted: MountSettings) throws(Failure) -> MountSettings {
+        var settings = wanted
+        let table = try MountTable.read()
+        let point = try location(of: wanted.mountPoint, in: table)
+        let state = try location(of: wanted.stateDirectory, in: table)
+        for path in [point, state] where RawText.carriesBytes(RawText.text(of: path)) {
+            throw Failure("\(RawText.shown(path)): the path must be UTF-8")
+        }
+        guard !MountTable.isInside(state, point) && !MountTable.isInside(point, state) else {
+            throw Failure(
+                "mount point \(RawText.shown(point)) and state directory \(RawText.shown(state)) "
+                    + "must not lie within each other: give another --state-dir")
+        }
+        settings.mountPoint = RawText.text(of: point)
+        settings.stateDirectory = RawText.text(of: state)
+        return settings
+    }
+
+    /// A path without symlinks; its last parts may be missing. A mount of ours at its end, dead or
+    /// alive, is not touched; one above it would make this daemon depend on another.
+    private static func location(of path: String, in table: MountTable) throws(Failure) -> [UInt8] {
+        guard !path.isEmpty else { throw Failure("a path cannot be empty", exitCode: 64) }
+        let bytes = RawText.bytes(of: path)
+        // Asked as the directory that it names, so that its own symlink is followed too.
+        switch try PathWalk.place(of: bytes + Array("/.".utf8), in: table) {
+        case .elsewhere(let path):
+            return path
+        case .registry(let mount, let names, let fixedCount):
+            guard names.count == fixedCount else {
+                throw Failure(
+                    "\(RawText.shown(path)) lies on another mount of registryfs, "
+                        + "\(RawText.shown(mount.point)): take a directory elsewhere")
+            }
+            return mount.point
+        }
+    }
+
+    private static func arguments(_ settings: MountSettings) -> [String] {
+        var arguments = [
+            "mount", "--foreground", "--ready-fd", String(Readiness.pipeDescriptor),
+            "--state-dir", settings.stateDirectory, "--log-level", settings.logLevel.rawValue,
+        ]
+        if let profile = settings.profile { arguments += ["--profile", profile] }
+        if !settings.fuseOptions.isEmpty {
+            arguments += ["-o", settings.fuseOptions.joined(separator: ",")]
+        }
+        if settings.fuse.isReadOnly { arguments.append("--read-only") }
+        arguments.append(settings.fuse.allowsOthers ? "--allow-other" : "--no-allow-other")
+        return arguments + ["--", settings.mountPoint]
+    }
+}

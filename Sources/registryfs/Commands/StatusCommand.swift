@@ -1,0 +1,130 @@
+import ArgumentParser
+
+struct StatusCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "status",
+        abstract: "Show what is mounted, how much it holds, and what is not sealed yet.",
+        discussion: "Exits with 1 where a daemon does not answer, or a named mount is not there.")
+
+    @Argument(help: "Mount points; all of this machine's where none is given.")
+    var mountpoints: [String] = []
+
+    @Option(
+        help: ArgumentHelp("Only the volume of this state directory.", valueName: "dir"),
+        completion: .directory)
+    var stateDir: String?
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    @Flag(help: "Seal the tree, and show its root CID.")
+    var root = false
+
+    func run() throws {
+        try StatusRun.run(mountpoints, stateDirectory: stateDir, json: json, computesRoot: root)
+    }
+}
+
+/// What `status` does once its arguments are read.
+enum StatusRun {
+    static func run(
+        _ points: [String], stateDirectory: String?, json: Bool, computesRoot: Bool
+    ) throws {
+        var mounts = try mounts(points)
+        if let stateDirectory {
+            let path = RawText.bytes(of: stateDirectory) + Array("/.".utf8)
+            if case .elsewhere(let wanted) = try PathWalk.place(of: path, in: MountTable.read()) {
+                mounts.removeAll { $0.source != wanted }
+            }
+        }
+        let report = StatusReport(mounts: mounts.map { status($0, computesRoot: computesRoot) })
+        if json {
+            try Output.line(try ReportText.json(report))
+        } else if report.mounts.isEmpty {
+            try Output.line("nothing is mounted")
+        } else {
+            try Output.line(report.mounts.map(text).joined(separator: "\n\n"))
+        }
+        guard report.mounts.allSatisfy({ $0.error == nil }) else { throw ExitCode(1) }
+    }
+
+    /// One mount for each volume, bind mounts left out, or those that the person named.
+    private static func mounts(_ points: [String]) throws(Failure) -> [MountEntry] {
+        let table = try MountTable.read()
+        guard !points.isEmpty else {
+            var devices: Set<String> = []
+            return table.registryMounts.filter { devices.insert($0.device).inserted }
+        }
+        var mounts: [MountEntry] = []
+        for point in points {
+            let path = RawText.bytes(of: point) + Array("/.".utf8)
+            guard case .registry(let mount, _, _) = try PathWalk.place(of: path, in: table) else {
+                throw Failure("\(RawText.shown(point)) is not on a mount of registryfs")
+            }
+            mounts.append(mount)
+        }
+        return mounts
+    }
+
+    private static func status(_ mount: MountEntry, computesRoot: Bool) -> MountStatus {
+        do throws(Failure) {
+            let client = ControlClient(stateDirectory: mount.stateDirectory)
+            let request = ControlRequest(command: .status, computesRoot: computesRoot)
+            if let status = try client.ask(request).status { return status }
+            throw Failure("the daemon tells no status")
+        } catch {
+            return MountStatus(
+                mountpoint: RawText.shown(mount.point),
+                stateDirectory: RawText.shown(mount.stateDirectory), error: error.message)
+        }
+    }
+
+    private static func text(_ status: MountStatus) -> String {
+        var rows: [(String, String)] = [("state directory", status.stateDirectory)]
+        if let error = status.error {
+            rows.append(("daemon", "none: \(error)"))
+            rows.append(("next step", "registryfs unmount \(status.mountpoint)"))
+        } else {
+            rows.append(
+                ("daemon", "pid \(status.pid ?? 0), registryfs \(status.version ?? "?")"))
+            rows.append(
+                ("profile", (status.profile ?? "?") + (status.readOnly == true ? ", read-only" : ""))
+            )
+            rows.append(("root CID", status.rootCID ?? "not computed (status --root does it)"))
+            rows.append(
+                (
+                    "holds",
+                    "\(Figures.bytes(status.bytes ?? 0)) in \(Figures.count(status.files ?? 0, "file"))"
+                        + " and \(Figures.count(status.directories ?? 0, "directory", "directories"))"
+                ))
+            rows.append(
+                (
+                    "unsealed",
+                    "\(Figures.bytes(status.unsealedBytes ?? 0)) in "
+                        + Figures.count(status.unsealedFiles ?? 0, "file")
+                ))
+            rows.append(
+                (
+                    "stored",
+                    "\(Figures.bytes(status.objectBytes ?? 0)) in "
+                        + "\(Figures.count(status.objects ?? 0, "object")), "
+                        + "\(Figures.bytes(status.dedupSavedBytes ?? 0)) saved by sharing"
+                ))
+            if let failure = status.commitFailure {
+                rows.append(("trouble", "changes cannot be made durable: \(failure)"))
+            }
+        }
+        return Rows.text(title: status.mountpoint, rows)
+    }
+}
+
+/// Names and values in two columns.
+enum Rows {
+    static func text(title: String, _ rows: [(String, String)]) -> String {
+        let width = rows.map(\.0.count).max() ?? 0
+        let lines = rows.map { name, value in
+            "  " + name + String(repeating: " ", count: width - name.count + 2) + value
+        }
+        return ([title] + lines).joined(separator: "\n")
+    }
+}

@@ -1,0 +1,99 @@
+// The protocol between the commands and a daemon, over the unix socket `control.sock` in the
+// state directory.
+//
+// The client sends one request, a line of JSON. The daemon answers with lines of JSON, each with
+// one of these members:
+//
+//     {"working":true}   still at it; sent every second while nothing else is
+//     {"data":N}         N raw bytes follow the newline, at most `dataCountMax`
+//     {"done":{…}}       the end: what was asked is done
+//     {"failed":{…}}     the end: it is not, and why
+//
+// A connection carries one request. The daemon keeps the connection of `unmount` open until it
+// has let go of the state directory. Whoever hears nothing for `silenceSecondsMax` gives up.
+//
+// Validity: a line is at most `lineCountMax` bytes and its `version` must be this program's.
+
+import FoundationEssentials
+
+/// The bounds and the version of the protocol.
+enum ControlProtocol {
+    static let version = 1
+    static let socketName = "control.sock"
+    static let requestCountMax = 64 << 10
+    static let lineCountMax = 4 << 20
+    static let dataCountMax = 8 << 20
+    static let heartbeatSeconds = 1
+    static let silenceSecondsMax = 10
+    /// How long the daemon waits for a client that does not take its answer.
+    static let sendSecondsMax = 300
+    static let connectionCountMax = 16
+
+    static func encode(_ value: some Encodable) -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        // These types hold nothing that JSON cannot say.
+        return ((try? encoder.encode(value)).map(Array.init) ?? []) + [UInt8(ascii: "\n")]
+    }
+
+    static func decode<Value: Decodable>(_ type: Value.Type, from line: [UInt8]) -> Value? {
+        try? JSONDecoder().decode(type, from: Data(line))
+    }
+}
+
+/// What a client asks for.
+struct ControlRequest: Codable, Sendable {
+    enum Command: String, Codable, Sendable {
+        case status, cid, inspect, block, exportCAR, unmount
+    }
+
+    var version = ControlProtocol.version
+    var command: Command
+    /// `cid`, `inspect`: the names below the root of the volume.
+    var names: [Data] = []
+    /// How many of `names` belong to a bind mount and cannot be left by `..`.
+    var fixedCount = 0
+    /// `cid`, `inspect`: the path as the person wrote it, for messages.
+    var shownPath = ""
+    /// `block`, `exportCAR`: the CID.
+    var cid: String?
+    /// `status`: seal the tree and tell its root.
+    var computesRoot = false
+    /// `unmount`: detach although something still uses the mount.
+    var isLazy = false
+}
+
+/// One line of an answer.
+struct ControlReply: Codable, Sendable {
+    var working: Bool?
+    var data: Int?
+    var done: ControlResult?
+    var failed: ControlFailure?
+}
+
+/// The end of an answer that went well; which members are there depends on the command.
+struct ControlResult: Codable, Sendable {
+    var version = ControlProtocol.version
+    var status: MountStatus?
+    var cid: String?
+    var report: PathReport?
+    /// `cid`, `inspect`: the path led out of the volume by a symlink. Absolute, or relative to the
+    /// mount point where it begins with `..`.
+    var elsewhere: Data?
+    /// `unmount --lazy`: files are still open, and the daemon stays until they are closed.
+    var isLingering: Bool?
+}
+
+/// The end of an answer that did not go well.
+struct ControlFailure: Codable, Sendable {
+    var version = ControlProtocol.version
+    var kind: Failure.Kind
+    var message: String
+
+    init(_ failure: Failure) {
+        kind = failure.kind
+        message = failure.message
+    }
+
+    var failure: Failure { Failure(message, kind: kind) }
+}

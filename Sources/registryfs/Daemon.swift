@@ -1,0 +1,401 @@
+import Base
+import FuseSession
+import Glibc
+import Logging
+import MerkleDAG
+import Multiformats
+import struct SystemPackage.Errno
+import Volume
+
+/// The process that serves one mount, from its start to its end.
+///
+/// Start: block the signals, before any thread is there → open the log → open the volume, which
+/// locks the state directory and mends what a crash left → listen at the control socket → mount →
+/// say that it is ready. End, whoever asks for it: make everything durable → take the mount away
+/// → the kernel ends the session → close the volume → tell who waits → exit.
+final class Daemon: Sendable {
+    private struct State {
+        /// Who asked for the unmount and hears its end.
+        var waiting: [ControlAnswer] = []
+        var isDetached = false
+        var hasEnded = false
+    }
+
+    private let settings: MountSettings
+    private let volume: Volume
+    private let session: FuseSession
+    private let log: Logger
+    private let state = Monitor(State())
+
+    private init(settings: MountSettings, volume: Volume, session: FuseSession, log: Logger) {
+        self.settings = settings
+        self.volume = volume
+        self.session = session
+        self.log = log
+    }
+
+    // MARK: Start
+
+    /// Serves the mount until it is gone; blocks until then.
+    ///
+    /// - Parameter pipe: where a background daemon reports; nil in the foreground.
+    static func run(_ settings: MountSettings, pipe: Int32?) throws(Failure) {
+        let signals = DaemonProcess.blockSignals()
+        let readiness = Readiness(pipe: pipe)
+        do throws(Failure) {
+            try serve(settings, readiness, signals, inBackground: pipe != nil)
+        } catch {
+            readiness.failed(error)
+            throw error
+        }
+    }
+
+    private static func serve(
+        _ settings: MountSettings, _ readiness: Readiness, _ signals: sigset_t, inBackground: Bool
+    ) throws(Failure) {
+        try checkMountPoint(settings)
+        let log = try openLog(settings, inBackground: inBackground)
+        DaemonProcess.prepare()
+        let volume = try openVolume(settings, log)
+        let outcome: Failure?
+        do throws(Failure) {
+            let session = try makeSession(settings, volume, log)
+            let daemon = Daemon(settings: settings, volume: volume, session: session, log: log)
+            outcome = try daemon.serve(readiness, signals)
+        } catch {
+            try? ControlSocket.remove(stateDirectory: settings.stateDirectory)
+            do throws(VolumeError) {
+                try volume.close()
+            } catch {
+                log.error("the volume could not be closed: \(error)")
+            }
+            // In the foreground the command itself says it, on the same standard error.
+            if inBackground { log.error("\(error.message)") }
+            throw error
+        }
+        guard let outcome else { return }
+        if inBackground { log.error("\(outcome.message)") }
+        throw outcome
+    }
+
+    private static func openLog(
+        _ settings: MountSettings, inBackground: Bool
+    ) throws(Failure) -> Logger {
+        let file: LogFile
+        if inBackground {
+            do throws(Errno) {
+                try SystemFiles.makeDirectories(settings.stateDirectory, mode: 0o700)
+                file = try LogFile(stateDirectory: settings.stateDirectory)
+            } catch {
+                throw Failure(
+                    "state directory \(RawText.shown(settings.stateDirectory)) "
+                        + "cannot be written: \(error.reason)")
+            }
+        } else {
+            file = LogFile()
+        }
+        let level = settings.logLevel
+        return Logger(label: "registryfs") { _ in LineLogHandler(file: file, level: level) }
+    }
+
+    private static func openVolume(
+        _ settings: MountSettings, _ log: Logger
+    ) throws(Failure) -> Volume {
+        var options = VolumeOptions()
+        options.profile = settings.profile.flatMap { ImportProfile(name: $0) }
+        options.isReadOnly = settings.fuse.isReadOnly
+        do throws(VolumeError) {
+            return try Volume.open(
+                stateDirectory: settings.stateDirectory, options: options, log: log)
+        } catch {
+            throw Failure(volume: error)
+        }
+    }
+
+    /// Says what is wrong with the mount point before anything is opened or made.
+    private static func checkMountPoint(_ settings: MountSettings) throws(Failure) {
+        do throws(FuseError) {
+            _ = try MountPoint.prepare(
+                settings.mountPoint, allowsNonEmpty: settings.fuse.allowsNonEmptyMountPoint)
+        } catch {
+            throw Failure(error.description)
+        }
+    }
+
+    private static func makeSession(
+        _ settings: MountSettings, _ volume: Volume, _ log: Logger
+    ) throws(Failure) -> FuseSession {
+        var configuration = settings.fuse
+        // By this `status` and the others find the daemon of a mount.
+        configuration.fsname = settings.stateDirectory
+        do throws(FuseError) {
+            return try FuseSession(volume: volume, configuration: configuration, log: log)
+        } catch {
+            throw Failure(error.description)
+        }
+    }
+
+    /// Mounts and serves; returns what went wrong later, with the volume closed.
+    ///
+    /// - Throws: why it could not be mounted; the volume is still open then.
+    private func serve(
+        _ readiness: Readiness, _ signals: sigset_t
+    ) throws(Failure) -> Failure? {
+        let server = try ControlServer(stateDirectory: settings.stateDirectory, log: log) {
+            [self] request, answer in
+            handle(request, answer)
+        }
+        try server.start()
+        try startSignalThread(signals)
+        do throws(FuseError) {
+            try session.mount(at: settings.mountPoint)
+        } catch {
+            throw Failure(error.description)
+        }
+        var outcome: Failure? = Failure(
+            "the mount at \(RawText.shown(settings.mountPoint)) ended before it was ready")
+        do throws(FuseError) {
+            try session.run {
+                outcome = nil
+                log.info(
+                    "mounted",
+                    metadata: [
+                        "at": "\(settings.mountPoint)", "state-dir": "\(settings.stateDirectory)",
+                        "profile": "\(volume.profile.name)", "pid": "\(getpid())",
+                        "version": "\(Version.text)",
+                    ])
+                guard !readiness.ready() else { return }
+                log.warning("whoever asked for the mount is gone: unmounting")
+                startLeaving()
+            }
+        } catch {
+            outcome = Failure("\(RawText.shown(settings.mountPoint)): \(error.description)")
+        }
+        readiness.stopping()
+        return end(server, outcome)
+    }
+
+    // MARK: End
+
+    /// Closes the volume and tells everyone who waits for it.
+    private func end(_ server: ControlServer, _ outcome: Failure?) -> Failure? {
+        var outcome = outcome
+        server.stop()
+        do throws(VolumeError) {
+            try volume.close()
+        } catch {
+            outcome = outcome ?? Failure(volume: error)
+        }
+        let waiting = state.withLock { state in
+            state.hasEnded = true
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        state.wakeAll()
+        log.info("unmounted", metadata: ["at": "\(settings.mountPoint)"])
+        for answer in waiting {
+            if let outcome { answer.failed(outcome) } else { answer.done() }
+        }
+        return outcome
+    }
+
+    /// Waits for signals on a thread of its own; each of them ends the mount.
+    private func startSignalThread(_ signals: sigset_t) throws(Failure) {
+        do throws(Errno) {
+            _ = try Threads.start(name: "signals") { [self] in
+                while true {
+                    let signal = DaemonProcess.waitForSignal(signals)
+                    log.info("unmounting: a signal asked for it", metadata: ["signal": "\(signal)"])
+                    startLeaving()
+                }
+            }
+        } catch {
+            throw Failure("cannot start a thread: \(error.reason)")
+        }
+    }
+
+    /// Ends the mount, in use or not; what uses it still gets ENOTCONN.
+    private func startLeaving() {
+        let thread = try? Threads.start(name: "leave") { [self] in
+            do throws(Failure) {
+                try synchronize()
+            } catch {
+                log.error("\(error.message)")
+            }
+            session.stop()
+        }
+        if thread == nil { log.error("cannot start a thread to unmount: ask again") }
+    }
+
+    private func synchronize() throws(Failure) {
+        do throws(Errno) {
+            try volume.synchronizeAll()
+        } catch {
+            throw Failure(
+                "\(RawText.shown(settings.mountPoint)): not everything can be made durable: "
+                    + error.reason)
+        }
+    }
+
+    private func takeMountAway(isLazy: Bool) throws(Failure) {
+        do throws(Errno) {
+            try Unmounting.unmount(RawText.bytes(of: settings.mountPoint), isLazy: isLazy)
+        } catch {
+            let kind: Failure.Kind = error == .resourceBusy ? .busy : .failed
+            throw Failure(
+                "\(RawText.shown(settings.mountPoint)): cannot unmount: \(error.reason)",
+                kind: kind)
+        }
+    }
+
+    // MARK: Requests
+
+    private func handle(_ request: ControlRequest, _ answer: ControlAnswer) {
+        do throws(Failure) {
+            switch request.command {
+            case .status:
+                answer.done(ControlResult(status: try status(request)))
+            case .unmount:
+                try unmount(request, answer)
+            case .cid, .inspect, .block, .exportCAR:
+                let result = try volume.answer(request) { (bytes) throws(Failure) in
+                    try answer.data(bytes)
+                }
+                answer.done(result)
+            }
+        } catch {
+            answer.failed(error)
+        }
+    }
+
+    private func unmount(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
+        log.info("unmounting: a command asked for it", metadata: ["lazy": "\(request.isLazy)"])
+        try synchronize()
+        if !request.isLazy {
+            try checkNamespaces()
+            try takeMountAway(isLazy: false)
+        } else {
+            try takeMountAway(isLazy: true)
+        }
+        let isWaiting = state.withLock { state in
+            if !state.hasEnded { state.waiting.append(answer) }
+            return !state.hasEnded
+        }
+        guard isWaiting else { return answer.done() }
+        waitForEnd(answer, isLazy: request.isLazy)
+    }
+
+    /// The kernel ends the session with the last use of the filesystem, which is now unless
+    /// something holds it: files that stay open after a lazy unmount, or a mount elsewhere.
+    private func waitForEnd(_ answer: ControlAnswer, isLazy: Bool) {
+        let hasEnded = state.withLock { state in
+            for _ in 0..<Self.lingerTenths where !state.hasEnded {
+                self.state.wait(&state, milliseconds: 100)
+            }
+            return state.hasEnded
+        }
+        guard !hasEnded else { return }
+        let isMine = state.withLock { state in
+            defer { state.waiting.removeAll { $0 === answer } }
+            return state.waiting.contains { $0 === answer }
+        }
+        // The session may have ended just now; then the end is told there.
+        guard isMine else { return }
+        if isLazy {
+            answer.done(ControlResult(isLingering: true))
+        } else {
+            answer.failed(
+                Failure(
+                    "\(RawText.shown(settings.mountPoint)) is unmounted, but something still "
+                        + "uses the filesystem: the daemon (pid \(getpid())) stays until it ends",
+                    kind: .busy))
+        }
+    }
+
+    private static let lingerTenths = 20
+
+    /// Refuses while another mount namespace, a container's say, has the filesystem mounted:
+    /// the daemon could not end.
+    private func checkNamespaces() throws(Failure) {
+        let point = RawText.bytes(of: settings.mountPoint)
+        let table = try MountTable.read()
+        guard let mount = table.mount(at: point), mount.isRegistry else { return }
+        let others = table.entries.filter { $0.device == mount.device && $0 != mount }
+        if let other = others.first {
+            throw Failure(
+                "\(RawText.shown(point)) is also mounted at \(RawText.shown(other.point)): "
+                    + "unmount that first, or use --lazy", kind: .busy)
+        }
+        let users = Unmounting.namespaceUsers(of: mount.device)
+        guard users.isEmpty else {
+            throw Failure(
+                "\(RawText.shown(point)) is mounted in another namespace too, by "
+                    + "\(Unmounting.shown(users)): stop that first, or use --lazy", kind: .busy)
+        }
+    }
+
+    private func volumeStatus() throws(Failure) -> MountStatus {
+        do throws(Errno) {
+            return MountStatus(try volume.status())
+        } catch {
+            throw Failure("the volume's figures: \(error.reason)")
+        }
+    }
+
+    private func status(_ request: ControlRequest) throws(Failure) -> MountStatus {
+        var rootCID: String?
+        if request.computesRoot {
+            do throws(Errno) {
+                rootCID = try volume.cid(of: .root).description
+            } catch {
+                throw Failure("the root's CID: \(error.reason)")
+            }
+        }
+        var status = try volumeStatus()
+        status.mountpoint = RawText.shown(settings.mountPoint)
+        status.stateDirectory = settings.stateDirectory
+        status.pid = getpid()
+        status.version = Version.text
+        status.profile = volume.profile.name
+        status.readOnly = settings.fuse.isReadOnly
+        status.rootCID = rootCID ?? status.rootCID
+        return status
+    }
+}
+
+/// What a daemon sets for its whole process.
+private enum DaemonProcess {
+    /// Blocks the signals that end the daemon, for this thread and all that it starts.
+    static func blockSignals() -> sigset_t {
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        for signal in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&signals, signal) }
+        pthread_sigmask(SIG_BLOCK, &signals, nil)
+        signal(SIGPIPE, SIG_IGN)
+        return signals
+    }
+
+    static func waitForSignal(_ signals: sigset_t) -> Int32 {
+        var signals = signals
+        var number: Int32 = 0
+        while sigwait(&signals, &number) != 0 {}
+        return number
+    }
+
+    /// What helps a filesystem's process to live; each is done as far as the rights go.
+    static func prepare() {
+        // A working directory would keep its filesystem busy, and modes are the callers' to give.
+        _ = chdir("/")
+        umask(0o077)
+        // The kernel needs this process to write pages out, so it must not wait for that itself,
+        // nor be the one that is killed.
+        Threads.becomeIOFlusher()
+        if let file = try? Sys.open("/proc/self/oom_score_adj", flags: O_WRONLY) {
+            SystemFiles.say("-1000\n", to: file.raw)
+        }
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        limit.rlim_cur = limit.rlim_max
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+}

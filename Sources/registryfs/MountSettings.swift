@@ -1,0 +1,60 @@
+import FuseSession
+import Logging
+import MerkleDAG
+
+/// What a person asked `mount` for, its options and those of `-o` put together.
+struct MountSettings: Sendable, Equatable {
+    var mountPoint = ""
+    var stateDirectory = VolumeAccess.defaultStateDirectory
+    /// The name of a profile; nil takes the volume's own, or the default for a new volume.
+    var profile: String?
+    var logLevel = Logger.Level.info
+    /// The options of `-o` that are not for the daemon itself, as FUSE takes them.
+    var fuseOptions: [String] = []
+    /// How the volume is mounted, `fuseOptions` among it.
+    var fuse = FuseConfiguration()
+
+    /// Adds a list of options as mount(8) passes them, separated by commas.
+    mutating func add(options list: String) throws(Failure) {
+        for option in list.split(separator: ",").map(String.init) {
+            let parts = option.split(
+                separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            switch (parts[0], parts.count == 2 ? String(parts[1]) : "") {
+            case ("state-dir", let value): stateDirectory = value
+            case ("profile", let value): profile = try Self.profile(named: value)
+            case ("log-level", let value): logLevel = try Self.level(named: value)
+            default: try add(fuseOption: option)
+            }
+        }
+    }
+
+    private mutating func add(fuseOption option: String) throws(Failure) {
+        do throws(FuseError) {
+            try fuse.apply(options: option)
+            fuseOptions.append(option)
+        } catch {
+            throw Failure("\(error); 'man mount' and docs/COMMANDS.md list them", exitCode: 64)
+        }
+    }
+
+    /// Checks the name of a profile.
+    static func profile(named name: String) throws(Failure) -> String {
+        guard ImportProfile(name: name) != nil else {
+            throw Failure(
+                "unknown profile '\(RawText.shown(name))': "
+                    + ImportProfile.names.joined(separator: " or "),
+                exitCode: 64)
+        }
+        return name
+    }
+
+    /// Reads the name of a log level.
+    static func level(named name: String) throws(Failure) -> Logger.Level {
+        guard let level = Logger.Level(rawValue: name) else {
+            let names = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
+            throw Failure(
+                "unknown log level '\(RawText.shown(name))': one of \(names)", exitCode: 64)
+        }
+        return level
+    }
+}

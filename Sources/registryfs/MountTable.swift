@@ -1,0 +1,119 @@
+// The kernel's table of mounts, as proc(5) describes /proc/PID/mountinfo:
+//
+//     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+//     (1)(2)(3)   (4)   (5)      (6)      (7)   (8) (9)   (10)         (11)
+//
+// (1) mount id, (2) parent's id, (3) device, (4) the directory of the filesystem that is the root
+// of this mount, (5) mount point, (6) options, (7) zero or more fields, (8) a hyphen, (9) type,
+// (10) source, (11) options of the superblock. Space, tab, newline and backslash are \NNN, octal.
+//
+// Reading it never touches a mount, so a dead one cannot hang the reader.
+
+import struct SystemPackage.Errno
+
+/// One mount, as the kernel lists it.
+struct MountEntry: Sendable, Hashable {
+    let id: Int
+    /// `major:minor`, the same for all mounts of one filesystem.
+    let device: String
+    /// The directory inside of the filesystem that stands at `point`; `/` but for bind mounts.
+    let root: [UInt8]
+    let point: [UInt8]
+    let type: String
+    let source: [UInt8]
+    let isReadOnly: Bool
+
+    /// The type that every mount of ours has.
+    static let registryType = "fuse.registryfs"
+
+    var isRegistry: Bool { type == Self.registryType }
+
+    /// The state directory; a mount of ours names it as its source.
+    var stateDirectory: String { RawText.text(of: source) }
+}
+
+/// The mounts of a mount namespace, in the order in which they were made.
+struct MountTable: Sendable {
+    let entries: [MountEntry]
+
+    private static let byteCountMax = 64 << 20
+
+    /// Reads the table of a process's namespace.
+    static func read(process: String = "self") throws(Failure) -> MountTable {
+        let path = "/proc/\(process)/mountinfo"
+        do throws(Errno) {
+            return MountTable(parsing: try SystemFiles.read(path, byteCountMax: byteCountMax))
+        } catch {
+            throw Failure("cannot read \(path) (\(error.reason)): is /proc mounted?")
+        }
+    }
+
+    /// Reads the table from its text; lines that are none are left out.
+    init(parsing content: [UInt8]) {
+        entries = content.split(separator: UInt8(ascii: "\n")).compactMap(Self.entry)
+    }
+
+    private static func entry(_ line: ArraySlice<UInt8>) -> MountEntry? {
+        let fields = line.split(separator: UInt8(ascii: " "))
+        guard let hyphen = fields.dropFirst(6).firstIndex(of: [UInt8(ascii: "-")]),
+            fields.count > hyphen + 3, let id = Int(String(decoding: fields[0], as: UTF8.self))
+        else { return nil }
+        func options(_ field: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {
+            field.split(separator: UInt8(ascii: ","))
+        }
+        let readOnly = Array("ro".utf8)[...]
+        return MountEntry(
+            id: id,
+            device: String(decoding: fields[2], as: UTF8.self),
+            root: unescaped(fields[3]),
+            point: unescaped(fields[4]),
+            type: String(decoding: fields[hyphen + 1], as: UTF8.self),
+            source: unescaped(fields[hyphen + 2]),
+            isReadOnly: options(fields[5]).contains(readOnly)
+                || options(fields[hyphen + 3]).contains(readOnly))
+    }
+
+    private static func unescaped(_ field: ArraySlice<UInt8>) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var position = field.startIndex
+        while position < field.endIndex {
+            let digits = field[position...].dropFirst().prefix(3)
+            if field[position] == UInt8(ascii: "\\"), digits.count == 3,
+                let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 8)
+            {
+                bytes.append(value)
+                position += 4
+            } else {
+                bytes.append(field[position])
+                position += 1
+            }
+        }
+        return bytes
+    }
+
+    /// The mounts of registryfs that are visible: none of them lies under a later mount.
+    var registryMounts: [MountEntry] {
+        entries.filter { $0.isRegistry && mount(holding: $0.point) == $0 }
+    }
+
+    /// The mount that a canonical path lies on: the longest mount point, the latest of equals.
+    func mount(holding path: [UInt8]) -> MountEntry? {
+        var best: MountEntry?
+        for entry in entries where Self.isInside(path, entry.point) {
+            if entry.point.count >= best?.point.count ?? 0 { best = entry }
+        }
+        return best
+    }
+
+    /// The uppermost mount at exactly this mount point.
+    func mount(at point: [UInt8]) -> MountEntry? {
+        entries.last { $0.point == point }
+    }
+
+    /// Whether a canonical path is a directory or lies below it.
+    static func isInside(_ path: [UInt8], _ directory: [UInt8]) -> Bool {
+        if directory == [UInt8(ascii: "/")] { return true }
+        return path.starts(with: directory)
+            && (path.count == directory.count || path[directory.count] == UInt8(ascii: "/"))
+    }
+}

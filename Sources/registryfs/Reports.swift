@@ -1,0 +1,169 @@
+import Base
+import FoundationEssentials
+import Multiformats
+import Volume
+
+/// What `status --json` prints. The keys are part of the program's interface.
+struct StatusReport: Codable, Sendable {
+    var mounts: [MountStatus]
+}
+
+/// One mount in `status`.
+struct MountStatus: Codable, Sendable {
+    var mountpoint: String
+    var stateDirectory: String
+    /// The daemon; nil where none answers.
+    var pid: Int32?
+    var version: String?
+    var profile: String?
+    var readOnly: Bool?
+    /// The CID of the whole tree where it is known without sealing anything.
+    var rootCID: String?
+    var files: UInt64?
+    var directories: UInt64?
+    /// The sizes of all files, each inode once.
+    var bytes: UInt64?
+    var unsealedFiles: UInt64?
+    var unsealedBytes: UInt64?
+    /// What identical content would take if it were stored more than once.
+    var dedupSavedBytes: UInt64?
+    var objects: UInt64?
+    /// What the objects hold, each once.
+    var objectBytes: UInt64?
+    /// Why changes cannot be made durable at the moment.
+    var commitFailure: String?
+    /// Why no daemon answers.
+    var error: String?
+}
+
+extension MountStatus {
+    /// The figures of a volume; who serves it and where is the daemon's to add.
+    init(_ status: VolumeStatus) {
+        self.init(mountpoint: "", stateDirectory: "", profile: status.profileName)
+        rootCID = status.rootCID?.description
+        files = status.files
+        directories = status.directories
+        bytes = status.bytes
+        unsealedFiles = status.unsealedFiles
+        unsealedBytes = status.unsealedBytes
+        dedupSavedBytes = status.sharedBytes
+        objects = status.objects
+        objectBytes = status.objectBytes
+        commitFailure = status.commitFailure?.reason
+    }
+}
+
+/// What `inspect --json` prints. The keys are part of the program's interface.
+struct PathReport: Codable, Sendable {
+    /// One copy of the content.
+    struct Copy: Codable, Sendable {
+        var place: String
+        var state: String
+        var detail: String?
+    }
+
+    /// One leaf of a file.
+    struct Leaf: Codable, Sendable {
+        var cid: String
+        var offset: UInt64
+        var length: UInt64
+    }
+
+    var name: String
+    var inode: UInt64
+    var kind: String
+    /// Nil while the content is newer than any CID.
+    var cid: String?
+    var size: UInt64
+    /// The size of the DAG with all its nodes, as a link to it says.
+    var treeSize: UInt64?
+    /// Entries of a directory; nil for all else.
+    var children: UInt64?
+    /// The target of a symlink.
+    var target: String?
+    var created: String
+    var updated: String
+    var mode: String
+    var uid: UInt32
+    var gid: UInt32
+    var links: UInt32
+    /// The leaves of a sealed file.
+    var leafCount: UInt64?
+    /// The first leaves, at most `leavesMax`.
+    var leaves: [Leaf]?
+    /// How many files share the bytes, this one among them.
+    var sharedBy: UInt32?
+    var copies: [Copy]
+
+    static let leavesMax = 10_000
+}
+
+extension PathReport {
+    /// What a volume knows of an inode, under the name that led there.
+    init(_ report: InodeReport, name: FileName?) {
+        let attributes = report.attributes
+        let isFile = attributes.kind == .regular
+        self.init(
+            name: name.map { RawText.shown($0.bytes) } ?? "/",
+            inode: attributes.inode.number,
+            kind: Self.word(attributes.kind),
+            cid: report.cid?.description,
+            size: attributes.size,
+            treeSize: report.treeSize,
+            children: report.childCount,
+            target: report.target.map { RawText.shown($0) },
+            created: Figures.time(attributes.created),
+            updated: Figures.time(attributes.modified),
+            mode: Self.octal(attributes.mode),
+            uid: attributes.uid, gid: attributes.gid, links: attributes.linkCount,
+            leafCount: isFile && report.isSealed ? report.leafCount : nil,
+            leaves: isFile && report.isSealed
+                ? report.leaves.map {
+                    Leaf(cid: $0.cid.description, offset: $0.offset, length: $0.length)
+                } : nil,
+            sharedBy: isFile ? report.sharers : nil,
+            copies: [
+                Copy(
+                    place: "local", state: report.isSealed ? "sealed" : "unsealed",
+                    detail: Self.place(report))
+            ])
+    }
+
+    private static func place(_ report: InodeReport) -> String {
+        switch report.placement {
+        case .none: "manifest"
+        case .inline: "manifest, inline"
+        case .object(let number): "object \(number)"
+        }
+    }
+
+    private static func octal(_ mode: UInt32) -> String {
+        let digits = String(mode, radix: 8)
+        return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
+    }
+
+    private static func word(_ kind: FileKind) -> String {
+        switch kind {
+        case .regular: "file"
+        case .directory: "directory"
+        case .symlink: "symlink"
+        case .fifo: "fifo"
+        case .socket: "socket"
+        case .characterDevice: "character device"
+        case .blockDevice: "block device"
+        }
+    }
+}
+
+/// JSON as the commands print it: keys sorted, indented.
+enum ReportText {
+    static func json(_ value: some Encodable) throws(Failure) -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        do {
+            return String(decoding: try encoder.encode(value), as: UTF8.self)
+        } catch {
+            throw Failure("cannot write JSON: \(error)")
+        }
+    }
+}

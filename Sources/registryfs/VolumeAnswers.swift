@@ -1,0 +1,121 @@
+import Base
+import FoundationEssentials
+import Multiformats
+import struct SystemPackage.Errno
+import Volume
+
+extension Volume {
+    /// Does what a request asks of a volume alone, mounted or not.
+    ///
+    /// - Precondition: the command is neither `status` nor `unmount`, which ask a daemon.
+    func answer(
+        _ request: ControlRequest, data: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(Failure) -> ControlResult {
+        switch request.command {
+        case .cid:
+            return try atPlace(of: request) { (inode, names) throws(Errno) in
+                ControlResult(cid: try cid(of: inode).description)
+            }
+        case .inspect:
+            return try atPlace(of: request) { (inode, names) throws(Errno) in
+                ControlResult(report: PathReport(
+                        try report(of: inode, leafCountMax: PathReport.leavesMax),
+                        name: names.last))
+            }
+        case .block:
+            let cid = try ContentID.parse(request.cid ?? "")
+            let bytes = try naming(cid) { () throws(VolumeError) in try block(cid) }
+            var failure: Failure?
+            bytes.withUnsafeBytes { buffer in
+                do throws(Failure) { try data(buffer) } catch { failure = error }
+            }
+            if let failure { throw failure }
+            return ControlResult()
+        case .exportCAR:
+            try export(try ContentID.parse(request.cid ?? ""), data)
+            return ControlResult()
+        case .status, .unmount:
+            preconditionFailure("\(request.command) is the daemon's to answer")
+        }
+    }
+
+    private func atPlace(
+        of request: ControlRequest,
+        _ body: (Inode, [FileName]) throws(Errno) -> ControlResult
+    ) throws(Failure) -> ControlResult {
+        let names = request.names.map { FileName(Array($0)) }
+        let place = try place(of: names, fixedCount: request.fixedCount, shown: request.shownPath)
+        switch place {
+        case .elsewhere(let path):
+            return ControlResult(elsewhere: Data(path))
+        case .inode(let inode, let names):
+            do throws(Errno) {
+                return try body(inode, names)
+            } catch {
+                throw Failure("\(RawText.shown(request.shownPath)): \(error.reason)")
+            }
+        }
+    }
+
+    private func export(
+        _ root: CID, _ data: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(Failure) {
+        // The sink's own failure is told apart from the volume's.
+        var sinkFailure: Failure?
+        do throws(VolumeError) {
+            try exportCAR(root) { (bytes) throws(Failure) in
+                do throws(Failure) {
+                    try data(bytes)
+                } catch {
+                    sinkFailure = error
+                    throw error
+                }
+            }
+        } catch {
+            throw sinkFailure ?? Failure(volume: error)
+        }
+    }
+
+    private func naming<Result>(
+        _ cid: CID, _ body: () throws(VolumeError) -> Result
+    ) throws(Failure) -> Result {
+        do throws(VolumeError) {
+            return try body()
+        } catch {
+            throw Failure(volume: error)
+        }
+    }
+}
+
+extension Failure {
+    /// A volume's error, which names what and where itself.
+    init(volume error: VolumeError) {
+        var kind = Kind.failed
+        if case .blockNotFound = error { kind = .absent }
+        self.init(error.description, kind: kind)
+    }
+}
+
+/// Content identifiers on the command line.
+enum ContentID {
+    /// Reads a CID; the failure names the text and what is wrong with it.
+    static func parse(_ text: String) throws(Failure) -> CID {
+        do throws(CIDError) {
+            return try CID(parsing: text)
+        } catch {
+            throw Failure("'\(RawText.shown(text))' is not a CID: \(reason(error))")
+        }
+    }
+
+    private static func reason(_ error: CIDError) -> String {
+        switch error {
+        case .multibase(let error): "it is no multibase text (\(error))"
+        case .multihash(let error): "its multihash is malformed (\(error))"
+        case .varint(let error): "a number in it is malformed (\(error))"
+        case .unsupportedVersion(let version): "CID version \(version) is unknown"
+        case .codecTooLarge(let codec): "its codec \(codec) is out of range"
+        case .trailingBytes(let count): "\(count) bytes follow its digest"
+        case .version0InMultibase: "a CIDv0 has no multibase prefix"
+        }
+    }
+}
