@@ -8,16 +8,17 @@ internal import struct SystemPackage.Errno
 //   manifest.sqlite      the inode manifest, with -wal and -shm beside it
 //   objects/             flat files (see ObjectStore)
 
-/// An open state directory, locked for this process until the value ends.
+/// An open state directory, locked for this process until `unlock` or the value's end.
 struct StateDirectory: ~Copyable, Sendable {
     let path: String
     let descriptor: OwnedDescriptor
-    private let lock: OwnedDescriptor
+    /// Nil once it was given up.
+    private let lock: Guarded<OwnedDescriptor?>
 
     private init(path: String, descriptor: consuming OwnedDescriptor, lock: consuming OwnedDescriptor) {
         self.path = path
         self.descriptor = descriptor
-        self.lock = lock
+        self.lock = Guarded(lock)
     }
 
     /// Opens the directory, which is made where it is missing, and locks it.
@@ -32,16 +33,21 @@ struct StateDirectory: ~Copyable, Sendable {
         let opened = StateDirectory(
             path: path, descriptor: OwnedDescriptor(descriptor), lock: OwnedDescriptor(lock))
         let isLocked = try failing(path, "cannot be locked") { () throws(Errno) in
-            try Sys.lockExclusively(opened.lock.raw)
+            try Sys.lockExclusively(lock)
         }
-        guard isLocked else { throw .inUse(path: path, pid: holder(opened.lock.raw)) }
+        guard isLocked else { throw .inUse(path: path, pid: holder(lock)) }
         try failing(path, "cannot be written") { () throws(Errno) in
-            try Sys.truncate(opened.lock.raw, to: 0)
+            try Sys.truncate(lock, to: 0)
             try [UInt8]("\(getpid())\n".utf8).withBytes { (bytes) throws(Errno) in
-                try Sys.write(opened.lock.raw, at: 0, bytes)
+                try Sys.write(lock, at: 0, bytes)
             }
         }
         return opened
+    }
+
+    /// Lets another process, or another volume of this one, use the directory.
+    func unlock() {
+        lock.withLock { $0 = nil }
     }
 
     private static func failing<Result>(

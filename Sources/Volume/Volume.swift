@@ -179,6 +179,7 @@ public final class Volume: Sendable {
         } catch {
             throw .operation("closing the volume", error)
         }
+        stateDirectory.unlock()
     }
 
     // MARK: Helpers of all operations
