@@ -40,10 +40,14 @@ extension Volume {
             let record = try record(inode, state)
             guard record.kind != .directory else { throw .isDirectory }
             guard record.kind == .regular else { throw .invalidArgument }
-            return use(record)
+            let file = use(record)
+            // Like an open writer, so that nothing is sealed while the bytes are changed.
+            file.writers += 1
+            return file
         }
         defer {
             let isUnused = manifest.withLock { state in
+                file.writers -= 1
                 endUse(file, state)
                 return file.writers == 0
             }
