@@ -1,0 +1,184 @@
+import Base
+import Glibc
+import MerkleDAG
+import Multiformats
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// Where the volume and the model part.
+struct Mismatch: Error, CustomStringConvertible {
+    let description: String
+}
+
+/// The volume and the model, side by side.
+final class ModelRun {
+    private let directory = ScratchDirectory()
+    private let options: VolumeOptions
+    let model: ModelFilesystem
+    private let driver: VolumeDriver
+    private var generator: OperationGenerator
+    private let title: String
+    private var recent: [String] = []
+    private var stepCount = 0
+
+    init(seed: UInt64, profile: ImportProfile, inlineSizeMax: Int, sealDelay: Int) throws {
+        var options = VolumeOptions()
+        options.profile = profile
+        options.inlineSizeMax = inlineSizeMax
+        options.sealDelayMilliseconds = sealDelay
+        options.commitIntervalMilliseconds = 50
+        self.options = options
+        model = ModelFilesystem(profile: profile)
+        driver = VolumeDriver(try openVolume(directory, options))
+        generator = OperationGenerator(
+            seed: seed, inlineSizeMax: inlineSizeMax, chunkSize: profile.chunkSize)
+        title = "REGISTRYFS_TEST_SEED=\(seed) \(profile.name) inline \(inlineSizeMax) delay \(sealDelay)"
+    }
+
+    private func fail(_ what: String) -> Mismatch {
+        Mismatch(
+            description: "\(title), step \(stepCount): \(what)\n"
+                + recent.suffix(12).joined(separator: "\n"))
+    }
+
+    /// One operation on both; throws where they answer differently.
+    func step() throws {
+        stepCount += 1
+        let operation = generator.next(model)
+        let answer: Result<Answer, Errno>
+        do throws(Errno) {
+            answer = .success(try driver.apply(operation))
+        } catch {
+            answer = .failure(error)
+        }
+        recent.append("  \(operation)".prefix(120) + " -> " + "\(answer)".prefix(120))
+        if recent.count > 200 { recent.removeFirst(100) }
+        if case .seek(let handle, let offset, let whence) = operation {
+            let found = answer.map { answer -> UInt64 in
+                if case .count(let offset) = answer { offset } else { .max }
+            }
+            guard model.checkSeek(handle, from: offset, whence: whence, found) else {
+                throw fail("a wrong place of data or hole")
+            }
+            return
+        }
+        switch Result(catching: { () throws(ModelFailure) in try model.apply(operation) }) {
+        case .success(let expected):
+            guard answer == .success(expected) else {
+                throw fail("expected \("\(expected)".prefix(300))")
+            }
+        case .failure(let failure):
+            guard case .failure(let error) = answer, failure.allowed.contains(error) else {
+                throw fail("expected one of \(failure.allowed)")
+            }
+        }
+    }
+
+    /// Compares everything that can be seen.
+    func compare() throws {
+        for inode in model.order {
+            guard let node = model.nodes[inode] else { continue }
+            let status = Status(try driver.volume.attributes(of: Inode(inode)))
+            guard status == model.status(of: node) else {
+                throw fail("inode \(inode): \(status), expected \(model.status(of: node))")
+            }
+            try compareContent(of: node)
+            let names: [UInt8] = node.attributes.keys
+                .sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
+                .flatMap { name in name.bytes + [0 as UInt8] }
+            guard try driver.volume.extendedAttributeNames(of: Inode(inode)) == names else {
+                throw fail("inode \(inode): other extended attributes")
+            }
+            for (name, value) in node.attributes
+            where try driver.volume.extendedAttribute(name, of: Inode(inode)) != value {
+                throw fail("inode \(inode): another value of \(name)")
+            }
+        }
+    }
+
+    private func compareContent(of node: ModelFilesystem.Node) throws {
+        let inode = Inode(node.inode)
+        switch node.kind {
+        case .regular:
+            let bytes = try driver.volume.contents(of: inode)
+            guard bytes == node.bytes else {
+                let place = zip(bytes, node.bytes).enumerated().first { $1.0 != $1.1 }?.offset
+                throw fail("\(inode): other bytes from \(place ?? -1) on")
+            }
+        case .directory:
+            guard try driver.listing(of: inode, portion: 7) == model.listing(of: node) else {
+                throw fail("\(inode): another listing")
+            }
+        case .symlink:
+            guard try driver.volume.readSymlink(inode) == node.target else {
+                throw fail("\(inode): another target")
+            }
+        default: break
+        }
+    }
+
+    func compareCIDs() throws {
+        for inode in model.order {
+            guard let node = model.nodes[inode], let dag = model.dag(of: node) else { continue }
+            let cid = try driver.volume.cid(of: Inode(inode))
+            guard cid == dag.cid else { throw fail("inode \(inode): \(cid), expected \(dag.cid)") }
+        }
+    }
+
+    /// Closes and opens the volume, which ends all handles; every file can then be had by CID.
+    func reopen() throws {
+        try driver.volume.close()
+        model.dropUsers()
+        driver.replaceVolume(try openVolume(directory, options))
+        recent.append("  reopened")
+        try compare()
+        try compareCIDs()
+        let root = try driver.volume.cid(of: .root)
+        var byteCount = 0
+        do {
+            try driver.volume.exportCAR(root) { (bytes) throws(Never) in byteCount += bytes.count }
+        } catch {
+            throw fail("the tree cannot be exported: \(error)")
+        }
+        guard byteCount > 0 else { throw fail("an empty archive") }
+    }
+
+    func close() throws {
+        try driver.volume.close()
+    }
+}
+
+@Suite struct ModelTests {
+    struct Setting: Sendable, CustomTestStringConvertible {
+        let profile: ImportProfile
+        let inlineSizeMax: Int
+        let sealDelay: Int
+
+        var testDescription: String {
+            "\(profile.name), inline to \(inlineSizeMax), sealed after \(sealDelay) ms"
+        }
+    }
+
+    @Test(arguments: [
+        Setting(profile: .unixfsV1_2025, inlineSizeMax: 16 << 10, sealDelay: 200),
+        Setting(profile: .unixfsV1_2025, inlineSizeMax: 512, sealDelay: 0),
+        Setting(profile: .unixfsV0_2015, inlineSizeMax: 16 << 10, sealDelay: 0),
+        Setting(profile: .unixfsV0_2015, inlineSizeMax: 0, sealDelay: 5),
+    ])
+    func volumeAnswersAsTheModelDoes(_ setting: Setting) throws {
+        for round in 0..<3 {
+            let run = try ModelRun(
+                seed: testSeed() &+ UInt64(round), profile: setting.profile,
+                inlineSizeMax: setting.inlineSizeMax, sealDelay: setting.sealDelay)
+            for index in 1...3000 {
+                try run.step()
+                if index % 250 == 0 { try run.compare() }
+                if index % 500 == 0 { try run.compareCIDs() }
+                if index % 1000 == 0 { try run.reopen() }
+            }
+            try run.close()
+        }
+    }
+}
