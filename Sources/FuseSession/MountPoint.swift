@@ -114,12 +114,11 @@ public struct MountPoint: Sendable, Equatable {
 
     private static func removeStaleMounts(at path: String) throws(FuseError) {
         for _ in 0..<staleMountsMax {
-            do throws(Errno) {
-                _ = try Sys.status(of: path, in: AT_FDCWD)
-                return
-            } catch {
-                guard meansDeadMount(error) else { throw unusable(path, error) }
-            }
+            // Not stat(2): that is answered from attributes the kernel still has.
+            var status = statvfs()
+            if statvfs(path, &status) == 0 { return }
+            let cause = Errno(rawValue: errno)
+            guard meansDeadMount(cause) else { throw unusable(path, cause) }
             if let error = KernelMount.unmount(path, detach: true) {
                 throw .staleMount(path: path, cause: error)
             }
