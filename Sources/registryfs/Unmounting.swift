@@ -19,6 +19,47 @@ enum Unmounting {
         guard status == 0 else { throw .resourceBusy }
     }
 
+    /// Takes away the dead mounts of ours at a mount point.
+    ///
+    /// It is asked by statvfs(3): the attributes of a dead mount's root may still be cached.
+    /// - Throws: where a mount of ours is alive there, or cannot be taken away.
+    static func removeDeadMounts(at point: [UInt8]) throws(Failure) {
+        for _ in 0..<deadMountsMax {
+            guard let mount = try MountTable.read().mount(at: point), mount.isRegistry else { return }
+            guard isDead(point) else {
+                throw Failure(
+                    "a registryfs is mounted at \(RawText.shown(point)) already, "
+                        + "from \(RawText.shown(mount.source))")
+            }
+            do throws(Errno) {
+                try unmount(point, isLazy: true)
+            } catch {
+                throw Failure(
+                    "the dead mount at \(RawText.shown(point)) cannot be taken away: \(error.reason)")
+            }
+        }
+    }
+
+    private static let deadMountsMax = 16
+    private static let probeSeconds = 2
+
+    /// Whether a mount's daemon is gone: statvfs(3) says ENOTCONN. A stuck mount does not answer
+    /// at all, so the question is asked by a thread that nobody has to wait for.
+    static func isDead(_ point: [UInt8]) -> Bool {
+        let answer = Monitor<Int32?>(nil)
+        let thread = try? Threads.start(name: "probe") {
+            var status = statvfs()
+            let code = SystemFiles.withCPath(point) { statvfs($0, &status) } == 0 ? 0 : errno
+            answer.withLock { $0 = code }
+            answer.wakeAll()
+        }
+        guard thread != nil else { return false }
+        return answer.withLock { code in
+            for _ in 0..<probeSeconds * 10 where code == nil { answer.wait(&code, milliseconds: 100) }
+            return code == ENOTCONN || code == ECONNABORTED
+        }
+    }
+
     /// The processes that use a mount, by their open files, directories, programs and mappings,
     /// as far as this user may see them. Reads /proc alone, so a stuck mount cannot hang it.
     static func users(of point: [UInt8]) -> [Int32] {

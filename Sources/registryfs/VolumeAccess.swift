@@ -151,7 +151,8 @@ struct VolumeFinder {
             command: command, cid: try ContentID.parse(cid).description)
         var failure: Failure?
         var hasBegun = false
-        for directory in try directoriesAtHand() {
+        let directories = try directoriesAtHand()
+        for directory in directories {
             do throws(Failure) {
                 _ = try access(directory).ask(request, pulse: pulse) { (bytes) throws(Failure) in
                     hasBegun = true
@@ -164,7 +165,10 @@ struct VolumeFinder {
                 if failure == nil || failure?.kind == .absent { failure = error }
             }
         }
-        throw failure ?? Failure("no volume at hand: give its state directory by --state-dir")
+        if let failure, failure.kind != .absent { throw failure }
+        let places = directories.map { RawText.shown($0) }.joined(separator: ", ")
+        throw Failure(
+            "\(cid): not found in \(places): give another volume by --state-dir", kind: .absent)
     }
 
     private func directoriesAtHand() throws(Failure) -> [String] {

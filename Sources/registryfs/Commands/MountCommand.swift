@@ -73,6 +73,7 @@ enum MountRun {
         _ wanted: MountSettings, foreground: Bool, pipe: Int32?
     ) throws(Failure) {
         let settings = try located(wanted)
+        try Unmounting.removeDeadMounts(at: RawText.bytes(of: settings.mountPoint))
         if foreground {
             try Daemon.run(settings, pipe: pipe)
         } else {

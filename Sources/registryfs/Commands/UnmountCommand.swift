@@ -1,5 +1,4 @@
 import ArgumentParser
-import Base
 import Glibc
 import struct SystemPackage.Errno
 
@@ -21,7 +20,6 @@ struct UnmountCommand: ParsableCommand {
 
 /// What `unmount` does once its arguments are read.
 enum UnmountRun {
-    private static let probeSeconds = 2
     private static let endSecondsMax = 10
 
     static func run(_ shown: String, isLazy: Bool) throws(Failure) {
@@ -85,7 +83,7 @@ enum UnmountRun {
                     + "stop that first, or use --lazy", kind: .busy)
         case .unreachable:
             // Without a daemon nothing is left to be made durable.
-            guard isLazy || isDead(mount.point) else {
+            guard isLazy || Unmounting.isDead(mount.point) else {
                 throw Failure("\(failure.message), yet \(point) answers: use --lazy")
             }
             try detach(mount.point)
@@ -105,22 +103,5 @@ enum UnmountRun {
         SystemFiles.say(
             "registryfs: \(RawText.shown(point)) had no daemon that answers; it is detached\n",
             to: STDERR_FILENO)
-    }
-
-    /// Whether a mount's daemon is gone: statvfs(3) says ENOTCONN. A stuck mount does not answer
-    /// at all, so the question is asked by a thread that nobody has to wait for.
-    private static func isDead(_ point: [UInt8]) -> Bool {
-        let answer = Monitor<Int32?>(nil)
-        let thread = try? Threads.start(name: "probe") {
-            var status = statvfs()
-            let code = SystemFiles.withCPath(point) { statvfs($0, &status) } == 0 ? 0 : errno
-            answer.withLock { $0 = code }
-            answer.wakeAll()
-        }
-        guard thread != nil else { return false }
-        return answer.withLock { code in
-            for _ in 0..<probeSeconds * 10 where code == nil { answer.wait(&code, milliseconds: 100) }
-            return code == ENOTCONN || code == ECONNABORTED
-        }
     }
 }
