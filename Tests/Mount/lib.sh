@@ -19,6 +19,7 @@ chmod 755 "$work"
 state=$work/state
 mnt=$work/mnt
 mkdir "$state" "$mnt"
+caller_home=$HOME
 export HOME=$work # no skopeo cache, no credentials and no configuration of the caller
 
 current="set up"

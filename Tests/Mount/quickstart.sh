@@ -4,7 +4,7 @@ source "$(dirname "$0")/lib.sh"
 
 port=$(free_port)
 quickstart() {
-    "$top/Mount/quickstart" --mount-point "$mnt" --state-dir "$state" --port "$port" "$@"
+    HOME=$caller_home "$top/Mount/quickstart" --mount-point "$mnt" --state-dir "$state" --port "$port" "$@"
 }
 # What the person sees: an image, the tree, a link file's digest, and a root CID.
 shows_all() {
