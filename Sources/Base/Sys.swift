@@ -8,7 +8,8 @@ public enum Sys {
     public static func open(
         _ path: String, in directory: Int32 = AT_FDCWD, flags: Int32, mode: mode_t = 0o600
     ) throws(Errno) -> OwnedDescriptor {
-        OwnedDescriptor(
+        try Faults.check(.open)
+        return OwnedDescriptor(
             try retrying { rfs_openat(directory, path, flags | O_CLOEXEC, mode) })
     }
 
@@ -16,6 +17,7 @@ public enum Sys {
     public static func read(
         _ descriptor: Int32, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
+        try Faults.check(.read)
         var done = 0
         while done < buffer.count, let base = buffer.baseAddress {
             let count = Glibc.pread(
@@ -35,6 +37,7 @@ public enum Sys {
     public static func write(
         _ descriptor: Int32, at offset: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(Errno) {
+        try Faults.check(.write)
         var done = 0
         while done < bytes.count, let base = bytes.baseAddress {
             let count = Glibc.pwrite(
@@ -49,16 +52,19 @@ public enum Sys {
 
     /// fdatasync(2): the data, and of the metadata what is needed to read it back.
     public static func synchronizeData(_ descriptor: Int32) throws(Errno) {
+        try Faults.check(.synchronize)
         try retrying { Glibc.fdatasync(descriptor) }
     }
 
     /// fsync(2).
     public static func synchronize(_ descriptor: Int32) throws(Errno) {
+        try Faults.check(.synchronize)
         try retrying { Glibc.fsync(descriptor) }
     }
 
     /// ftruncate(2).
     public static func truncate(_ descriptor: Int32, to size: UInt64) throws(Errno) {
+        try Faults.check(.truncate)
         try retrying { Glibc.ftruncate(descriptor, off_t(clamping: size)) }
     }
 
@@ -66,6 +72,7 @@ public enum Sys {
     public static func allocate(
         _ descriptor: Int32, mode: Int32, offset: UInt64, length: UInt64
     ) throws(Errno) {
+        try Faults.check(.allocate)
         try retrying {
             rfs_fallocate(descriptor, mode, Int64(clamping: offset), Int64(clamping: length))
         }
@@ -78,6 +85,7 @@ public enum Sys {
         from source: Int32, at sourceOffset: UInt64, to destination: Int32,
         at destinationOffset: UInt64, length: UInt64
     ) throws(Errno) -> UInt64 {
+        try Faults.check(.copy)
         var done: UInt64 = 0
         while done < length {
             var from = Int64(clamping: sourceOffset + done)
@@ -137,6 +145,7 @@ public enum Sys {
 
     /// fstatat(2), links not followed.
     public static func status(of path: String, in directory: Int32) throws(Errno) -> FileStatus {
+        try Faults.check(.status)
         var status = stat()
         try retrying { Glibc.fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW) }
         return FileStatus(status)
@@ -157,6 +166,7 @@ public enum Sys {
     public static func makeDirectory(
         _ path: String, in directory: Int32 = AT_FDCWD, mode: mode_t = 0o700
     ) throws(Errno) -> Bool {
+        try Faults.check(.makeDirectory)
         do throws(Errno) {
             try retrying { Glibc.mkdirat(directory, path, mode) }
             return true
@@ -169,6 +179,7 @@ public enum Sys {
     /// unlinkat(2) of a file; false where there is none.
     @discardableResult
     public static func unlink(_ path: String, in directory: Int32) throws(Errno) -> Bool {
+        try Faults.check(.unlink)
         do throws(Errno) {
             try retrying { Glibc.unlinkat(directory, path, 0) }
             return true
@@ -193,6 +204,7 @@ public enum Sys {
 
     /// The names in a directory, `.` and `..` left out, in no order.
     public static func names(in directory: Int32, path: String) throws(Errno) -> [String] {
+        try Faults.check(.list)
         let descriptor = try open(path, in: directory, flags: O_RDONLY | O_DIRECTORY)
         let raw = descriptor.take()
         guard let stream = fdopendir(raw) else {

@@ -74,8 +74,18 @@ package final class InodeManifest: Sendable {
         self.profileName = row["profile"]
         uuid = row["uuid"]
         wasClean = row["clean"]
-        let nextObject = UInt64(bitPattern: row["next_object"] as Int64)
-        firstUnstoredObject = nextObject
+        firstUnstoredObject = UInt64(bitPattern: row["next_object"] as Int64)
+        // The column stands at the lowest number that may have a file without a row; rows with
+        // higher numbers may have been committed while that file was being filled.
+        let highest = try writer.inDatabase { db in
+            try Int64.fetchOne(
+                db,
+                sql: """
+                    SELECT max(ifnull((SELECT max(id) FROM object), 0),
+                    ifnull((SELECT max(id) FROM deleted_object), 0))
+                    """)
+        }
+        let nextObject = max(firstUnstoredObject, UInt64(bitPattern: highest ?? 0) + 1)
         var readerConfiguration = Self.configuration(synchronous: "NORMAL")
         readerConfiguration.readonly = true
         let reader = try DatabaseQueue(path: path, configuration: readerConfiguration)
@@ -111,13 +121,21 @@ package final class InodeManifest: Sendable {
     }
 
     private static func refuseNewerFormat(_ database: DatabaseQueue, path: String) throws {
-        let (version, application) = try database.inDatabase { db in
+        let (version, application, tables) = try database.inDatabase { db in
             (
                 try Int32.fetchOne(db, sql: "PRAGMA user_version") ?? 0,
-                try Int32.fetchOne(db, sql: "PRAGMA application_id") ?? 0
+                try Int32.fetchOne(db, sql: "PRAGMA application_id") ?? 0,
+                // The migrator makes its own table before the first migration.
+                try Int.fetchOne(
+                    db,
+                    sql: """
+                        SELECT count(*) FROM sqlite_master
+                        WHERE type = 'table' AND name <> 'grdb_migrations'
+                        """) ?? 0
             )
         }
-        if version != 0, application != Schema.applicationID {
+        let isNew = version == 0 && application == 0 && tables == 0
+        guard isNew || application == Schema.applicationID else {
             throw ManifestError.damaged(path: path, reason: "another program's database")
         }
         guard version <= Schema.version else {
@@ -204,10 +222,12 @@ package final class InodeManifest: Sendable {
     }
 
     private func transact(_ batch: CommitBatch) throws {
+        try Faults.check(.beginCommit)
         try writer.inTransaction(.immediate) { db in
             try batch.write(to: db)
             return .commit
         }
+        try Faults.check(.endCommit)
     }
 
     private func finish(_ batch: CommitBatch, _ failure: Errno?) throws(Errno) {

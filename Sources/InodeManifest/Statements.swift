@@ -97,6 +97,10 @@ struct BoundStatement {
 extension Errno {
     /// The errno for a failure of SQLite: ENOSPC where the disk is full, else EIO.
     init(database error: any Error) {
+        if let error = error as? Errno {
+            self = error
+            return
+        }
         guard let error = error as? DatabaseError else {
             self = .ioError
             return
