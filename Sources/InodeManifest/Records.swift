@@ -135,6 +135,9 @@ package final class ObjectRecord {
     var dirtyGeneration: UInt64 = 0
     /// The inline bytes are newer than their row.
     package var inlineDirty = false
+    /// The object was sealed, and SQLite may still say so: its flat file must not be changed
+    /// before a commit.
+    package var isUnsealUncommitted = false
     /// The rows of `leaf` and `node` are to be dropped by the next commit.
     package var dropsBlocks = false
     /// Rows of `leaf` and `node` to be stored by the next commit.

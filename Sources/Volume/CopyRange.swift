@@ -63,11 +63,13 @@ extension Volume {
                         rebasing: source[Int(sourceOffset)..<Int(sourceOffset + count)]))
             }
         case (.flat(let file), .inline(let destination)):
-            let place = Int(destinationOffset)..<Int(destinationOffset + count)
-            let read = try Sys.read(
-                file.raw, at: sourceOffset,
-                into: UnsafeMutableRawBufferPointer(rebasing: destination[place]))
+            // By way of a buffer: a read that fails must not leave half of it behind.
+            let buffer = OwnedBuffer(byteCount: Int(count))
+            let read = try Sys.read(file.raw, at: sourceOffset, into: buffer.bytes)
             guard read == Int(count) else { throw .ioError }
+            let place = Int(destinationOffset)..<Int(destinationOffset + count)
+            UnsafeMutableRawBufferPointer(rebasing: destination[place])
+                .copyMemory(from: UnsafeRawBufferPointer(buffer.bytes))
         case (.flat(let source), .flat(let file)):
             let copied = try Sys.copy(
                 from: source.raw, at: sourceOffset, to: file.raw, at: destinationOffset,

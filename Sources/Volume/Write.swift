@@ -73,7 +73,10 @@ extension Volume {
         do throws(Errno) {
             try body(.flat(target))
         } catch {
-            // A part may have been written: what was read before holds no longer.
+            // A part may have been written: what was read before holds no longer, and what lies
+            // beyond the end must not come to light when the file grows.
+            let size = try reading { (state) throws(Errno) in try record(file.inode, state).size }
+            try? Sys.truncate(target.raw, to: size)
             try noteFlatChange(of: file, target, end: 0, clearSetID: clearSetID)
             throw error
         }
@@ -96,7 +99,12 @@ extension Volume {
         }
         let end = Int(max(record.size, range.upperBound))
         if bytes.count < end { bytes += [UInt8](repeating: 0, count: end - bytes.count) }
-        try bytes.withMutableBytes { (content) throws(Errno) in try body(.inline(content)) }
+        do throws(Errno) {
+            try bytes.withMutableBytes { (content) throws(Errno) in try body(.inline(content)) }
+        } catch {
+            bytes.removeLast(bytes.count - Int(record.size))
+            throw error
+        }
         record.size = UInt64(end)
         record.blocks = (record.size + 511) / 512
         try noteChange(of: record, clearSetID: clearSetID, state)
@@ -107,7 +115,7 @@ extension Volume {
         of file: OpenFile, _ record: InodeRecord, _ state: ManifestState
     ) throws(Errno) -> ObjectFile? {
         guard let object = try state.object(of: record), !object.isInline,
-            object.state == .staging, object.references == 1
+            object.state == .staging, object.references == 1, !object.isUnsealUncommitted
         else { return nil }
         return try objectFile(file, object: object.id, forWriting: true)
     }
@@ -183,6 +191,7 @@ extension Volume {
                 object.state = .staging
                 object.cid = nil
                 object.dropsBlocks = true
+                object.isUnsealUncommitted = true
                 state.mark(object)
                 try outdateTree(above: record, state)
             }
@@ -191,6 +200,9 @@ extension Volume {
         if let unsealed {
             // Bytes that no longer match a CID must never be found behind it after a crash.
             try manifest.commit()
+            try reading { (state) throws(Errno) in
+                try state.object(unsealed.id)?.isUnsealUncommitted = false
+            }
             return unsealed
         }
         return try copyToFlatFile(file, keeping: keeping)
