@@ -1,5 +1,6 @@
 internal import Base
 internal import InodeManifest
+internal import Logging
 internal import ObjectStore
 internal import struct SystemPackage.Errno
 
@@ -38,18 +39,34 @@ extension Volume {
             let (owners, isInline) = try reading { (state) throws(Errno) in
                 (try state.inodes(holding: id), try state.object(id)?.isInline ?? true)
             }
-            let size = isInline ? nil : try store.size(of: id) ?? 0
+            let size = isInline ? nil : try store.size(of: id)
             for owner in owners {
-                try manifest.withLock { (state) throws(Errno) in
-                    guard let record = try state.inode(Inode(owner)), let size,
-                        record.size != size
-                    else { return }
-                    record.size = size
-                    state.mark(record)
+                if !isInline {
+                    try manifest.withLock { (state) throws(Errno) in
+                        try recoverFlat(Inode(owner), object: id, size: size, state)
+                    }
                 }
                 enqueueSeal(Inode(owner))
             }
         }
+    }
+
+    private func recoverFlat(
+        _ inode: Inode, object: UInt64, size: UInt64?, _ state: ManifestState
+    ) throws(Errno) {
+        guard let record = try state.inode(inode) else { return }
+        // The bytes may have been changed in place after the CIDs of the directories above were
+        // computed.
+        try outdateTree(above: record, state)
+        if size == nil, let lost = try state.object(object) {
+            log.warning("\(inode): its bytes were lost before they were made durable")
+            record.object = nil
+            record.blocks = 0
+            state.release(lost)
+        }
+        guard size == nil || record.size != size else { return }
+        record.size = size ?? 0
+        state.mark(record)
     }
 
     /// Deletes the inodes that were open without a name.
