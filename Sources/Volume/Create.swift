@@ -55,22 +55,46 @@ extension Volume {
     public func create(
         _ name: FileName, in parent: Inode, mode: UInt32, flags: OpenFlags, caller: Caller
     ) throws(Errno) -> (Attributes, OpenedFile) {
-        let existing = try reading { (state) throws(Errno) in
-            try state.entry(name, in: try directory(parent, state))?.inode
+        var attempt = 0
+        while true {
+            attempt += 1
+            let existing = try reading { (state) throws(Errno) in
+                try state.entry(name, in: try directory(parent, state))?.inode
+            }
+            do throws(Errno) {
+                if let existing {
+                    guard !flags.isExclusive else { throw .fileExists }
+                    return try openReferenced(existing, flags: flags, caller: caller)
+                }
+                return try changing { (state) throws(Errno) in
+                    let record = try makeEntry(
+                        name, in: parent, kind: .regular, mode: mode, caller: caller, state)
+                    return (referenced(record, state), openHandle(to: record, flags: flags, state))
+                }
+            } catch {
+                // Others may make or remove the name between the look and the deed.
+                let isOvertaken = existing == nil ? error == .fileExists : error == Self.stale
+                guard isOvertaken, !flags.isExclusive, attempt < Self.createAttemptsMax else {
+                    throw error
+                }
+            }
         }
-        if let existing {
-            guard !flags.isExclusive else { throw .fileExists }
-            let opened = try open(existing, flags: flags, caller: caller)
-            return (
-                try reading { (state) throws(Errno) in
-                    referenced(try record(existing, state), state)
-                }, opened
-            )
-        }
-        return try changing { (state) throws(Errno) in
-            let record = try makeEntry(
-                name, in: parent, kind: .regular, mode: mode, caller: caller, state)
-            return (referenced(record, state), openHandle(to: record, flags: flags, state))
+    }
+
+    /// How often `create` looks again when others make and remove its name meanwhile.
+    private static let createAttemptsMax = 64
+
+    private func openReferenced(
+        _ inode: Inode, flags: OpenFlags, caller: Caller
+    ) throws(Errno) -> (Attributes, OpenedFile) {
+        let opened = try open(inode, flags: flags, caller: caller)
+        do throws(Errno) {
+            return try reading { (state) throws(Errno) in
+                (referenced(try record(inode, state), state), opened)
+            }
+        } catch {
+            release(opened.handle)
+            throw error
         }
     }
 

@@ -118,10 +118,13 @@ extension Volume {
                 manifest.withLock { endUse(file, $0) }
                 throw error
             }
-            if let outcome, try endSeal(file, outcome, version: version, size: size) {
+            guard let outcome else {
+                manifest.withLock { endUse(file, $0) }
+                continue
+            }
+            if try endSeal(file, outcome, version: version, size: size) {
                 return (outcome.cid, outcome.treeSize)
             }
-            if outcome == nil { manifest.withLock { endUse(file, $0) } }
         }
         throw .resourceTemporarilyUnavailable
     }
@@ -177,9 +180,11 @@ extension Volume {
     private func endSeal(
         _ file: OpenFile, _ outcome: SealResult, version: UInt64, size: UInt64
     ) throws(Errno) -> Bool {
+        defer { manifest.withLock { endUse(file, $0) } }
+        // A sealed object is not looked at after a crash: its bytes must be durable before it is.
+        if manifest.withLock({ _ in file.writers == 0 }) { try synchronizeBytes(of: file.inode) }
         let twin = try twin(of: file, outcome, size: size)
         return try manifest.withLock { (state) throws(Errno) in
-            defer { endUse(file, state) }
             guard let record = try state.inode(file.inode), record.contentVersion == version,
                 record.size == size, let object = try state.object(of: record)
             else { return false }
@@ -243,8 +248,9 @@ extension Volume {
                 log.error("object \(id): its bytes are not those of its CID: run registryfs check")
                 return nil
             }
-            // The twin takes the place of bytes that may be durable already.
+            // The twin takes the place of bytes that are durable already.
             try other.synchronize(in: store)
+            try store.synchronizeName(of: id)
             return id
         default: return nil
         }

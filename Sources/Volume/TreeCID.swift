@@ -25,7 +25,13 @@ extension Volume {
         case .directory:
             return try treeLock.withLock { (_) throws(Errno) in
                 for _ in 0..<Self.attemptsMax {
-                    if let root = try computeTree(inode) { return root.cid }
+                    do throws(Errno) {
+                        if let root = try computeTree(inode) { return root.cid }
+                    } catch {
+                        // Something that was listed is gone by now; the directory itself may be.
+                        guard error == Self.stale else { throw error }
+                        _ = try attributes(of: inode)
+                    }
                 }
                 throw .resourceTemporarilyUnavailable
             }
@@ -83,71 +89,66 @@ extension Volume {
     private func computeTree(_ top: Inode) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
         struct Level {
             let inode: Inode
-            var pending: [TreeEntry]
+            /// Nil before the directory is listed.
+            var pending: [TreeEntry]?
             var builder: DirectoryBuilder
         }
-        var levels: [Level] = []
+        if let known = try beginComputation(of: top) { return known }
+        var levels = [
+            Level(inode: top, pending: nil, builder: DirectoryBuilder(profile: profile))
+        ]
         defer {
             for level in levels { endComputation(of: level.inode) }
         }
-        if let known = try beginComputation(of: top) { return known }
-        levels.append(
-            Level(
-                inode: top, pending: try treeEntries(of: top),
-                builder: DirectoryBuilder(profile: profile)))
-        while var level = levels.popLast() {
-            var isInterrupted = false
-            while let entry = level.pending.last {
-                let node: (cid: CID, treeSize: UInt64)?
-                switch entry.kind {
-                case .regular:
-                    do throws(Errno) {
-                        node = try seal(entry.inode, attempts: Self.attemptsMax)
-                    } catch {
-                        // Gone since the listing: the whole is outdated, and begins again.
-                        guard error == Errno(rawValue: ESTALE) else {
-                            levels.append(level)
-                            throw error
-                        }
-                        levels.append(level)
-                        return nil
-                    }
-                case .symlink:
-                    let target = try? readSymlinkTarget(entry.inode)
-                    node = target.map { target in
-                        let node = symlinkNode(target)
-                        return (node.cid, node.treeSize)
-                    }
-                    if node != nil { try noteSymlink(entry.inode) }
-                case .directory:
-                    if let known = try beginComputation(of: entry.inode) {
-                        node = known
-                    } else {
-                        levels.append(level)
-                        levels.append(
-                            Level(
-                                inode: entry.inode, pending: try treeEntries(of: entry.inode),
-                                builder: DirectoryBuilder(profile: profile)))
-                        isInterrupted = true
-                        node = nil
-                    }
-                case .fifo, .socket, .characterDevice, .blockDevice:
-                    node = nil
-                }
-                if isInterrupted { break }
-                level.pending.removeLast()
-                if let node {
-                    level.builder.add(
-                        name: entry.name.bytes, cid: node.cid, treeSize: node.treeSize)
-                }
+        while let last = levels.indices.last {
+            if levels[last].pending == nil {
+                levels[last].pending = try treeEntries(of: levels[last].inode)
             }
-            if isInterrupted { continue }
-            guard let result = try finish(level.inode, &level.builder) else {
-                return nil
+            guard let entry = levels[last].pending?.last else {
+                guard let result = try finish(levels[last].inode, &levels[last].builder) else {
+                    return nil
+                }
+                levels.removeLast()
+                if levels.isEmpty { return result }
+                continue
             }
-            if levels.isEmpty { return result }
+            guard let node = try treeNode(of: entry) else {
+                levels.append(
+                    Level(
+                        inode: entry.inode, pending: nil,
+                        builder: DirectoryBuilder(profile: profile)))
+                continue
+            }
+            levels[last].pending?.removeLast()
+            if case .node(let cid, let treeSize) = node {
+                levels[last].builder.add(name: entry.name.bytes, cid: cid, treeSize: treeSize)
+            }
         }
         return nil
+    }
+
+    private enum TreeNode {
+        case node(CID, treeSize: UInt64)
+        /// UnixFS has no node for it.
+        case none
+    }
+
+    /// The node of an entry; nil for a directory that has to be computed first.
+    private func treeNode(of entry: TreeEntry) throws(Errno) -> TreeNode? {
+        switch entry.kind {
+        case .regular:
+            let (cid, treeSize) = try seal(entry.inode, attempts: Self.attemptsMax)
+            return .node(cid, treeSize: treeSize)
+        case .symlink:
+            let (cid, treeSize, _) = symlinkNode(try readSymlinkTarget(entry.inode))
+            try noteSymlink(entry.inode)
+            return .node(cid, treeSize: treeSize)
+        case .directory:
+            guard let (cid, treeSize) = try beginComputation(of: entry.inode) else { return nil }
+            return .node(cid, treeSize: treeSize)
+        case .fifo, .socket, .characterDevice, .blockDevice:
+            return TreeNode.none
+        }
     }
 
     /// The stored CID of a directory; without one, marks it as being computed.

@@ -196,15 +196,27 @@ public final class Volume: Sendable {
         _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         guard !options.isReadOnly else { throw .readOnlyFileSystem }
-        var (count, wantsCommit) = (0, false)
-        do {
-            let result = try manifest.withLock { (state) throws(Errno) in
-                defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
-                return try body(state)
-            }
-            afterChange(count: count, wantsCommit: wantsCommit)
-            return result
+        do throws(Errno) {
+            return try changeOnce(body)
+        } catch {
+            let failure = manifest.withLock { $0.commitFailure }
+            guard error == failure else { throw error }
+            // The disk may have room again since the commit that failed.
+            try manifest.commit()
+            return try changeOnce(body)
         }
+    }
+
+    private func changeOnce<Result>(
+        _ body: (ManifestState) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        var (count, wantsCommit) = (0, false)
+        let result = try manifest.withLock { (state) throws(Errno) in
+            defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
+            return try body(state)
+        }
+        afterChange(count: count, wantsCommit: wantsCommit)
+        return result
     }
 
     private func afterChange(count: Int, wantsCommit: Bool) {
@@ -218,12 +230,12 @@ public final class Volume: Sendable {
 
     /// The record of an inode that the kernel names; ESTALE where it is gone.
     func record(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
-        guard let record = try state.inode(inode) else { throw Errno(rawValue: Self.stale) }
+        guard let record = try state.inode(inode) else { throw Self.stale }
         return record
     }
 
     /// ESTALE of errno(3), for which swift-system's Errno has no name on every platform.
-    private static let stale: Int32 = 116
+    static let stale = Errno(rawValue: 116)
 
     /// The record of a directory; ENOTDIR where it is something else.
     func directory(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
