@@ -4,7 +4,10 @@ internal import Glibc
 public struct FuseConfiguration: Sendable, Equatable {
     /// Threads that serve requests, 1 to 256. A request that waits (fsync) holds one, so this
     /// bounds how many writers share one flush.
-    public var threads = 16
+    public var threads = 32
+    /// How many of them wait for requests at once; the others rest until these are busy. See
+    /// `Receivers`.
+    let waitingThreadsMax = 3
     /// Whether users other than the one who mounts may enter; the modes of the files decide the
     /// rest. On for root, as for any local filesystem.
     public var allowsOthers = geteuid() == 0

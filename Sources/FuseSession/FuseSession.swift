@@ -24,6 +24,7 @@ public final class FuseSession: @unchecked Sendable {
     private let configuration: FuseConfiguration
     private let log: Logger
     private let context: FuseContext
+    private let receivers: Receivers
     private let state: Monitor<State>
 
     private struct State {
@@ -57,6 +58,7 @@ public final class FuseSession: @unchecked Sendable {
         }
         self.configuration = configuration
         self.log = log
+        receivers = Receivers(waitingMax: configuration.waitingThreadsMax)
         let state = Monitor(State())
         self.state = state
         context = FuseContext(volume: volume, configuration: configuration, log: log) {
@@ -250,7 +252,7 @@ extension FuseSession {
     private func work(_ session: OpaquePointer) {
         let identity = pthread_self()
         state.withLock { $0.workers.append(identity) }
-        Worker(session: session, context: context).serve()
+        Worker(session: session, context: context, receivers: receivers).serve()
         // From here on no signal may be sent to this thread: it may be joined.
         state.withLock { state in
             state.workers.removeAll { pthread_equal($0, identity) != 0 }
@@ -322,6 +324,7 @@ extension FuseSession {
                     // A read that blocks returns EINTR, and `serve` then sees the exit flag. The
                     // signal may come just before the read, so it is sent until all have gone.
                     fuse_session_exit(mounted.session)
+                    receivers.close()
                     for worker in state.workers { pthread_kill(worker, rfs_wake_signal()) }
                 }
                 self.state.wait(&state, milliseconds: Self.waitStepMilliseconds)

@@ -57,9 +57,13 @@ enum KernelMount {
     /// Whether the calling user mounts without the helper.
     static var mountsDirectly: Bool { geteuid() == 0 }
 
-    /// Checks that the helper and the device are there.
+    /// Checks that the helper is there, and the device for the calling user: libfuse opens it first
+    /// and asks the helper only where mount(2) is refused.
     static func checkHelper() throws(FuseError) {
         guard access(device, F_OK) == 0 else { throw .noDevice(path: device) }
+        guard access(device, R_OK | W_OK) == 0 else {
+            throw .deviceRefused(path: device, cause: Errno(rawValue: errno))
+        }
         let path = getenv("PATH").map { String(cString: $0) } ?? "/usr/bin:/bin"
         let places = path.split(separator: ":").map(String.init) + ["/usr/bin", "/bin"]
         guard places.contains(where: { access("\($0)/\(helper)", X_OK) == 0 }) else {

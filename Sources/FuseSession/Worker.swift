@@ -20,6 +20,7 @@ final class Worker {
     private let buffer: OwnedBuffer
     private let session: OpaquePointer
     private let context: FuseContext
+    private let receivers: Receivers
     /// INIT as this thread received it; its answer leaves on the same thread.
     private(set) var offer: InitOffer?
     /// The request that is being served.
@@ -29,8 +30,9 @@ final class Worker {
     private static let requestOffset = pageByteCount - 80
     private static let answerHeaderByteCount = MemoryLayout<fuse_out_header>.size
 
-    init(session: OpaquePointer, context: FuseContext) {
+    init(session: OpaquePointer, context: FuseContext, receivers: Receivers) {
         self.session = session
+        self.receivers = receivers
         self.context = context
         // libfuse reads up to its own idea of a buffer, 1 MiB and a page in 3.14; the read
         // callback below cuts that to `capacity`.
@@ -52,8 +54,10 @@ final class Worker {
         defer { Current.set(nil) }
         var received = fuse_buf()
         received.mem = buffer.bytes.baseAddress.map { $0 + Self.requestOffset }
-        while fuse_session_exited(session) == 0 {
+        defer { receivers.close() }
+        while receivers.enter() && fuse_session_exited(session) == 0 {
             let count = fuse_session_receive_buf(session, &received)
+            receivers.leave()
             if count > 0 {
                 serve(received, byteCount: Int(count))
             } else if count == 0 {
