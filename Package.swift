@@ -100,5 +100,12 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "CommandTests",
+            dependencies: [
+                "registryfs", "Base", "Volume", "MerkleDAG", "Multiformats",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
     ]
 )

@@ -1,5 +1,6 @@
 import Base
 import Glibc
+
 import struct SystemPackage.Errno
 
 /// Starts the daemon as a process of its own and waits until it is ready.

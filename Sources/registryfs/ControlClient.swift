@@ -1,5 +1,6 @@
 import Base
 import Glibc
+
 import struct SystemPackage.Errno
 
 /// Asks a daemon through the control socket of its state directory.

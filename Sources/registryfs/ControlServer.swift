@@ -1,6 +1,7 @@
 import Base
 import Glibc
 import Logging
+
 import struct SystemPackage.Errno
 
 /// Serves the control socket of a daemon on threads of its own, one a connection.

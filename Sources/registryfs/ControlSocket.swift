@@ -1,5 +1,6 @@
 import Base
 import Glibc
+
 import struct SystemPackage.Errno
 
 /// The unix socket of a state directory.

@@ -4,8 +4,9 @@ import Glibc
 import Logging
 import MerkleDAG
 import Multiformats
-import struct SystemPackage.Errno
 import Volume
+
+import struct SystemPackage.Errno
 
 /// The process that serves one mount, from its start to its end.
 ///

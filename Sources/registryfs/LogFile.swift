@@ -1,6 +1,7 @@
 import Base
 import Glibc
 import Logging
+
 import struct SystemPackage.Errno
 
 /// Where the daemon's lines go: its standard error, which is the log file in the background.

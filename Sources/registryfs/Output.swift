@@ -1,4 +1,5 @@
 import Glibc
+
 import struct SystemPackage.Errno
 
 /// Standard output of a command.

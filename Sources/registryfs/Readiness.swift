@@ -1,5 +1,6 @@
 import Base
 import Glibc
+
 import struct SystemPackage.Errno
 
 /// Tells whoever started the daemon that it is ready, or why it will not be: the parent through

@@ -1,5 +1,6 @@
 import Base
 import Glibc
+
 import struct SystemPackage.Errno
 
 /// Small helpers over files for the commands.
@@ -10,7 +11,9 @@ enum SystemFiles {
         var content: [UInt8] = []
         var part = [UInt8](repeating: 0, count: 65_536)
         while content.count < byteCountMax {
-            let count = part.withUnsafeMutableBytes { Glibc.read(file.raw, $0.baseAddress, $0.count) }
+            let count = part.withUnsafeMutableBytes {
+                Glibc.read(file.raw, $0.baseAddress, $0.count)
+            }
             if count < 0 && errno == EINTR { continue }
             guard count >= 0 else { throw Errno(rawValue: errno) }
             if count == 0 { break }
@@ -83,7 +86,9 @@ enum SystemFiles {
 
     /// The parts of a path between its slashes, empty ones and `.` left out.
     static func components(_ path: [UInt8]) -> [[UInt8]] {
-        path.split(separator: UInt8(ascii: "/")).map(Array.init).filter { $0 != [UInt8(ascii: ".")] }
+        path.split(separator: UInt8(ascii: "/")).map(Array.init).filter {
+            $0 != [UInt8(ascii: ".")]
+        }
     }
 
     /// An absolute path of its parts.

@@ -1,5 +1,6 @@
 import Base
 import Glibc
+
 import struct SystemPackage.Errno
 
 /// Takes mounts away.
@@ -25,7 +26,9 @@ enum Unmounting {
     /// - Throws: where a mount of ours is alive there, or cannot be taken away.
     static func removeDeadMounts(at point: [UInt8]) throws(Failure) {
         for _ in 0..<deadMountsMax {
-            guard let mount = try MountTable.read().mount(at: point), mount.isRegistry else { return }
+            guard let mount = try MountTable.read().mount(at: point), mount.isRegistry else {
+                return
+            }
             guard isDead(point) else {
                 throw Failure(
                     "a registryfs is mounted at \(RawText.shown(point)) already, "
@@ -35,7 +38,8 @@ enum Unmounting {
                 try unmount(point, isLazy: true)
             } catch {
                 throw Failure(
-                    "the dead mount at \(RawText.shown(point)) cannot be taken away: \(error.reason)")
+                    "the dead mount at \(RawText.shown(point)) cannot be taken away: \(error.reason)"
+                )
             }
         }
     }
@@ -55,7 +59,9 @@ enum Unmounting {
         }
         guard thread != nil else { return false }
         return answer.withLock { code in
-            for _ in 0..<probeSeconds * 10 where code == nil { answer.wait(&code, milliseconds: 100) }
+            for _ in 0..<probeSeconds * 10 where code == nil {
+                answer.wait(&code, milliseconds: 100)
+            }
             return code == ENOTCONN || code == ECONNABORTED
         }
     }

@@ -3,8 +3,9 @@ import FoundationEssentials
 import Glibc
 import Logging
 import Multiformats
-import struct SystemPackage.Errno
 import Volume
+
+import struct SystemPackage.Errno
 
 /// A volume that a command asks: one that a daemon serves, or one that this process has opened.
 enum VolumeAccess {
@@ -127,7 +128,10 @@ struct VolumeFinder {
             guard let elsewhere = result.elsewhere else { return result }
             path = Array(elsewhere)
             if path.first != UInt8(ascii: "/") {
-                path = mount.point + [UInt8(ascii: "/")] + path
+                // The first `..` leaves the mount; that step is taken here, as a walk down to
+                // the mount point would end in the mount again.
+                let above = Array(SystemFiles.components(mount.point).dropLast())
+                path = SystemFiles.join(above + SystemFiles.components(path).dropFirst())
             }
         }
         throw Failure("\(RawText.shown(shown)): too many levels of symbolic links")

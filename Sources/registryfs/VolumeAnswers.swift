@@ -1,8 +1,9 @@
 import Base
 import FoundationEssentials
 import Multiformats
-import struct SystemPackage.Errno
 import Volume
+
+import struct SystemPackage.Errno
 
 extension Volume {
     /// Does what a request asks of a volume alone, mounted or not.
@@ -18,7 +19,8 @@ extension Volume {
             }
         case .inspect:
             return try atPlace(of: request) { (inode, names) throws(Errno) in
-                ControlResult(report: PathReport(
+                ControlResult(
+                    report: PathReport(
                         try report(of: inode, leafCountMax: PathReport.leavesMax),
                         name: names.last))
             }

@@ -1,6 +1,7 @@
 import Base
-import struct SystemPackage.Errno
 import Volume
+
+import struct SystemPackage.Errno
 
 /// Where names lead inside of a volume.
 enum VolumePlace {

@@ -30,29 +30,25 @@ enum InspectRun {
     }
 
     private static func text(_ report: PathReport, _ path: String) -> String {
-        var rows: [(String, String)] = [
-            ("name", report.name),
-            ("CID", report.cid ?? "not sealed yet (registryfs cid does it)"),
-            ("kind", report.kind),
-            ("size", "\(Figures.count(report.size)) bytes (\(Figures.bytes(report.size)))"),
-        ]
-        if let children = report.children {
-            rows.append(("children", Figures.count(children)))
-        }
-        rows += [
-            ("created", report.created), ("updated", report.updated),
-            ("mode", "\(report.mode), uid \(report.uid), gid \(report.gid), "
-                + Figures.count(UInt64(report.links), "link")),
-        ]
-        if let target = report.target { rows.append(("target", target)) }
-        if let leaves = report.leafCount { rows.append(("leaves", Figures.count(leaves))) }
+        var table = Table(title: RawText.shown(path))
+        table.add("name", report.name)
+        table.add("CID", report.cid ?? "not sealed yet (registryfs cid does it)")
+        table.add("kind", report.kind)
+        table.add("size", "\(Figures.count(report.size)) bytes (\(Figures.bytes(report.size)))")
+        if let children = report.children { table.add("children", Figures.count(children)) }
+        if let target = report.target { table.add("target", target) }
+        table.add("created", report.created)
+        table.add("updated", report.updated)
+        let links = Figures.count(UInt64(report.links), "link")
+        table.add("mode", "\(report.mode), uid \(report.uid), gid \(report.gid), \(links)")
+        if let leaves = report.leafCount { table.add("leaves", Figures.count(leaves)) }
         if let sharers = report.sharedBy, sharers > 1 {
-            rows.append(("shared by", Figures.count(UInt64(sharers), "file")))
+            table.add("shared by", Figures.count(UInt64(sharers), "file"))
         }
         for copy in report.copies {
-            rows.append(("copy", ([copy.place, copy.state] + [copy.detail].compactMap { $0 })
-                .joined(separator: ", ")))
+            let words = [copy.place, copy.state] + [copy.detail].compactMap { $0 }
+            table.add("copy", words.joined(separator: ", "))
         }
-        return Rows.text(title: RawText.shown(path), rows)
+        return table.text
     }
 }

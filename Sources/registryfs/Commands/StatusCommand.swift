@@ -80,48 +80,49 @@ enum StatusRun {
     }
 
     private static func text(_ status: MountStatus) -> String {
-        var rows: [(String, String)] = [("state directory", status.stateDirectory)]
+        var table = Table(title: status.mountpoint)
+        table.add("state directory", status.stateDirectory)
         if let error = status.error {
-            rows.append(("daemon", "none: \(error)"))
-            rows.append(("next step", "registryfs unmount \(status.mountpoint)"))
-        } else {
-            rows.append(
-                ("daemon", "pid \(status.pid ?? 0), registryfs \(status.version ?? "?")"))
-            rows.append(
-                ("profile", (status.profile ?? "?") + (status.readOnly == true ? ", read-only" : ""))
-            )
-            rows.append(("root CID", status.rootCID ?? "not computed (status --root does it)"))
-            rows.append(
-                (
-                    "holds",
-                    "\(Figures.bytes(status.bytes ?? 0)) in \(Figures.count(status.files ?? 0, "file"))"
-                        + " and \(Figures.count(status.directories ?? 0, "directory", "directories"))"
-                ))
-            rows.append(
-                (
-                    "unsealed",
-                    "\(Figures.bytes(status.unsealedBytes ?? 0)) in "
-                        + Figures.count(status.unsealedFiles ?? 0, "file")
-                ))
-            rows.append(
-                (
-                    "stored",
-                    "\(Figures.bytes(status.objectBytes ?? 0)) in "
-                        + "\(Figures.count(status.objects ?? 0, "object")), "
-                        + "\(Figures.bytes(status.dedupSavedBytes ?? 0)) saved by sharing"
-                ))
-            if let failure = status.commitFailure {
-                rows.append(("trouble", "changes cannot be made durable: \(failure)"))
-            }
+            table.add("daemon", "none: \(error)")
+            table.add("next step", "registryfs unmount \(status.mountpoint)")
+            return table.text
         }
-        return Rows.text(title: status.mountpoint, rows)
+        let files = Figures.count(status.files ?? 0, "file")
+        let directories = Figures.count(status.directories ?? 0, "directory", "directories")
+        let unsealed = Figures.count(status.unsealedFiles ?? 0, "file")
+        let objects = Figures.count(status.objects ?? 0, "object")
+        let saved = Figures.bytes(status.dedupSavedBytes ?? 0)
+        table.add("daemon", "pid \(status.pid ?? 0), registryfs \(status.version ?? "?")")
+        table.add(
+            "profile", (status.profile ?? "?") + (status.readOnly == true ? ", read-only" : ""))
+        table.add("root CID", status.rootCID ?? "not computed (status --root does it)")
+        table.add("holds", "\(Figures.bytes(status.bytes ?? 0)) in \(files) and \(directories)")
+        table.add("unsealed", "\(Figures.bytes(status.unsealedBytes ?? 0)) in \(unsealed)")
+        table.add(
+            "stored",
+            "\(Figures.bytes(status.objectBytes ?? 0)) in \(objects), \(saved) saved by sharing")
+        if let failure = status.commitFailure {
+            table.add("trouble", "changes cannot be made durable: \(failure)")
+        }
+        return table.text
     }
 }
 
 /// Names and values in two columns.
-enum Rows {
-    static func text(title: String, _ rows: [(String, String)]) -> String {
-        let width = rows.map(\.0.count).max() ?? 0
+struct Table {
+    let title: String
+    private var rows: [(name: String, value: String)] = []
+
+    init(title: String) {
+        self.title = title
+    }
+
+    mutating func add(_ name: String, _ value: String) {
+        rows.append((name, value))
+    }
+
+    var text: String {
+        let width = rows.map(\.name.count).max() ?? 0
         let lines = rows.map { name, value in
             "  " + name + String(repeating: " ", count: width - name.count + 2) + value
         }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+
 import struct SystemPackage.Errno
 
 struct UnmountCommand: ParsableCommand {
@@ -44,8 +45,9 @@ enum UnmountRun {
     private static func mount(at shown: String) throws(Failure) -> MountEntry {
         let table = try MountTable.read()
         let path = RawText.bytes(of: shown) + Array("/.".utf8)
-        guard case .registry(let mount, let names, let fixedCount) = try PathWalk.place(
-            of: path, in: table)
+        guard
+            case .registry(let mount, let names, let fixedCount) = try PathWalk.place(
+                of: path, in: table)
         else {
             throw Failure(
                 "\(RawText.shown(shown)) is not a mount of registryfs: "

@@ -1,0 +1,119 @@
+import Foundation
+import Testing
+
+/// What the commands say where nothing is mounted.
+struct UsageTests {
+    @Test func versionNamesTheProgram() throws {
+        let outcome = try Program.run(["--version"])
+        #expect(outcome.status == 0)
+        #expect(outcome.text.hasPrefix("registryfs "))
+    }
+
+    @Test func helpNamesEveryCommand() throws {
+        let text = try Program.run(["--help"]).text
+        for command in [
+            "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "check",
+        ] {
+            #expect(text.contains("\n  \(command) "))
+        }
+    }
+
+    @Test(arguments: [
+        (["mount"], "mountpoint"), (["mount", "--nonsense", "/mnt"], "--nonsense"),
+        (["frobnicate"], "frobnicate"), (["cid"], "paths"), (["export-car", "x"], "--output"),
+        (["mount", "--profile", "unixfs-v9", "/mnt"], "unixfs-v9"),
+        (["mount", "--log-level", "loud", "/mnt"], "loud"),
+        (["mount", "-o", "ro,nonsense=1", "/mnt"], "nonsense"),
+        (["mount", "-o", "threads=0", "/mnt"], "threads=0"),
+    ])
+    func wrongUsageIsOneLineThatNamesIt(_ arguments: [String], word: String) throws {
+        let outcome = try Program.run(arguments)
+        #expect(outcome.status == 64)
+        let line = try #require(outcome.errorLine)
+        #expect(line.hasPrefix("registryfs: "))
+        #expect(line.contains(word))
+    }
+
+    @Test func mountOnAMissingDirectoryMakesNoStateDirectory() throws {
+        let directory = try TemporaryDirectory()
+        let outcome = try Program.run([
+            "mount", "--state-dir", directory.path + "/state", directory.path + "/missing",
+        ])
+        #expect(outcome.status == 1)
+        #expect(try #require(outcome.errorLine).contains(directory.path + "/missing"))
+        #expect(!FileManager.default.fileExists(atPath: directory.path + "/state"))
+    }
+
+    @Test(arguments: [("", "/inner"), ("/inner", ""), ("", "")])
+    func mountPointAndStateDirectoryNeverNest(_ point: String, _ state: String) throws {
+        let directory = try TemporaryDirectory()
+        try FileManager.default.createDirectory(
+            atPath: directory.path + "/inner", withIntermediateDirectories: true)
+        let outcome = try Program.run([
+            "mount", "--state-dir", directory.path + state, directory.path + point,
+        ])
+        #expect(outcome.status == 1)
+        #expect(try #require(outcome.errorLine).contains("within"))
+    }
+
+    @Test func aSymlinkDoesNotHideThatTheyNest() throws {
+        let directory = try TemporaryDirectory()
+        let files = FileManager.default
+        try files.createDirectory(
+            atPath: directory.path + "/point", withIntermediateDirectories: true)
+        try files.createSymbolicLink(
+            atPath: directory.path + "/link", withDestinationPath: "point")
+        let outcome = try Program.run([
+            "mount", "--state-dir", directory.path + "/link/state", directory.path + "/point",
+        ])
+        #expect(outcome.status == 1)
+        #expect(try #require(outcome.errorLine).contains("within"))
+    }
+
+    @Test func statusOfAVolumeThatIsNotMountedIsEmpty() throws {
+        let directory = try TemporaryDirectory()
+        let outcome = try Program.run(["status", "--json", "--state-dir", directory.path])
+        #expect(outcome.status == 0)
+        let object = try JSONSerialization.jsonObject(with: Data(outcome.output))
+        let mounts = try #require((object as? [String: Any])?["mounts"] as? [Any])
+        #expect(mounts.isEmpty)
+    }
+
+    @Test func checkOfAMissingDirectoryExitsWith2() throws {
+        let directory = try TemporaryDirectory()
+        for path in [directory.path, directory.path + "/missing"] {
+            let outcome = try Program.run(["check", "--state-dir", path])
+            #expect(outcome.status == 2)
+            #expect(try #require(outcome.errorLine).contains(path))
+        }
+    }
+
+    @Test(arguments: ["", "nonsense", "Qm", "bafkrei", "bafkreia7tzxs33fcfgtfvvyc5qz6tkr!"])
+    func aMalformedCIDIsNamed(_ text: String) throws {
+        let outcome = try Program.run(["block", text])
+        #expect(outcome.status == 1)
+        #expect(outcome.output.isEmpty)
+        #expect(try #require(outcome.errorLine).contains("'\(text)' is not a CID"))
+    }
+
+    @Test(arguments: ["cid", "inspect"])
+    func aPathThatIsOnNoMountIsNamed(_ command: String) throws {
+        let directory = try TemporaryDirectory()
+        let outcome = try Program.run([command, directory.path])
+        #expect(outcome.status == 1)
+        #expect(try #require(outcome.errorLine).contains(directory.path))
+    }
+
+    @Test func bytesThatAreNotTextAreShownOnOneLine() throws {
+        let outcome = try Program.run(shell: #""$0" cid $'/a\xff\nb'"#)
+        #expect(outcome.status == 1)
+        #expect(try #require(outcome.errorLine).contains(#"/a\xff\x0ab"#))
+    }
+
+    @Test func unmountOfAnOrdinaryDirectoryIsRefused() throws {
+        let directory = try TemporaryDirectory()
+        let outcome = try Program.run(["unmount", directory.path])
+        #expect(outcome.status == 1)
+        #expect(try #require(outcome.errorLine).contains(directory.path))
+    }
+}
