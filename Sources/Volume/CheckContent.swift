@@ -1,0 +1,488 @@
+internal import Base
+internal import Glibc
+internal import InodeManifest
+internal import MerkleDAG
+internal import Multiformats
+internal import ObjectStore
+internal import struct SystemPackage.Errno
+
+extension VolumeCheck {
+    /// Checks the bytes of all objects: sealed ones against their CIDs, leaves and nodes.
+    func checkContent(
+        profile: ImportProfile, store: ObjectStore?,
+        progress: (_ done: UInt64, _ total: UInt64) -> Void
+    ) throws(CheckFailure) {
+        let total = try manifest.sealedBytes()
+        progress(0, total)
+        let pipeline = LeafPipeline(profile: profile)
+        defer { pipeline.stop() }
+        // Objects whose leaves are on their way, in the order of the leaves.
+        var underWay: [ObjectInspection] = []
+        var head = 0
+        func consume() throws(CheckFailure) {
+            let outcome = pipeline.next()
+            let inspection = underWay[head]
+            bytesHashed += outcome.length
+            progress(bytesHashed, max(total, bytesHashed))
+            guard try inspection.take(outcome, check: self) else { return }
+            head += 1
+            if head > 16 {
+                underWay.removeFirst(head)
+                head = 0
+            }
+            try finish(inspection, profile: profile)
+        }
+        try manifest.forEachObject { (object, inline) throws(CheckFailure) in
+            guard !object.isInline else {
+                bytesHashed += object.isSealed ? UInt64(inline.count) : 0
+                try checkInline(object, inline, profile: profile)
+                return
+            }
+            guard let inspection = try open(object, store: store, profile: profile) else { return }
+            underWay.append(inspection)
+            for number in 0..<inspection.leafCount {
+                while !pipeline.hasRoom { try consume() }
+                pipeline.add(inspection.file, leaf: number, size: inspection.size)
+            }
+        }
+        while head < underWay.count { try consume() }
+        progress(bytesHashed, max(total, bytesHashed))
+    }
+
+    private func fault(
+        _ object: CheckedObject, _ text: String, mend: [CheckAction] = []
+    ) throws(CheckFailure) {
+        try manifest.report("\(try manifest.describe(object: object.id)): \(text)", mend: mend)
+    }
+
+    // MARK: Beginning
+
+    private func checkInline(
+        _ object: CheckedObject, _ bytes: UnsafeRawBufferPointer, profile: ImportProfile
+    ) throws(CheckFailure) {
+        guard object.isSealed else { return }
+        let inspection = ObjectInspection(
+            object, content: .inline(Array(bytes)), size: UInt64(bytes.count), profile: profile)
+        for number in 0..<inspection.leafCount {
+            let range = inspection.range(ofLeaf: number)
+            let leaf = profile.leaf(UnsafeRawBufferPointer(rebasing: bytes[range]))
+            _ = try inspection.take(.leaf(leaf, length: UInt64(range.count)), check: self)
+        }
+        try finish(inspection, profile: profile)
+    }
+
+    /// Opens the flat file of an object; nil where there is nothing to hash.
+    private func open(
+        _ object: CheckedObject, store: ObjectStore?, profile: ImportProfile
+    ) throws(CheckFailure) -> ObjectInspection? {
+        let file: ObjectFile
+        let fileSize: UInt64
+        do throws(Errno) {
+            guard let store else { throw .noSuchFileOrDirectory }
+            file = try store.open(UInt64(bitPattern: object.id), forWriting: false)
+            fileSize = try Sys.status(of: file.raw).size
+        } catch {
+            // A power loss takes a file whose bytes nobody made durable; the next mount has it
+            // empty.
+            if error == .noSuchFileOrDirectory, !object.isSealed {
+                pending.lostFiles += 1
+                return nil
+            }
+            try fault(
+                object,
+                error == .noSuchFileOrDirectory
+                    ? "its flat file is missing" : "its flat file cannot be opened: \(error)")
+            return nil
+        }
+        guard object.isSealed else {
+            let owners = try manifest.inodes(
+                holding: object.id, withSizeOtherThan: Int64(clamping: fileSize))
+            pending.unsettledSizes += UInt64(owners.count)
+            return nil
+        }
+        guard let size = UInt64(exactly: object.size) else { return nil }
+        return ObjectInspection(
+            object, content: .flat(file, size: fileSize), size: min(size, fileSize),
+            profile: profile)
+    }
+
+    // MARK: Ending
+
+    /// Reports what the bytes of an object were found to be.
+    private func finish(
+        _ inspection: ObjectInspection, profile: ImportProfile
+    ) throws(CheckFailure) {
+        let object = inspection.object
+        if let failure = inspection.failure {
+            return try fault(object, "its flat file cannot be read: \(failure)")
+        }
+        // Without a CID there is nothing to compare with, which was reported.
+        guard let stored = object.cid else { return }
+        let root = try inspection.finish(check: self)
+        guard root.cid.bytes == stored else {
+            return try reportDamage(inspection, found: root, profile: profile)
+        }
+        try checkSize(of: inspection)
+        if object.treeSize != Int64(clamping: root.treeSize) {
+            let treeSize = Int64(clamping: root.treeSize)
+            try fault(
+                object, "its tree size is \(object.treeSize), not \(treeSize)",
+                mend: [.setObjectTreeSize(object: object.id, treeSize: treeSize)])
+        }
+        if let text = inspection.blockFault {
+            var mend: [CheckAction] = []
+            if manifest.canMend, let blocks = inspection.seal(profile), blocks.cid == root.cid {
+                mend = [.setBlocks(object: object.id, blocks)]
+            }
+            try fault(object, text, mend: mend)
+        }
+    }
+
+    /// Compares the sizes that rows and files say with that of bytes which match the CID.
+    private func checkSize(of inspection: ObjectInspection) throws(CheckFailure) {
+        let object = inspection.object
+        let size = Int64(clamping: inspection.size)
+        if object.size != size {
+            try fault(
+                object, "its size is \(object.size), but it has \(size) bytes",
+                mend: [.setObjectSize(object: object.id, size: size)])
+        } else if case .flat(_, let fileSize) = inspection.content, fileSize > inspection.size {
+            let name = try manifest.describe(object: object.id)
+            try report("\(name): its flat file has \(fileSize) bytes, not \(size)") { text in
+                .cut(object: UInt64(bitPattern: object.id), size: inspection.size, text: text)
+            }
+        }
+        for (inode, other) in try manifest.inodes(holding: object.id, withSizeOtherThan: size) {
+            try manifest.report(
+                "\(try manifest.describe(inode: inode)): "
+                    + "its size is \(other), but it has \(size) bytes",
+                mend: [.setSize(inode: inode, size: size)])
+        }
+    }
+
+    /// Reports bytes that do not match the CID, by leaf where the stored leaves tell which.
+    private func reportDamage(
+        _ inspection: ObjectInspection, found: DAGRoot, profile: ImportProfile
+    ) throws(CheckFailure) {
+        let object = inspection.object
+        damagedObjects.insert(object.id)
+        if case .flat(_, let fileSize) = inspection.content,
+            fileSize < UInt64(clamping: object.size)
+        {
+            return try fault(
+                object, "damaged: its flat file has only \(fileSize) of \(object.size) bytes")
+        }
+        guard inspection.differingCount > 0,
+            try inspection.storedRoot(profile, check: self)?.cid.bytes == object.cid
+        else {
+            let cid = object.cid.flatMap { try? CID(bytes: $0) }
+            return try fault(
+                object,
+                "damaged: its bytes do not match its CID \(cid.map { "\($0)" } ?? "(malformed)"), "
+                    + "but have \(found.cid)")
+        }
+        for number in inspection.differing {
+            let range = inspection.range(ofLeaf: number)
+            try fault(
+                object,
+                "damaged: leaf \(number), bytes \(range.lowerBound) to \(range.upperBound - 1), "
+                    + "does not match its hash")
+        }
+        let more = inspection.differingCount - UInt64(inspection.differing.count)
+        if more > 0 { try fault(object, "damaged: \(more) more leaves do not match their hashes") }
+    }
+}
+
+/// What is seen of one sealed object while its leaves come in.
+private final class ObjectInspection {
+    enum Content {
+        case inline([UInt8])
+        case flat(ObjectFile, size: UInt64)
+    }
+
+    let object: CheckedObject
+    let content: Content
+    /// The bytes that are hashed.
+    let size: UInt64
+    let leafCount: UInt64
+    private let chunkSize: UInt64
+    private var builder: BalancedDAGBuilder
+    private var nextLeaf: UInt64 = 0
+    private var stored: CheckedLeaves?
+    private var storedLeaf: (number: Int64, multihash: [UInt8])?
+    /// The first leaves that are not those stored, and how many there are.
+    private(set) var differing: [UInt64] = []
+    private(set) var differingCount: UInt64 = 0
+    private var hasForeignLeaves = false
+    private var areNodesWrong = false
+    private var nodes: Set<[UInt8]> = []
+    private(set) var failure: Errno?
+
+    private static let differingMax = 16
+
+    init(_ object: CheckedObject, content: Content, size: UInt64, profile: ImportProfile) {
+        self.object = object
+        self.content = content
+        self.size = size
+        chunkSize = UInt64(profile.chunkSize)
+        // The content of no byte has one leaf too.
+        leafCount = max(1, size / chunkSize + (size % chunkSize > 0 ? 1 : 0))
+        builder = BalancedDAGBuilder(profile: profile)
+    }
+
+    var file: ObjectFile? {
+        if case .flat(let file, _) = content { file } else { nil }
+    }
+
+    func range(ofLeaf number: UInt64) -> Range<Int> {
+        let start = number * chunkSize
+        return Int(clamping: start)..<Int(clamping: min(size, start + chunkSize))
+    }
+
+    /// Takes the next leaf; true for the last one.
+    func take(_ outcome: LeafPipeline.Outcome, check: VolumeCheck) throws(CheckFailure) -> Bool {
+        let number = nextLeaf
+        nextLeaf += 1
+        switch outcome {
+        case .failed(let errno, _):
+            failure = failure ?? errno
+        case .leaf(let leaf, _):
+            guard failure == nil else { break }
+            // The only leaf is the root, and is not stored again.
+            if leafCount > 1 {
+                try compare(leaf, number: number, check: check)
+            }
+            try builder.append(leaf) { (cid, block) throws(CheckFailure) in
+                try compare(node: cid, block, check: check)
+            }
+        }
+        return nextLeaf == leafCount
+    }
+
+    private func compare(
+        _ leaf: Leaf, number: UInt64, check: VolumeCheck
+    ) throws(CheckFailure) {
+        if stored == nil {
+            let leaves = try check.manifest.leaves(of: object.id)
+            stored = leaves
+            storedLeaf = try leaves.next()
+        }
+        while let row = storedLeaf, row.number < Int64(clamping: number) {
+            hasForeignLeaves = true
+            storedLeaf = try stored?.next()
+        }
+        if let row = storedLeaf, row.number == Int64(clamping: number) {
+            storedLeaf = try stored?.next()
+            if row.multihash == leaf.cid.multihash.bytes { return }
+        }
+        differingCount += 1
+        if differing.count < Self.differingMax { differing.append(number) }
+    }
+
+    private func compare(
+        node cid: CID, _ block: [UInt8], check: VolumeCheck
+    ) throws(CheckFailure) {
+        let multihash = cid.multihash.bytes
+        // Runs of equal content have equal nodes, which are stored once.
+        guard nodes.insert(multihash).inserted else { return }
+        if try check.manifest.node(of: object.id, multihash: multihash) != block {
+            areNodesWrong = true
+        }
+    }
+
+    /// The root of the bytes, after all leaves.
+    func finish(check: VolumeCheck) throws(CheckFailure) -> DAGRoot {
+        let root = try builder.finish { (cid, block) throws(CheckFailure) in
+            try compare(node: cid, block, check: check)
+        }
+        if storedLeaf != nil { hasForeignLeaves = true }
+        if leafCount > 1, try check.manifest.nodeCount(of: object.id) != nodes.count {
+            areNodesWrong = true
+        }
+        stored = nil
+        return root
+    }
+
+    /// What is wrong with the stored leaves and nodes of bytes that match the CID.
+    var blockFault: String? {
+        if let first = differing.first {
+            return "the hash stored for leaf \(first) is not that of its bytes"
+                + (differingCount > 1 ? ", nor are \(differingCount - 1) others" : "")
+        }
+        if hasForeignLeaves { return "more leaves are stored than it has" }
+        return areNodesWrong ? "its stored nodes are not those of its CID" : nil
+    }
+
+    /// The root of the leaves that are stored; nil where they are not those of such an object.
+    func storedRoot(
+        _ profile: ImportProfile, check: VolumeCheck
+    ) throws(CheckFailure) -> DAGRoot? {
+        let leaves = try check.manifest.leaves(of: object.id)
+        var builder = BalancedDAGBuilder(profile: profile)
+        var number: UInt64 = 0
+        while let row = try leaves.next() {
+            guard row.number == Int64(clamping: number), number < leafCount,
+                let multihash = try? Multihash(bytes: row.multihash), multihash.isSHA256
+            else { return nil }
+            let length = range(ofLeaf: number).count
+            let framing = profile.leafFraming(length: length)
+            let cid =
+                profile.rawLeaves
+                ? CID(codec: .raw, multihash: multihash)
+                : CID.dagPB(multihash, version: profile.cidVersion)
+            builder.append(
+                Leaf(
+                    cid: cid, fileSize: UInt64(length),
+                    treeSize: UInt64(framing.prefix.count + length + framing.suffix.count))
+            ) { _, _ in }
+            number += 1
+        }
+        return number == leafCount ? builder.finish { _, _ in } : nil
+    }
+
+    /// Seals the bytes again, to store their leaves and nodes anew.
+    func seal(_ profile: ImportProfile) -> SealResult? {
+        switch content {
+        case .inline(let bytes): .sealing(bytes, profile: profile)
+        case .flat(let file, _):
+            try? .sealing(file, size: size, profile: profile, isWanted: { true })
+        }
+    }
+}
+
+/// Threads that read and hash leaves, whose results come in the order of the requests.
+///
+/// Used by one thread; bounded by `leavesMax` leaves under way, of which each thread has one in
+/// memory.
+private final class LeafPipeline: Sendable {
+    enum Outcome: Sendable {
+        case leaf(Leaf, length: UInt64)
+        case failed(Errno, length: UInt64)
+
+        var length: UInt64 {
+            switch self {
+            case .leaf(_, let length), .failed(_, let length): length
+            }
+        }
+    }
+
+    private struct Request: Sendable {
+        let file: ObjectFile
+        let offset: UInt64
+        let length: Int
+    }
+
+    private struct State {
+        var requests = [Request?](repeating: nil, count: leavesMax)
+        var outcomes = [Outcome?](repeating: nil, count: leavesMax)
+        // Running numbers; a place is the number modulo the bound.
+        var added = 0
+        var begun = 0
+        var taken = 0
+        var isStopping = false
+    }
+
+    private static let leavesMax = 32
+    private static let threadsMax = 8
+
+    private let profile: ImportProfile
+    private let state = Monitor(State())
+    private let threads = Guarded<[JoinableThread]>([])
+
+    init(profile: ImportProfile) {
+        self.profile = profile
+        let count = min(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))), Self.threadsMax)
+        for _ in 0..<count {
+            // With fewer threads than wanted it takes longer; without any, `next` does the work.
+            let started = try? Threads.start(name: "rfs-check") { [weak self] in self?.work() }
+            guard let started else { break }
+            threads.withLock { $0.append(started) }
+        }
+    }
+
+    /// Ends the threads; what is under way is dropped.
+    func stop() {
+        state.withLock { $0.isStopping = true }
+        state.wakeAll()
+        for thread in threads.withLock({ $0 }) { thread.join() }
+    }
+
+    var hasRoom: Bool { state.withLock { $0.added - $0.taken < Self.leavesMax } }
+
+    /// Asks for a leaf of a flat file.
+    ///
+    /// - Precondition: `hasRoom`.
+    func add(_ file: ObjectFile?, leaf number: UInt64, size: UInt64) {
+        guard let file else { preconditionFailure("inline content is hashed where it lies") }
+        let offset = number * UInt64(profile.chunkSize)
+        let request = Request(
+            file: file, offset: offset,
+            length: Int(min(UInt64(profile.chunkSize), size - offset)))
+        state.withLock { state in
+            precondition(state.added - state.taken < Self.leavesMax)
+            state.requests[state.added % Self.leavesMax] = request
+            state.added += 1
+        }
+        state.wakeAll()
+    }
+
+    /// Waits for the oldest leaf that was asked for.
+    ///
+    /// - Precondition: there is one.
+    func next() -> Outcome {
+        let isAlone = threads.withLock { $0.isEmpty }
+        if isAlone { step(OwnedBuffer(byteCount: profile.chunkSize)) }
+        return state.withLock { state in
+            precondition(state.taken < state.added)
+            let place = state.taken % Self.leavesMax
+            while true {
+                if let outcome = state.outcomes[place] {
+                    state.outcomes[place] = nil
+                    state.taken += 1
+                    return outcome
+                }
+                self.state.wait(&state)
+            }
+        }
+    }
+
+    private func work() {
+        let buffer = OwnedBuffer(byteCount: profile.chunkSize)
+        while step(buffer) {}
+    }
+
+    /// Does the next request; false once there will be none.
+    @discardableResult
+    private func step(_ buffer: borrowing OwnedBuffer) -> Bool {
+        let begun = state.withLock { state -> (Int, Request)? in
+            while !state.isStopping {
+                let place = state.begun % Self.leavesMax
+                if state.begun < state.added, let request = state.requests[place] {
+                    state.requests[place] = nil
+                    state.begun += 1
+                    return (place, request)
+                }
+                self.state.wait(&state)
+            }
+            return nil
+        }
+        guard let (place, request) = begun else { return false }
+        let outcome = outcome(of: request, buffer)
+        state.withLock { $0.outcomes[place] = outcome }
+        state.wakeAll()
+        return true
+    }
+
+    private func outcome(of request: Request, _ buffer: borrowing OwnedBuffer) -> Outcome {
+        let part = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<request.length])
+        let length = UInt64(request.length)
+        do throws(Errno) {
+            let count = try Sys.read(request.file.raw, at: request.offset, into: part)
+            // The file was as long as that when it was opened.
+            guard count == request.length else { throw .ioError }
+            return .leaf(profile.leaf(UnsafeRawBufferPointer(part)), length: length)
+        } catch {
+            return .failed(error, length: length)
+        }
+    }
+}
