@@ -232,16 +232,14 @@ extension ManifestState {
             var objects = try BoundStatement(
                 """
                 SELECT count(*), total(size), total(size * max(refs - 1, 0)),
-                total(state = 1), total(CASE state WHEN 1 THEN size ELSE 0 END),
-                total(inline IS NOT NULL) FROM object
+                total(state = 1), total(inline IS NOT NULL) FROM object
                 """, in: db)
             if try objects.step() {
                 totals.objects = objects.uint64(0)
                 totals.objectBytes = objects.uint64(1)
                 totals.sharedBytes = objects.uint64(2)
                 totals.stagingObjects = objects.uint64(3)
-                totals.stagingBytes = objects.uint64(4)
-                totals.inlineObjects = objects.uint64(5)
+                totals.inlineObjects = objects.uint64(4)
             }
             objects.reset()
             var inodes = try BoundStatement(
@@ -252,6 +250,14 @@ extension ManifestState {
                 totals.bytes = inodes.uint64(2)
             }
             inodes.reset()
+            // The row of a staging object does not follow its size; the inode's does.
+            var staging = try BoundStatement(
+                """
+                SELECT total(size) FROM inode
+                WHERE object IN (SELECT id FROM object WHERE state = 1)
+                """, in: db)
+            if try staging.step() { totals.stagingBytes = staging.uint64(0) }
+            staging.reset()
             return totals
         }
     }

@@ -90,7 +90,9 @@ extension Volume {
             guard !isOpen else { return }
             _ = try seal(inode, attempts: 1)
         } catch {
-            guard error != .resourceTemporarilyUnavailable else { return }
+            // Changed meanwhile: the next close brings it again. Gone meanwhile: nothing is left to do.
+            guard error != .resourceTemporarilyUnavailable, error != Errno(rawValue: ESTALE)
+            else { return }
             log.warning("\(inode): cannot be sealed: \(error)")
         }
     }
