@@ -202,6 +202,11 @@ public enum Sys {
         }
     }
 
+    /// flock(2) with LOCK_UN, for every copy of the descriptor.
+    public static func unlock(_ descriptor: Int32) throws(Errno) {
+        try retrying { rfs_unlock(descriptor) }
+    }
+
     /// The names in a directory, `.` and `..` left out, in no order.
     public static func names(in directory: Int32, path: String) throws(Errno) -> [String] {
         try Faults.check(.list)

@@ -30,6 +30,8 @@ void rfs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), 
 
 int rfs_lock_exclusively(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
 
+int rfs_unlock(int fd) { return flock(fd, LOCK_UN); }
+
 void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void *guarded) {
     (void)guarded;
     if (deadline)

@@ -47,7 +47,12 @@ struct StateDirectory: ~Copyable, Sendable {
 
     /// Lets another process, or another volume of this one, use the directory.
     func unlock() {
-        lock.withLock { $0 = nil }
+        lock.withLock { lock in
+            // A child that is just being started holds a copy until its exec: closing ours would
+            // not be enough.
+            if let raw = lock?.raw { try? Sys.unlock(raw) }
+            lock = nil
+        }
     }
 
     private static func failing<Result>(

@@ -22,6 +22,9 @@ void rfs_set_thread_name(const char *name);
 /// flock(2) with LOCK_EX | LOCK_NB; 0 or -1 with errno.
 int rfs_lock_exclusively(int fd);
 
+/// flock(2) with LOCK_UN; 0 or -1 with errno.
+int rfs_unlock(int fd);
+
 /// pthread_cond_wait, or with a deadline pthread_cond_timedwait; says to the compiler that what
 /// the mutex guards changes meanwhile. The pointers have no types, as a header that includes
 /// <pthread.h> would take its types away from the Glibc module.
