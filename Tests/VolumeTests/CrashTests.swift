@@ -1,0 +1,342 @@
+import Base
+import Foundation
+import Glibc
+import MerkleDAG
+import Multiformats
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// What a process that is killed did before: written so that kill -9 takes nothing of it back.
+struct Progress {
+    /// Operations that were begun.
+    var begun: Int
+    /// Operations that are durable for sure.
+    var durable: Int
+
+    static func path(_ directory: String) -> String { directory + "/progress" }
+
+    init(directory: String) throws {
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: Self.path(directory)))
+        let numbers = bytes.withUnsafeBytes { Array($0.bindMemory(to: Int.self)) }
+        begun = numbers.first ?? 0
+        durable = numbers.last ?? 0
+    }
+
+    init() {
+        begun = 0
+        durable = 0
+    }
+
+    func write(to descriptor: Int32) {
+        withUnsafeBytes(of: (begun, durable)) { bytes in
+            _ = pwrite(descriptor, bytes.baseAddress, bytes.count, 0)
+        }
+    }
+}
+
+/// A sequence of operations that ends by kill -9, and the model of it.
+struct CrashScenario: Codable, Sendable {
+    let seed: UInt64
+    let directory: String
+    /// System calls and commits until the end.
+    let callsToDeath: Int
+
+    private static let operationsMax = 4000
+
+    private var inlineSizeMax: Int { seed % 2 == 0 ? 2048 : 16 << 10 }
+    private var profile: ImportProfile { seed % 3 == 0 ? .unixfsV1_2025 : .unixfsV0_2015 }
+
+    private var options: VolumeOptions {
+        var options = VolumeOptions()
+        options.profile = profile
+        options.inlineSizeMax = inlineSizeMax
+        options.sealDelayMilliseconds = seed % 2 == 0 ? 0 : 20
+        options.commitIntervalMilliseconds = 30
+        return options
+    }
+
+    func open() throws -> Volume {
+        try Volume.open(stateDirectory: directory + "/state", options: options, log: quietLog)
+    }
+
+    private func generator() -> OperationGenerator {
+        var generator = OperationGenerator(
+            seed: seed, inlineSizeMax: inlineSizeMax, chunkSize: 1 << 18)
+        generator.nodesMax = 30
+        generator.synchronizePercent = 4
+        return generator
+    }
+
+    /// Runs in a process of its own, which does not return.
+    func runToDeath() throws {
+        let driver = VolumeDriver(try open())
+        let model = ModelFilesystem(profile: profile)
+        var generator = generator()
+        var progress = Progress()
+        let file = Glibc.open(Progress.path(directory), O_RDWR | O_CREAT, 0o600)
+        progress.write(to: file)
+        Faults.arm(Set(Faults.Call.allCases), passing: callsToDeath, outcome: .death)
+        for index in 0..<Self.operationsMax {
+            let operation = generator.next(model)
+            progress.begun = index + 1
+            progress.write(to: file)
+            let answer = Result { () throws(Errno) in try driver.apply(operation) }
+            let expected = apply(operation, to: model)
+            guard operation.isSeek || expected == (try? answer.get()) else { exit(3) }
+            if case .success = answer, operation.isSynchronizing {
+                progress.durable = index + 1
+                progress.write(to: file)
+            }
+        }
+        kill(getpid(), SIGKILL)
+    }
+
+    /// The model's answer; nil for an error, and for a seek, which changes nothing.
+    private func apply(_ operation: Operation, to model: ModelFilesystem) -> Answer? {
+        if case .seek = operation { return nil }
+        return try? model.apply(operation)
+    }
+
+    /// All states of the model that a crash may have left behind.
+    func possibleStates(_ progress: Progress) -> PossibleStates {
+        let model = ModelFilesystem(profile: profile)
+        var generator = generator()
+        for _ in 0..<progress.durable { _ = apply(generator.next(model), to: model) }
+        var states = PossibleStates()
+        states.add(model)
+        for _ in progress.durable..<progress.begun {
+            _ = apply(generator.next(model), to: model)
+            states.add(model)
+        }
+        return states
+    }
+
+    func openToDeath() throws {
+        Faults.arm(Set(Faults.Call.allCases), passing: callsToDeath, outcome: .death)
+        _ = try open()
+        kill(getpid(), SIGKILL)
+    }
+}
+
+extension Operation {
+    fileprivate var isSeek: Bool {
+        if case .seek = self { true } else { false }
+    }
+
+    fileprivate var isSynchronizing: Bool {
+        switch self {
+        case .synchronize, .synchronizeDirectory, .synchronizeAll: true
+        default: false
+        }
+    }
+}
+
+/// The names of a tree and what they stand for, without the bytes of files.
+struct Names: Equatable, CustomStringConvertible {
+    struct Place: Equatable {
+        var path: [FileName]
+        var inode: UInt64
+        var kind: FileKind
+        var mode: UInt32
+        var linkCount: UInt32
+        var uid: UInt32
+        var gid: UInt32
+        var rdev: UInt64
+        var target: [UInt8]
+        var attributes: [FileName: [UInt8]]
+    }
+
+    var places: [Place] = []
+
+    init(_ model: ModelFilesystem) {
+        add(1, [], model)
+    }
+
+    private mutating func add(_ inode: UInt64, _ path: [FileName], _ model: ModelFilesystem) {
+        guard let node = model.nodes[inode] else { return }
+        places.append(
+            Place(
+                path: path, inode: inode, kind: node.kind, mode: node.mode,
+                linkCount: node.linkCount, uid: node.uid, gid: node.gid, rdev: node.rdev,
+                target: node.target, attributes: node.attributes))
+        for child in model.listing(of: node) { add(child.inode, path + [child.name], model) }
+    }
+
+    init(_ volume: Volume) throws(Errno) {
+        try add(.root, [], volume)
+    }
+
+    private mutating func add(
+        _ inode: Inode, _ path: [FileName], _ volume: Volume
+    ) throws(Errno) {
+        let status = try volume.attributes(of: inode)
+        var attributes: [FileName: [UInt8]] = [:]
+        for name in try volume.extendedAttributeNames(of: inode).split(separator: 0) {
+            let name = FileName(Array(name))
+            attributes[name] = try volume.extendedAttribute(name, of: inode)
+        }
+        places.append(
+            Place(
+                path: path, inode: inode.number, kind: status.kind, mode: status.mode,
+                linkCount: status.linkCount, uid: status.uid, gid: status.gid, rdev: status.rdev,
+                target: status.kind == .symlink ? try volume.readSymlink(inode) : [],
+                attributes: attributes))
+        guard status.kind == .directory else { return }
+        let children = try volume.entries(of: inode)
+            .sorted { $0.name.bytes.lexicographicallyPrecedes($1.name.bytes) }
+        for child in children { try add(Inode(child.inode), path + [child.name], volume) }
+    }
+
+    var description: String {
+        places.map { place in
+            "\(place.path) \(place.inode) \(place.kind) \(place.mode) \(place.linkCount) "
+                + "\(place.uid):\(place.gid)"
+        }.joined(separator: "\n")
+    }
+}
+
+/// The states of a model, one after each operation.
+struct PossibleStates {
+    private(set) var names: [Names] = []
+    private var contents: [[UInt64: [UInt8]]] = []
+
+    mutating func add(_ model: ModelFilesystem) {
+        names.append(Names(model))
+        contents.append(model.nodes.compactMapValues { $0.kind == .regular ? $0.bytes : nil })
+    }
+
+    /// Why the volume is in none of the states; nil where it is in one. Bytes of a file may be
+    /// newer than its name tells, because they are changed in place.
+    func objection(to volume: Volume) throws(Errno) -> String? {
+        let found = try Names(volume)
+        guard let state = names.firstIndex(of: found) else {
+            return "the names are of no state among \(names.count):\n\(found)\n"
+                + "expected at first:\n\(names[0])\nor at last:\n\(names[names.count - 1])"
+        }
+        for place in found.places where place.kind == .regular {
+            let bytes = try volume.contents(of: Inode(place.inode))
+            let candidates = contents[state...].compactMap { $0[place.inode] }
+            guard Self.isMixture(bytes, of: candidates) else {
+                return "inode \(place.inode) has bytes of no state after \(state)"
+            }
+        }
+        return nil
+    }
+
+    private static func isMixture(_ bytes: [UInt8], of states: [[UInt8]]) -> Bool {
+        if states.contains(bytes) { return true }
+        let sizes = states.map(\.count)
+        guard let least = sizes.min(), let most = sizes.max(), (least...most).contains(bytes.count)
+        else { return false }
+        return bytes.indices.allSatisfy { index in
+            states.contains { (index < $0.count ? $0[index] : 0) == bytes[index] }
+        }
+    }
+}
+
+@Suite struct CrashTests {
+    /// Dies somewhere in the first thousands of system calls.
+    @Test(arguments: 0..<16)
+    func killedVolumeIsAPrefixOfItsOperations(_ round: Int) async throws {
+        let scratch = ScratchDirectory()
+        let seed = testSeed() &+ UInt64(round)
+        var random = SeededGenerator(seed: seed)
+        let scenario = CrashScenario(
+            seed: seed, directory: scratch.path, callsToDeath: random.below(3000))
+        await #expect(processExitsWith: .signal(SIGKILL)) { [scenario = scenario as CrashScenario] in
+            try scenario.runToDeath()
+        }
+        // Recovery is killed, too, and begins again.
+        for _ in 0..<3 {
+            let opening = CrashScenario(
+                seed: seed, directory: scratch.path, callsToDeath: random.below(60))
+            await #expect(processExitsWith: .signal(SIGKILL)) { [opening = opening as CrashScenario] in
+                try opening.openToDeath()
+            }
+        }
+        try check(scenario, scratch)
+    }
+
+    /// Dies at a moment of the clock, which may be inside SQLite.
+    @Test(arguments: 0..<8)
+    func volumeKilledAtAnyTimeIsAPrefixOfItsOperations(_ round: Int) async throws {
+        let scratch = ScratchDirectory()
+        let seed = testSeed() &+ 1000 &+ UInt64(round)
+        var random = SeededGenerator(seed: seed)
+        let scenario = CrashScenario(seed: seed, directory: scratch.path, callsToDeath: .max)
+        let microseconds = UInt32(20_000 + random.below(600_000))
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+            [scenario = scenario as CrashScenario, microseconds = microseconds as UInt32] in
+            _ = try Threads.start(name: "killer") {
+                usleep(microseconds)
+                kill(getpid(), SIGKILL)
+            }
+            try scenario.runToDeath()
+        }
+        try check(scenario, scratch)
+    }
+
+    private func check(_ scenario: CrashScenario, _ scratch: ScratchDirectory) throws {
+        let progress = (try? Progress(directory: scratch.path)) ?? Progress()
+        let states = scenario.possibleStates(progress)
+        let title = "REGISTRYFS_TEST_SEED=\(scenario.seed), \(progress)"
+        var volume = try scenario.open()
+        let objection = try states.objection(to: volume)
+        #expect(objection == nil, "\(title)")
+        let names = try Names(volume)
+        let cid = try volume.cid(of: .root)
+        let expected = try independentRoot(of: .root, in: volume).cid
+        #expect(cid == expected, "\(title)")
+        try volume.close()
+
+        // What recovery did, it does not do again.
+        volume = try scenario.open()
+        let namesAgain = try Names(volume)
+        #expect(namesAgain == names, "\(title)")
+        #expect(try states.objection(to: volume) == nil, "\(title)")
+        let objects = try flatObjects(of: names, in: volume)
+        try volume.close()
+        #expect(try flatFiles(in: scratch) == objects, "no flat file is left over: \(title)")
+    }
+
+    private func flatObjects(of names: Names, in volume: Volume) throws -> Set<UInt64> {
+        var objects: Set<UInt64> = []
+        for place in names.places {
+            if case .object(let id) = try volume.report(of: Inode(place.inode)).placement {
+                objects.insert(id)
+            }
+        }
+        return objects
+    }
+}
+
+/// The numbers of the flat files in a state directory.
+func flatFiles(in scratch: ScratchDirectory) throws -> Set<UInt64> {
+    let objects = scratch.state + "/objects"
+    var ids: Set<UInt64> = []
+    for path in try FileManager.default.subpathsOfDirectory(atPath: objects) {
+        let parts = path.split(separator: "/")
+        if parts.count == 2, let id = UInt64(parts[1], radix: 16) { ids.insert(id) }
+    }
+    return ids
+}
+
+/// The DAG of a tree, built from what can be read of it.
+func independentRoot(of inode: Inode, in volume: Volume) throws -> DAGRoot {
+    switch try volume.attributes(of: inode).kind {
+    case .regular:
+        return volume.profile.root(of: try volume.contents(of: inode))
+    case .symlink:
+        return volume.profile.symlink(target: try volume.readSymlink(inode)).root
+    default:
+        var builder = DirectoryBuilder(profile: volume.profile)
+        for entry in try volume.entries(of: inode) {
+            guard [.regular, .directory, .symlink].contains(entry.kind) else { continue }
+            let child = try independentRoot(of: Inode(entry.inode), in: volume)
+            builder.add(name: entry.name.bytes, cid: child.cid, treeSize: child.treeSize)
+        }
+        return try builder.finish { (_, _) throws(Never) in }
+    }
+}
