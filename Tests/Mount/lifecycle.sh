@@ -78,10 +78,10 @@ ln -s "$registryfs" "$work/bin/registryfs"
 echo "$state $mnt fuse.registryfs noauto,nofail,noatime,x-systemd.automount 0 0" >"$work/fstab"
 export state mnt work top
 unshare --mount --propagation private bash -euc '
-    PATH=$work/bin:$PATH
     sbin=$(realpath /sbin)
     mount -t overlay -o "lowerdir=$sbin,upperdir=$work/upper,workdir=$work/overlay" none "$sbin"
     install -m 755 "$top/Mount/mount.fuse.registryfs" "$sbin/"
+    sed -i "s|/usr/local/bin|$work/bin|" "$sbin/mount.fuse.registryfs"
     mount -t fuse.registryfs "$state" "$mnt"
     findmnt --noheadings --types fuse.registryfs "$mnt" >&2
     grep -q three "$mnt/file"

@@ -91,7 +91,7 @@ one_line "cid of a missing path" "$mnt/missing" "$registryfs" cid "$mnt/missing"
 one_line "cid of a path outside of every mount" "$work/file" "$registryfs" cid "$work/file"
 one_line "inspect of a missing path" "$mnt/missing" "$registryfs" inspect "$mnt/missing"
 one_line "block of what is not a CID" "bafynonsense" "$registryfs" block --state-dir "$state" bafynonsense
-one_line "block of a CID that is not here" "no such block" \
+one_line "block of a CID that is not here" "no such block|not found" \
     "$registryfs" block --state-dir "$state" bafkreia7tzxs33fcfgtfvvyc5qz6tkrarhzhqxgmuxwhtc6yxqm6vmr4ie
 one_line "export-car to a directory that is missing" "$work/missing" \
     "$registryfs" export-car --state-dir "$state" "$cid" -o "$work/missing/file.car"
