@@ -101,6 +101,12 @@ let package = Package(
             ],
             swiftSettings: settings),
         .testTarget(
+            name: "FuseSessionTests",
+            dependencies: [
+                "Base", "FuseSession", "Volume", .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
             name: "CommandTests",
             dependencies: [
                 "registryfs", "Base", "Volume", "MerkleDAG", "Multiformats",

@@ -1,12 +1,18 @@
-internal import Base
+package import Base
 internal import CFuse
-internal import Volume
+package import Volume
 
 /// How long the kernel may trust what an answer says, in seconds.
-struct Lifetimes: Sendable {
+package struct Lifetimes: Sendable {
     let entry: UInt64
     let attributes: UInt64
     let negative: UInt64
+
+    package init(entry: UInt64, attributes: UInt64, negative: UInt64) {
+        self.entry = entry
+        self.attributes = attributes
+        self.negative = negative
+    }
 }
 
 extension Attributes {
@@ -111,12 +117,12 @@ extension FilesystemStatistics {
 ///     8  u64 off (next offset)      128  as READDIR
 ///     16 u32 namelen, 20 u32 type
 ///     24 name, zeros up to a multiple of 8
-struct DirectoryPacker {
+package struct DirectoryPacker {
     private let buffer: UnsafeMutableRawBufferPointer
     /// Bytes written so far, always a multiple of 8.
-    private(set) var byteCount = 0
+    package private(set) var byteCount = 0
 
-    init(_ buffer: UnsafeMutableRawBufferPointer) {
+    package init(_ buffer: UnsafeMutableRawBufferPointer) {
         self.buffer = buffer
     }
 
@@ -124,7 +130,7 @@ struct DirectoryPacker {
     private static let plusByteCount = MemoryLayout<fuse_entry_out>.size
 
     /// Adds an entry; false where it does not fit.
-    mutating func add(_ entry: DirectoryEntry) -> Bool {
+    package mutating func add(_ entry: DirectoryEntry) -> Bool {
         guard let position = reserve(Self.nameOffset + entry.name.bytes.count) else {
             return false
         }
@@ -134,7 +140,7 @@ struct DirectoryPacker {
 
     /// Adds an entry with attributes, or without where there are none; false where it does not
     /// fit.
-    mutating func add(
+    package mutating func add(
         _ entry: DirectoryEntry, _ attributes: Attributes?, _ lifetimes: Lifetimes
     ) -> Bool {
         let count = Self.plusByteCount + Self.nameOffset + entry.name.bytes.count
@@ -146,7 +152,7 @@ struct DirectoryPacker {
     }
 
     /// Calls the body with the inode of each READDIRPLUS entry written that has attributes.
-    func forEachReference(_ body: (Inode) -> Void) {
+    package func forEachReference(_ body: (Inode) -> Void) {
         var position = 0
         while position + Self.plusByteCount + Self.nameOffset <= byteCount {
             let number = buffer.loadUnaligned(fromByteOffset: position, as: UInt64.self)

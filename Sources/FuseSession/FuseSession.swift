@@ -67,6 +67,11 @@ public final class FuseSession: @unchecked Sendable {
         }
     }
 
+    /// Takes a mount away that nobody came to serve; its users would hang otherwise.
+    deinit {
+        stop()
+    }
+
     /// Mounts. The kernel's requests wait until `run` serves them, so until then nobody in this
     /// process may touch the mount point.
     ///
@@ -156,7 +161,7 @@ public final class FuseSession: @unchecked Sendable {
     /// - Throws: `wrongState` without `mount`; `noThreads`, after unmounting.
     public func run(whenReady: () -> Void = {}) throws(FuseError) {
         let mounted = try state.withLock { state throws(FuseError) in
-            guard state.phase == .mounted, let mounted = state.mount else {
+            guard state.phase == .mounted, !state.isStopping, let mounted = state.mount else {
                 throw FuseError.wrongState
             }
             state.phase = .serving
@@ -164,7 +169,7 @@ public final class FuseSession: @unchecked Sendable {
         }
         var failure: FuseError?
         let threads = startWorkers(mounted, &failure)
-        if failure != nil { endMount(mounted) }
+        if failure != nil { abandon(mounted) }
         let isReady = waitForReady()
         if isReady {
             raiseReadAhead(mounted)
@@ -302,6 +307,12 @@ extension FuseSession {
                 metadata: ["path": "\(path)", "errno": "\(error)"])
         }
         waitForWorkers(milliseconds: configuration.drainMilliseconds, mounted)
+    }
+
+    /// Ends a mount that could not be served by all its threads, and so has had no use.
+    private func abandon(_ mounted: Mounted) {
+        _ = KernelMount.unmount(mounted.point.path, detach: true)
+        waitForWorkers(milliseconds: 0, mounted)
     }
 
     /// Lets the kernel write dirty pages of shared mappings, which only syncfs(2) and unmounting do.

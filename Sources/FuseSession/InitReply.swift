@@ -5,11 +5,11 @@ internal import CFuse
 /// libfuse 3.14 to 3.16 never send PARALLEL_DIROPS although they count it as wanted, and 3.14
 /// knows neither HANDLE_KILLPRIV_V2 nor SETXATTR_EXT nor any flag of the upper word. The answer's
 /// layout stands in `KernelProtocol.swift`. Only bits that the kernel offered are set.
-struct InitOffer: Sendable {
+package struct InitOffer: Sendable {
     /// The number of the INIT request.
-    let unique: UInt64
+    package let unique: UInt64
     /// What the kernel offered: flags, and flags2 above them where FUSE_INIT_EXT says it is meant.
-    let flags: UInt64
+    package let flags: UInt64
 
     /// The bits that are wanted beside those that libfuse sets; the place for PASSTHROUGH
     /// (bit 37), which then also sets max_stack_depth.
@@ -18,7 +18,7 @@ struct InitOffer: Sendable {
         | InitFlag.extendedSetExtendedAttribute
 
     /// Reads the offer from an INIT request; nil where that is too short.
-    init?(_ request: Request) {
+    package init?(_ request: Request) {
         guard let low = request.word(at: 52) else { return nil }
         unique = request.header.unique
         var flags = UInt64(low)
@@ -34,7 +34,7 @@ struct InitOffer: Sendable {
 
     /// Adds what is wanted and offered; returns all the bits of the answer, or nil where it is not
     /// the full answer of protocol 7.23 and later.
-    func mend(_ reply: UnsafeMutableRawBufferPointer) -> UInt64? {
+    package func mend(_ reply: UnsafeMutableRawBufferPointer) -> UInt64? {
         guard reply.count >= Self.replyByteCount else { return nil }
         let low = reply.loadUnaligned(fromByteOffset: Self.flagsOffset, as: UInt32.self)
         let high = reply.loadUnaligned(fromByteOffset: Self.flags2Offset, as: UInt32.self)

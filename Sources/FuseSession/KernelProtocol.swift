@@ -76,12 +76,12 @@ enum BodyFlag {
 }
 
 /// One request as it came from the device.
-struct Request {
+package struct Request {
     private let bytes: UnsafeRawBufferPointer
     let header: fuse_in_header
 
     /// Nil where the bytes are shorter than the header, or than the length in it.
-    init?(_ bytes: UnsafeRawBufferPointer) {
+    package init?(_ bytes: UnsafeRawBufferPointer) {
         guard bytes.count >= MemoryLayout<fuse_in_header>.size else { return nil }
         header = bytes.loadUnaligned(as: fuse_in_header.self)
         guard Int(header.len) == bytes.count else { return nil }
@@ -97,19 +97,19 @@ struct Request {
     }
 
     /// A 32-bit field; nil where the request ends before it.
-    func word(at offset: Int) -> UInt32? {
+    package func word(at offset: Int) -> UInt32? {
         guard bytes.count >= offset + 4 else { return nil }
         return bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self)
     }
 
     /// A part of the request; nil where it ends before that.
-    func bytes(at offset: Int, count: Int) -> UnsafeRawBufferPointer? {
+    package func bytes(at offset: Int, count: Int) -> UnsafeRawBufferPointer? {
         guard count >= 0, offset >= 0, bytes.count - offset >= count else { return nil }
         return UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count])
     }
 
     /// The bytes from an offset up to the next NUL, which is left out; nil where there is none.
-    func name(at offset: Int) -> UnsafeRawBufferPointer? {
+    package func name(at offset: Int) -> UnsafeRawBufferPointer? {
         guard offset <= bytes.count else { return nil }
         let rest = UnsafeRawBufferPointer(rebasing: bytes[offset...])
         guard let end = rest.firstIndex(of: 0) else { return nil }

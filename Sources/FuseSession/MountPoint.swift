@@ -7,15 +7,15 @@ internal import struct SystemPackage.Errno
 ///
 ///     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
 ///     (1)(2)(3)  (4)   (5)   (6)        (7 …)   (8)(9)  (10)      (11)
-struct MountEntry: Equatable {
+package struct MountEntry: Equatable {
     /// (1) unique among the mounts of now.
-    let identifier: Int
+    package let identifier: Int
     /// (3) major:minor, as it names the directory in /sys/class/bdi.
-    let device: String
+    package let device: String
     /// (5)
-    let mountPoint: String
+    package let mountPoint: String
     /// (9) type, with the subtype after a dot.
-    let type: String
+    package let type: String
 
     /// Nil where the line is not of that form.
     init?(line: Substring) {
@@ -62,7 +62,7 @@ struct MountEntry: Equatable {
         return parse(String(decoding: text, as: UTF8.self))
     }
 
-    static func parse(_ text: String) -> [MountEntry] {
+    package static func parse(_ text: String) -> [MountEntry] {
         text.split(separator: "\n").compactMap(MountEntry.init(line:))
     }
 

@@ -14,7 +14,7 @@ internal import Synchronization
 ///
 /// Sendable although unchecked: the semaphore lives at a fixed address from init to deinit, and
 /// sem_post(3) and sem_wait(3) may be called from any thread.
-final class Receivers: @unchecked Sendable {
+package final class Receivers: @unchecked Sendable {
     /// Low 32 bits: threads that wait or are about to; the next 31: threads that rest; the highest:
     /// closed.
     private let counts = Atomic<UInt64>(0)
@@ -26,7 +26,7 @@ final class Receivers: @unchecked Sendable {
     private static let closed: UInt64 = 1 << 63
 
     /// - Parameter waitingMax: how many threads may wait for requests at once, 1 or more.
-    init(waitingMax: Int) {
+    package init(waitingMax: Int) {
         self.waitingMax = UInt64(waitingMax)
         wakes = .allocate(capacity: 1)
         let code = sem_init(wakes, 0, 0)
@@ -40,7 +40,7 @@ final class Receivers: @unchecked Sendable {
 
     /// Joins those that wait, or rests until it is this thread's turn; false where the session
     /// ends.
-    func enter() -> Bool {
+    package func enter() -> Bool {
         var seen = counts.load(ordering: .relaxed)
         while seen & Self.closed == 0 {
             let mayWait = seen & UInt64(UInt32.max) < waitingMax
@@ -58,7 +58,7 @@ final class Receivers: @unchecked Sendable {
     }
 
     /// Leaves those that wait, with a request; wakes another where nobody waits any more.
-    func leave() {
+    package func leave() {
         var seen = counts.load(ordering: .relaxed)
         while true {
             let isLast = seen & UInt64(UInt32.max) == 1
@@ -76,7 +76,7 @@ final class Receivers: @unchecked Sendable {
     }
 
     /// Ends all resting, now and from now on.
-    func close() {
+    package func close() {
         let seen = counts.bitwiseOr(Self.closed, ordering: .acquiringAndReleasing).oldValue
         for _ in 0..<((seen & ~Self.closed) >> 32) { sem_post(wakes) }
     }

@@ -1,0 +1,88 @@
+import Base
+import FuseSession
+import Synchronization
+import Testing
+
+/// Threads that play the workers: each enters, takes a request, leaves, and works on it.
+private final class Crew: Sendable {
+    let receivers: Receivers
+    let waiting = Atomic<Int>(0)
+    let waitingMost = Atomic<Int>(0)
+    let requests: Monitor<Int>
+    let served = Atomic<Int>(0)
+
+    init(waitingMax: Int, requests: Int) {
+        receivers = Receivers(waitingMax: waitingMax)
+        self.requests = Monitor(requests)
+    }
+
+    /// Serves until no request is left; then ends the session as a worker does.
+    func serve() {
+        defer { receivers.close() }
+        while receivers.enter() {
+            let now = waiting.add(1, ordering: .relaxed).newValue
+            waitingMost.max(now, ordering: .relaxed)
+            let isTaken = requests.withLock { left in
+                guard left > 0 else { return false }
+                left -= 1
+                return true
+            }
+            waiting.subtract(1, ordering: .relaxed)
+            receivers.leave()
+            guard isTaken else { return }
+            served.add(1, ordering: .relaxed)
+        }
+    }
+}
+
+@Test(.timeLimit(.minutes(1)), arguments: [1, 2, 3, 16])
+func noMoreThreadsWaitThanAllowedAndAllRequestsAreServed(_ waitingMax: Int) throws {
+    let crew = Crew(waitingMax: waitingMax, requests: 50_000)
+    var threads: [JoinableThread] = []
+    for number in 0..<12 {
+        threads.append(try Threads.start(name: "crew-\(number)") { crew.serve() })
+    }
+    // That every thread ends is the claim, too: none may rest for ever.
+    for thread in threads { thread.join() }
+    #expect(crew.served.load(ordering: .relaxed) == 50_000)
+    #expect(crew.waitingMost.load(ordering: .relaxed) <= waitingMax)
+}
+
+@Test(.timeLimit(.minutes(1)))
+func aBusyThreadIsReplacedByARestingOne() throws {
+    let receivers = Receivers(waitingMax: 1)
+    #expect(receivers.enter())
+    let entered = Monitor(false)
+    let other = try Threads.start(name: "resting") {
+        let isOn = receivers.enter()
+        entered.withLock { $0 = isOn }
+        entered.wakeAll()
+        receivers.leave()
+    }
+    // The first takes a request and stays busy with it: the other one must get its place, whether
+    // it came before this or comes after.
+    receivers.leave()
+    entered.withLock { isOn in
+        while !isOn { entered.wait(&isOn) }
+    }
+    other.join()
+}
+
+@Test(.timeLimit(.minutes(1)))
+func closingSendsRestingThreadsHome() throws {
+    let receivers = Receivers(waitingMax: 1)
+    #expect(receivers.enter())
+    let results = Monitor([Bool]())
+    var threads: [JoinableThread] = []
+    for number in 0..<8 {
+        threads.append(
+            try Threads.start(name: "resting-\(number)") {
+                let isOn = receivers.enter()
+                results.withLock { $0.append(isOn) }
+            })
+    }
+    receivers.close()
+    for thread in threads { thread.join() }
+    #expect(results.withLock { $0 } == [Bool](repeating: false, count: 8))
+    #expect(!receivers.enter())
+}
