@@ -18,8 +18,8 @@ final class Daemon: Sendable {
     private struct State {
         /// Who asked for the unmount and hears its end.
         var waiting: [ControlAnswer] = []
-        var isDetached = false
-        var hasEnded = false
+        /// The kernel has no use of the filesystem any more; the volume is being closed.
+        var isSessionOver = false
     }
 
     private let settings: MountSettings
@@ -41,6 +41,7 @@ final class Daemon: Sendable {
     ///
     /// - Parameter pipe: where a background daemon reports; nil in the foreground.
     static func run(_ settings: MountSettings, pipe: Int32?) throws(Failure) {
+        if let pipe { DaemonProcess.closeInherited(above: pipe) }
         let signals = DaemonProcess.blockSignals()
         let readiness = Readiness(pipe: pipe)
         do throws(Failure) {
@@ -181,6 +182,8 @@ final class Daemon: Sendable {
     /// Closes the volume and tells everyone who waits for it.
     private func end(_ server: ControlServer, _ outcome: Failure?) -> Failure? {
         var outcome = outcome
+        state.withLock { $0.isSessionOver = true }
+        state.wakeAll()
         server.stop()
         do throws(VolumeError) {
             try volume.close()
@@ -188,11 +191,9 @@ final class Daemon: Sendable {
             outcome = outcome ?? Failure(volume: error)
         }
         let waiting = state.withLock { state in
-            state.hasEnded = true
             defer { state.waiting = [] }
             return state.waiting
         }
-        state.wakeAll()
         log.info("unmounted", metadata: ["at": "\(settings.mountPoint)"])
         for answer in waiting {
             if let outcome { answer.failed(outcome) } else { answer.done() }
@@ -272,36 +273,37 @@ final class Daemon: Sendable {
     private func unmount(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
         log.info("unmounting: a command asked for it", metadata: ["lazy": "\(request.isLazy)"])
         try synchronize()
-        if !request.isLazy {
-            try checkNamespaces()
-            try takeMountAway(isLazy: false)
-        } else {
-            try takeMountAway(isLazy: true)
+        if !request.isLazy { try checkNamespaces() }
+        // Noted before, as the process may end as soon as the mount is gone.
+        state.withLock { $0.waiting.append(answer) }
+        do throws(Failure) {
+            try takeMountAway(isLazy: request.isLazy)
+        } catch {
+            guard stopWaiting(answer) else { return }
+            throw error
         }
-        let isWaiting = state.withLock { state in
-            if !state.hasEnded { state.waiting.append(answer) }
-            return !state.hasEnded
-        }
-        guard isWaiting else { return answer.done() }
         waitForEnd(answer, isLazy: request.isLazy)
+    }
+
+    /// Takes an answer back from those that hear the end; false where it has heard it.
+    private func stopWaiting(_ answer: ControlAnswer) -> Bool {
+        state.withLock { state in
+            defer { state.waiting.removeAll { $0 === answer } }
+            return state.waiting.contains { $0 === answer }
+        }
     }
 
     /// The kernel ends the session with the last use of the filesystem, which is now unless
     /// something holds it: files that stay open after a lazy unmount, or a mount elsewhere.
     private func waitForEnd(_ answer: ControlAnswer, isLazy: Bool) {
-        let hasEnded = state.withLock { state in
-            for _ in 0..<Self.lingerTenths where !state.hasEnded {
+        let isOver = state.withLock { state in
+            for _ in 0..<Self.lingerTenths where !state.isSessionOver {
                 self.state.wait(&state, milliseconds: 100)
             }
-            return state.hasEnded
+            return state.isSessionOver
         }
-        guard !hasEnded else { return }
-        let isMine = state.withLock { state in
-            defer { state.waiting.removeAll { $0 === answer } }
-            return state.waiting.contains { $0 === answer }
-        }
-        // The session may have ended just now; then the end is told there.
-        guard isMine else { return }
+        // Where it is over, whoever closes the volume ends the answer.
+        guard !isOver, stopWaiting(answer) else { return }
         if isLazy {
             answer.done(ControlResult(isLingering: true))
         } else {
@@ -374,6 +376,14 @@ private enum DaemonProcess {
         pthread_sigmask(SIG_BLOCK, &signals, nil)
         signal(SIGPIPE, SIG_IGN)
         return signals
+    }
+
+    /// Closes what the starter of a background daemon had open: whoever waits for the end of a
+    /// pipe must not wait for this process.
+    static func closeInherited(above pipe: Int32) {
+        for name in (try? Sys.names(in: AT_FDCWD, path: "/proc/self/fd")) ?? [] {
+            if let descriptor = Int32(name), descriptor > pipe { close(descriptor) }
+        }
     }
 
     static func waitForSignal(_ signals: sigset_t) -> Int32 {

@@ -62,12 +62,16 @@ extension Volume {
     private func export(
         _ root: CID, _ data: (UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(Failure) {
-        // The sink's own failure is told apart from the volume's.
+        // An archive comes in small pieces. The sink's own failure is told apart from the volume's.
+        var buffer: [UInt8] = []
+        buffer.reserveCapacity(2 * Self.pieceCount)
         var sinkFailure: Failure?
         do throws(VolumeError) {
             try exportCAR(root) { (bytes) throws(Failure) in
+                buffer.append(contentsOf: bytes)
+                guard buffer.count >= Self.pieceCount else { return }
                 do throws(Failure) {
-                    try data(bytes)
+                    try Self.pass(&buffer, to: data)
                 } catch {
                     sinkFailure = error
                     throw error
@@ -76,6 +80,20 @@ extension Volume {
         } catch {
             throw sinkFailure ?? Failure(volume: error)
         }
+        try Self.pass(&buffer, to: data)
+    }
+
+    private static let pieceCount = 256 << 10
+
+    private static func pass(
+        _ buffer: inout [UInt8], to data: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(Failure) {
+        var failure: Failure?
+        buffer.withUnsafeBytes { bytes in
+            do throws(Failure) { try data(bytes) } catch { failure = error }
+        }
+        buffer.removeAll(keepingCapacity: true)
+        if let failure { throw failure }
     }
 
     private func naming<Result>(

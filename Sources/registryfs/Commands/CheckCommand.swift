@@ -26,18 +26,44 @@ struct CheckCommand: ParsableCommand {
 enum CheckRun {
     static func run(_ stateDirectory: String, repairs: Bool) throws {
         let report = try check(stateDirectory, repairs: repairs)
-        for repaired in report.repaired {
-            try Output.line("repaired: \(RawText.shown(repaired))")
-        }
-        for problem in report.problems { try Output.line("problem: \(RawText.shown(problem))") }
-        guard report.problems.isEmpty else {
+        try list("repaired", report.repaired, of: report.repairedCount)
+        try list("problem", report.problems, of: report.problemCount)
+        let directory = RawText.shown(stateDirectory)
+        guard report.isClean else {
             let hint = repairs ? "" : ": --repair mends what can be mended"
             Program.complain(
-                "\(RawText.shown(stateDirectory)): "
-                    + Figures.count(UInt64(report.problems.count), "problem") + hint)
+                "\(directory): \(Figures.count(report.problemCount, "problem"))\(hint)")
             throw ExitCode(1)
         }
-        try Output.line("\(RawText.shown(stateDirectory)) is clean")
+        let files = Figures.count(report.files, "file")
+        let directories = Figures.count(report.directories, "directory", "directories")
+        try Output.line(
+            "\(directory) is clean: \(files), \(directories), "
+                + "\(Figures.bytes(report.bytesHashed)) hashed")
+        guard report.pending != CheckReport.Pending() else { return }
+        try Output.line("the next mount puts in order: \(text(report.pending))")
+    }
+
+    private static func list(_ word: String, _ texts: [String], of count: UInt64) throws(Failure) {
+        for text in texts { try Output.line("\(word): \(RawText.shown(text))") }
+        guard count > UInt64(texts.count) else { return }
+        try Output.line("\(word): \(Figures.count(count - UInt64(texts.count))) more")
+    }
+
+    private static func text(_ pending: CheckReport.Pending) -> String {
+        let parts: [(UInt64, String, String)] = [
+            (pending.unlinkedInodes, "open file without a name", "open files without a name"),
+            (pending.unnamedFiles, "object without a row", "objects without a row"),
+            (pending.deletedObjects, "object to be removed", "objects to be removed"),
+            (
+                pending.unsettledSizes, "file that was being written",
+                "files that were being written"
+            ),
+            (pending.lostFiles, "file that never had bytes", "files that never had bytes"),
+            (pending.unsettledTrees, "outdated directory CID", "outdated directory CIDs"),
+        ]
+        return parts.filter { $0.0 > 0 }.map { Figures.count($0.0, $0.1, $0.2) }
+            .joined(separator: ", ")
     }
 
     private static func check(
