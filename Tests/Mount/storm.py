@@ -75,16 +75,19 @@ class Slot:
 class Put(Slot):
     """PutContent of a registry: a temporary file, fsync, rename over the old one, fsync directory."""
 
+    def data(self, version):  # never the same for two versions, as empty content would be
+        return b"%d:" % version + content(self.name, version)
+
     def change(self, version):
         temporary = self.path("temporary-%d" % version)
-        write(temporary, content(self.name, version))
+        write(temporary, self.data(version))
         sync(self.at)
         os.rename(temporary, self.path("file"))
         sync(self.at)
 
     def verify(self, durable, begun):
         temporary = self.path("temporary-%d" % begun)
-        data = {version: content(self.name, version) if version else None
+        data = {version: self.data(version) if version else None
                 for version in (durable, begun)}
         found = read(self.path("file"))
         assert found in data.values(), "%s: versions %d or %d expected, found %s" % (

@@ -54,11 +54,16 @@ one_line "no /dev/fuse" "/dev/fuse" "${in_hidden[@]}" '
     mount -t tmpfs none /dev
     for node in "null 3" "zero 5" "random 8" "urandom 9"; do mknod -m 666 /dev/${node% *} c 1 ${node#* }; done
     "$registryfs" mount --state-dir "$state" "$mnt"'
-mkdir -m 777 "$work/theirs" "$work/theirs/state" "$work/theirs/mnt" "$work/upper" "$work/overlay"
+mkdir -m 777 "$work/theirs" "$work/theirs/state" "$work/theirs/mnt" "$work/upper" "$work/overlay" \
+    "$work/device"
 chown -R 65534:65534 "$work/theirs"
 as_nobody_text="${as_nobody[*]}"
 export as_nobody_text
 one_line "not root, without fusermount3" "fusermount3|root" "${in_hidden[@]}" '
+    # As udev makes it; without udev others could not even open it.
+    mount -t tmpfs none "$work/device"
+    mknod -m 666 "$work/device/fuse" c 10 229
+    mount --bind "$work/device/fuse" /dev/fuse
     directory=$(dirname "$(command -v fusermount3)")
     mount -t overlay -o "lowerdir=$directory,upperdir=$work/upper,workdir=$work/overlay" none "$directory"
     rm -f "$directory/fusermount3" "$directory/fusermount"
