@@ -96,6 +96,7 @@ let package = Package(
             name: "VolumeTests",
             dependencies: [
                 "Base", "Volume", "InodeManifest", "ObjectStore", "MerkleDAG", "Multiformats",
+                .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],

@@ -73,6 +73,7 @@ extension Volume {
     ) throws(VolumeError) -> CheckReport {
         try requireManifest(in: path)
         let directory = try StateDirectory.open(path: path)
+        defer { directory.unlock() }
         let manifest: ManifestCheck
         do throws(ManifestError) {
             manifest = try ManifestCheck(directory: path, repair: repair)
