@@ -131,9 +131,12 @@ extension ManifestState {
 
     // MARK: By CID
 
-    /// The committed objects with a CID, to share content or to serve a block.
+    /// Objects with a CID, to share content or to serve a block: the newest one that waits for its
+    /// commit, and a few of the committed ones. All have the same bytes, so a few do; there can be
+    /// many where equal files were sealed at the same time.
     package func objects(with cid: CID) throws(Errno) -> [UInt64] {
-        try identifiers("SELECT id FROM object WHERE cid = ?", cid.bytes)
+        let committed = try identifiers("SELECT id FROM object WHERE cid = ? LIMIT 4", cid.bytes)
+        return (recentlySealed[cid].map { [$0] } ?? []) + committed
     }
 
     /// The committed directories and symlinks whose DAG has a CID.

@@ -1,5 +1,6 @@
 package import Base
 internal import GRDB
+internal import Multiformats
 package import struct SystemPackage.Errno
 
 /// The bounds of the manifest's memory and of its work between two commits.
@@ -63,6 +64,8 @@ package final class ManifestState {
     var nextInode: UInt64
     var nextCookie: UInt64
     var nextObject: UInt64
+    /// Objects by their CID that were sealed since the last commit; SQLite cannot find them yet.
+    private(set) var recentlySealed: [CID: UInt64] = [:]
     /// Flat files that exist, or may, before their row does.
     private var reservedObjects: Set<UInt64> = []
     /// Inodes in the volume, the root among them.
@@ -332,6 +335,17 @@ package final class ManifestState {
         return bytes
     }
 
+    /// Makes an object immutable, with the CID and the blocks that sealing found.
+    package func seal(_ record: ObjectRecord, as result: SealResult, size: UInt64) {
+        record.state = .sealed
+        record.size = size
+        record.cid = result.cid
+        record.treeSize = result.treeSize
+        record.newBlocks = result
+        recentlySealed[result.cid] = record.id
+        mark(record)
+    }
+
     /// Adds an inode's reference.
     package func retain(_ record: ObjectRecord) {
         record.references += 1
@@ -395,6 +409,7 @@ package final class ManifestState {
 
     /// Ends the life in memory of what a commit deleted, and of tombstones.
     func settle(_ batch: CommitBatch) {
+        recentlySealed = [:]
         for id in batch.deletedInodes {
             if let record = inodes.removeValue(forKey: id) {
                 entriesCached -= record.children.entries.count

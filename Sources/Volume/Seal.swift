@@ -205,12 +205,7 @@ extension Volume {
                 state.release(object)
                 return true
             }
-            object.state = .sealed
-            object.size = size
-            object.cid = outcome.cid
-            object.treeSize = outcome.treeSize
-            object.newBlocks = outcome
-            state.mark(object)
+            state.seal(object, as: outcome, size: size)
             // Blocks of a flat file that was written just now are known only on the disk.
             if !object.isInline, let status = try? store.blocks(of: object.id) {
                 record.blocks = status
