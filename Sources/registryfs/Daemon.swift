@@ -323,13 +323,14 @@ final class Daemon: Sendable {
         let point = RawText.bytes(of: settings.mountPoint)
         let table = try MountTable.read()
         guard let mount = table.mount(at: point), mount.isRegistry else { return }
-        let others = table.entries.filter { $0.device == mount.device && $0 != mount }
+        let group = table.groupOfParent(of: mount)
+        let others = table.mounts(of: mount.device, outside: group).filter { $0 != mount }
         if let other = others.first {
             throw Failure(
                 "\(RawText.shown(point)) is also mounted at \(RawText.shown(other.point)): "
                     + "unmount that first, or use --lazy", kind: .busy)
         }
-        let users = Unmounting.namespaceUsers(of: mount.device)
+        let users = Unmounting.namespaceUsers(of: mount.device, outside: group)
         guard users.isEmpty else {
             throw Failure(
                 "\(RawText.shown(point)) is mounted in another namespace too, by "

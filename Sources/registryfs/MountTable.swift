@@ -14,6 +14,8 @@ import struct SystemPackage.Errno
 /// One mount, as the kernel lists it.
 struct MountEntry: Sendable, Hashable {
     let id: Int
+    /// The mount that this one stands on.
+    let parent: Int
     /// `major:minor`, the same for all mounts of one filesystem.
     let device: String
     /// The directory inside of the filesystem that stands at `point`; `/` but for bind mounts.
@@ -22,6 +24,10 @@ struct MountEntry: Sendable, Hashable {
     let type: String
     let source: [UInt8]
     let isReadOnly: Bool
+    /// The peer group that this mount shares events with, mount_namespaces(7).
+    let sharedGroup: Int?
+    /// The peer group that this mount gets events from.
+    let masterGroup: Int?
 
     /// The type that every mount of ours has.
     static let registryType = "fuse.registryfs"
@@ -56,21 +62,31 @@ struct MountTable: Sendable {
     private static func entry(_ line: ArraySlice<UInt8>) -> MountEntry? {
         let fields = line.split(separator: UInt8(ascii: " "))
         guard let hyphen = fields.dropFirst(6).firstIndex(of: [UInt8(ascii: "-")]),
-            fields.count > hyphen + 3, let id = Int(String(decoding: fields[0], as: UTF8.self))
+            fields.count > hyphen + 3, let id = Int(String(decoding: fields[0], as: UTF8.self)),
+            let parent = Int(String(decoding: fields[1], as: UTF8.self))
         else { return nil }
+        func group(_ name: String) -> Int? {
+            let field = fields[6..<hyphen].first { $0.starts(with: name.utf8) }
+            return field.flatMap {
+                Int(String(decoding: $0.dropFirst(name.utf8.count), as: UTF8.self))
+            }
+        }
         func options(_ field: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {
             field.split(separator: UInt8(ascii: ","))
         }
         let readOnly = Array("ro".utf8)[...]
         return MountEntry(
             id: id,
+            parent: parent,
             device: String(decoding: fields[2], as: UTF8.self),
             root: unescaped(fields[3]),
             point: unescaped(fields[4]),
             type: String(decoding: fields[hyphen + 1], as: UTF8.self),
             source: unescaped(fields[hyphen + 2]),
             isReadOnly: options(fields[5]).contains(readOnly)
-                || options(fields[hyphen + 3]).contains(readOnly))
+                || options(fields[hyphen + 3]).contains(readOnly),
+            sharedGroup: group("shared:"),
+            masterGroup: group("master:"))
     }
 
     private static func unescaped(_ field: ArraySlice<UInt8>) -> [UInt8] {
@@ -103,6 +119,19 @@ struct MountTable: Sendable {
             if entry.point.count >= best?.point.count ?? 0 { best = entry }
         }
         return best
+    }
+
+    /// The peer group in which a mount was made; unmounting it reaches all of the group.
+    func groupOfParent(of mount: MountEntry) -> Int? {
+        entries.first { $0.id == mount.parent }?.sharedGroup
+    }
+
+    /// The mounts of a device that stay when one of them, made in a peer group, is unmounted.
+    func mounts(of device: String, outside group: Int?) -> [MountEntry] {
+        let reached = Set(
+            entries.filter { group != nil && ($0.sharedGroup == group || $0.masterGroup == group) }
+                .map(\.id))
+        return entries.filter { $0.device == device && !reached.contains($0.parent) }
     }
 
     /// The uppermost mount at exactly this mount point.

@@ -90,8 +90,9 @@ enum Unmounting {
         }
     }
 
-    /// The processes whose mount namespace, another than this one's, has a mount of the device.
-    static func namespaceUsers(of device: String) -> [Int32] {
+    /// The processes whose mount namespace, another than this one's, has a mount of the device
+    /// that stays when ours, made in a peer group, is unmounted.
+    static func namespaceUsers(of device: String, outside group: Int?) -> [Int32] {
         let own = SystemFiles.linkTarget(Array("/proc/self/ns/mnt".utf8))
         var checked: Set<[UInt8]> = []
         return Processes.all().filter { pid in
@@ -99,7 +100,7 @@ enum Unmounting {
                 namespace != own, checked.insert(namespace).inserted,
                 let table = try? MountTable.read(process: String(pid))
             else { return false }
-            return table.entries.contains { $0.device == device }
+            return !table.mounts(of: device, outside: group).isEmpty
         }
     }
 
