@@ -92,6 +92,8 @@ public struct OpenFlags: Sendable {
     public var isWritable: Bool { rawValue & 3 == 1 || rawValue & 3 == 2 }
     /// O_TRUNC.
     public var truncates: Bool { rawValue & 0o1000 != 0 }
+    /// O_DSYNC or O_SYNC, which holds the bit of O_DSYNC: writes return when they are durable.
+    public var isSynchronous: Bool { rawValue & 0o10000 != 0 }
     /// O_EXCL.
     public var isExclusive: Bool { rawValue & 0o200 != 0 }
 }

@@ -29,6 +29,7 @@ extension Volume {
                 }
             }
         }
+        if description.flags.isSynchronous { try synchronize(handle, dataOnly: false) }
         return bytes.count
     }
 
