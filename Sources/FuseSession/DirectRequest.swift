@@ -66,7 +66,9 @@ struct DirectRequest {
     func readDirectory() throws(Errno) -> Int {
         let body = try body(as: fuse_read_in.self)
         var packer = DirectoryPacker(room(body.size))
+        if body.offset == 0 { context.beginListing(inode) }
         try volume.readDirectory(inode, from: body.offset) { packer.add($0) }
+        if packer.byteCount == 0 { context.endListing(inode) }
         return packer.byteCount
     }
 
@@ -74,6 +76,7 @@ struct DirectRequest {
     func readDirectoryPlus(_ packer: inout DirectoryPacker) throws(Errno) -> Int {
         let body = try body(as: fuse_read_in.self)
         packer = DirectoryPacker(room(body.size))
+        if body.offset == 0 { context.beginListing(inode) }
         do throws(Errno) {
             try volume.readDirectoryPlus(inode, from: body.offset) { entry, attributes in
                 packer.add(entry, attributes, context.lifetimes)
@@ -83,6 +86,7 @@ struct DirectRequest {
             packer = DirectoryPacker(payload)
             throw error
         }
+        if packer.byteCount == 0 { context.endListing(inode) }
         return packer.byteCount
     }
 

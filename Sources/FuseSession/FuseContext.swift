@@ -1,4 +1,5 @@
 internal import Base
+internal import CFuse
 internal import Glibc
 internal import Logging
 internal import Synchronization
@@ -10,6 +11,9 @@ final class FuseContext: Sendable {
     let lifetimes: Lifetimes
     let configuration: FuseConfiguration
     let log: Logger
+    private let listings = ListingGuard()
+    /// libfuse's session, to notify the kernel through; 0 until `attach`.
+    private let session = Atomic<UInt>(0)
     /// Called once, on the thread that sent the answer to INIT.
     private let whenInitialized: @Sendable () -> Void
     /// All bits of the answer to INIT; 0 until it was sent.
@@ -40,5 +44,37 @@ final class FuseContext: Sendable {
     func initialized(with flags: UInt64) {
         negotiated.store(flags, ordering: .relaxed)
         whenInitialized()
+    }
+
+    /// Tells which session this context belongs to, before it is served.
+    func attach(to session: OpaquePointer) {
+        self.session.store(UInt(bitPattern: session), ordering: .releasing)
+    }
+
+    /// Notes that a listing of a directory starts from its beginning; see `ListingGuard`.
+    func beginListing(_ directory: Inode) {
+        listings.begin(directory)
+    }
+
+    /// Notes that a listing is about to be answered with its end.
+    func endListing(_ directory: Inode) {
+        if listings.end(directory) { dropPages(of: directory) }
+    }
+
+    /// Notes that a directory has got or lost a name, before that is answered.
+    func changedEntries(of directory: Inode) {
+        if listings.change(directory) { dropPages(of: directory) }
+    }
+
+    /// Makes the kernel drop the pages that it has of an inode.
+    ///
+    /// Allowed in the middle of a request about the directory: it takes the pages' locks alone,
+    /// and whoever holds one of those waits for no answer of ours but READs, which other threads
+    /// serve. An error says that the kernel does not have the inode, and so has no pages.
+    private func dropPages(of inode: Inode) {
+        guard let session = OpaquePointer(bitPattern: session.load(ordering: .acquiring)) else {
+            return
+        }
+        _ = fuse_lowlevel_notify_inval_inode(session, inode.number, 0, 0)
     }
 }

@@ -84,6 +84,7 @@ public final class FuseSession: @unchecked Sendable {
         let userdata = Unmanaged.passRetained(context)
         do throws(FuseError) {
             let session = try open(at: point, userdata)
+            context.attach(to: session)
             let entry = MountEntry.top(at: point.path)
             state.withLock { state in
                 state.mount = Mounted(

@@ -102,6 +102,7 @@ extension Operations {
             let (attributes, opened) = try context.volume.create(
                 try Operations.name(name), in: Inode(parent), mode: mode & permissionBits,
                 flags: flags, caller: caller(of: request))
+            context.changedEntries(of: Inode(parent))
             let answer = CreatedAnswer(
                 entry: attributes.encodedEntry(context.lifetimes),
                 open: opened.encoded(isWritable: flags.isWritable))

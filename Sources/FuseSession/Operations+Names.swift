@@ -25,7 +25,7 @@ extension Operations {
             reply.none()
         }
         table.mknod = { request, parent, name, mode, device in
-            Operations.entry(request) { context throws(Errno) in
+            Operations.newEntry(request, in: parent) { context throws(Errno) in
                 guard let kind = FileKind(mode: mode) else { throw Errno.invalidArgument }
                 return try context.volume.makeNode(
                     try Operations.name(name), in: Inode(parent), kind: kind,
@@ -34,7 +34,7 @@ extension Operations {
             }
         }
         table.mkdir = { request, parent, name, mode in
-            Operations.entry(request) { context throws(Errno) in
+            Operations.newEntry(request, in: parent) { context throws(Errno) in
                 try context.volume.makeDirectory(
                     try Operations.name(name), in: Inode(parent),
                     mode: mode & Operations.permissionBits,
@@ -42,7 +42,7 @@ extension Operations {
             }
         }
         table.symlink = { request, target, parent, name in
-            Operations.entry(request) { context throws(Errno) in
+            Operations.newEntry(request, in: parent) { context throws(Errno) in
                 try context.volume.makeSymlink(
                     try Operations.name(name), in: Inode(parent),
                     target: try Operations.name(target).bytes,
@@ -50,7 +50,7 @@ extension Operations {
             }
         }
         table.link = { request, inode, parent, name in
-            Operations.entry(request) { context throws(Errno) in
+            Operations.newEntry(request, in: parent) { context throws(Errno) in
                 try context.volume.link(
                     Inode(inode), as: try Operations.name(name), in: Inode(parent))
             }
@@ -58,11 +58,13 @@ extension Operations {
         table.unlink = { request, parent, name in
             Operations.done(request) { context throws(Errno) in
                 try context.volume.unlink(try Operations.name(name), in: Inode(parent))
+                context.changedEntries(of: Inode(parent))
             }
         }
         table.rmdir = { request, parent, name in
             Operations.done(request) { context throws(Errno) in
                 try context.volume.removeDirectory(try Operations.name(name), in: Inode(parent))
+                context.changedEntries(of: Inode(parent))
             }
         }
         table.rename = { request, parent, name, newParent, newName, flags in
@@ -76,6 +78,8 @@ extension Operations {
                 try context.volume.rename(
                     try Operations.name(name), in: Inode(parent),
                     to: try Operations.name(newName), in: Inode(newParent), flags: flags)
+                context.changedEntries(of: Inode(parent))
+                if newParent != parent { context.changedEntries(of: Inode(newParent)) }
             }
         }
         table.readlink = { request, inode in

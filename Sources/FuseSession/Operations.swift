@@ -92,6 +92,19 @@ enum Operations {
         }
     }
 
+    /// Serves a request that makes a name in a directory.
+    @inline(__always)
+    static func newEntry(
+        _ request: fuse_req_t?, in parent: fuse_ino_t,
+        _ body: (FuseContext) throws(Errno) -> Attributes
+    ) {
+        entry(request) { context throws(Errno) in
+            let attributes = try body(context)
+            context.changedEntries(of: Inode(parent))
+            return attributes
+        }
+    }
+
     /// Serves a request whose answer is a value of the protocol.
     @inline(__always)
     static func value<Value: BitwiseCopyable>(
