@@ -74,6 +74,19 @@ extension Volume {
         try requireManifest(in: path)
         let directory = try StateDirectory.open(path: path)
         defer { directory.unlock() }
+        if repair, let report = try check(directory, repair: true, progress: progress) {
+            return report
+        }
+        // Without a repair there is always a report.
+        return try check(directory, repair: false, progress: progress) ?? CheckReport()
+    }
+
+    /// One check; nil where a repair met pages so damaged that nothing of it was kept.
+    private static func check(
+        _ directory: borrowing StateDirectory, repair: Bool,
+        progress: (_ done: UInt64, _ total: UInt64) -> Void
+    ) throws(VolumeError) -> CheckReport? {
+        let path = directory.path
         let manifest: ManifestCheck
         do throws(ManifestError) {
             manifest = try ManifestCheck(directory: path, repair: repair)
@@ -88,7 +101,8 @@ extension Volume {
                 throw .manifest(
                     .database(path: path + "/manifest.sqlite", reason: error.reason))
             }
-            check.giveUp(error)
+            if repair { return nil }
+            manifest.reportDamage(error)
         }
         return check.report()
     }
@@ -120,7 +134,6 @@ final class VolumeCheck {
     var fileRepairs: [FileRepair] = []
     private var fileProblems: [String] = []
     private var fileRepaired: [String] = []
-    private var gaveUp = false
 
     /// A change of a flat file.
     enum FileRepair {
@@ -221,21 +234,13 @@ final class VolumeCheck {
         }
     }
 
-    /// Ends the check at a damage of the manifest's file; nothing of the repair is kept.
-    func giveUp(_ failure: CheckFailure) {
-        manifest.reportDamage(failure)
-        gaveUp = true
-    }
-
     func report() -> CheckReport {
         var report = CheckReport()
         let bound = CheckReport.textsMax
         report.problems = Array((manifest.problems.texts + fileProblems).prefix(bound))
         report.problemCount = manifest.problems.count + UInt64(fileProblems.count)
-        if !gaveUp {
-            report.repaired = Array((manifest.repaired.texts + fileRepaired).prefix(bound))
-            report.repairedCount = manifest.repaired.count + UInt64(fileRepaired.count)
-        }
+        report.repaired = Array((manifest.repaired.texts + fileRepaired).prefix(bound))
+        report.repairedCount = manifest.repaired.count + UInt64(fileRepaired.count)
         let counts = manifest.counts
         report.inodes = counts.inodes
         report.files = counts.files
