@@ -15,11 +15,11 @@ internal import struct SystemPackage.Errno
 /// `run` serves with threads of its own, so it may be called on any thread that may block, never
 /// on Swift's cooperative pool. The volume stays open: who opened it closes it after `run`.
 ///
-/// Sendable although unchecked: `handle` and `userdata` are pointers that libfuse owns the inside
-/// of. `handle` is set once by `mount` and freed once by the thread that ends the session, both
-/// under `state`'s lock as changes of phase; in between the workers use it only for what libfuse
-/// documents as callable from several threads (receive, process, reply, exit). Everything else
-/// that changes lies in `state`.
+/// Sendable although unchecked: what keeps it from being checked are libfuse's session pointer and
+/// the retained user data in `State.mount`. They are made by `mount` and freed by `finish`, once,
+/// by the thread that moves `phase` there under `state`'s lock; in between the workers use the
+/// pointer only for what libfuse lets several threads do at once (receive, process, reply, notify,
+/// exit). `finish` runs after the last of them has been joined.
 public final class FuseSession: @unchecked Sendable {
     private let configuration: FuseConfiguration
     private let log: Logger
@@ -158,7 +158,8 @@ public final class FuseSession: @unchecked Sendable {
     /// Blocks. When it returns, the mount, its threads and its descriptor are gone.
     ///
     /// - Parameter whenReady: called once on the calling thread, when INIT has been answered and
-    ///   the mount can be used; not called where the mount ends before that.
+    ///   the mount can be used; not called where the mount ends before that. It must not call
+    ///   `stop`, which waits for `run`.
     /// - Throws: `wrongState` without `mount`; `noThreads`, after unmounting.
     public func run(whenReady: () -> Void = {}) throws(FuseError) {
         let mounted = try state.withLock { state throws(FuseError) in
