@@ -19,6 +19,7 @@ chmod 755 "$work"
 state=$work/state
 mnt=$work/mnt
 mkdir "$state" "$mnt"
+cd "$work" # what programs leave behind goes with it
 caller_home=$HOME
 export HOME=$work # no skopeo cache, no credentials and no configuration of the caller
 
@@ -53,6 +54,7 @@ clean_up() {
     local status=$? pid at
     trap - EXIT INT TERM
     set +e
+    cd /
     if [[ -n $current ]] && { ((status != 0)) || [[ $current != "set up" ]]; }; then
         echo "not ok $current: ${why:-ended with status $status, see above}"
         ((status)) || status=1

@@ -10,12 +10,13 @@ log=$work/log
 begin "fio: random writes of mixed sizes verify"
 fio --name=verify --directory="$mnt" --rw=randwrite --bsrange=4k-64k --size=64m --numjobs=2 \
     --ioengine=psync --fallocate=none --fsync=200 --verify=crc32c --verify_fatal=1 --do_verify=1 \
-    --end_fsync=1 --group_reporting >"$log" 2>&1 || fail "$(excerpt 'verify|err' "$log")"
+    --end_fsync=1 --verify_state_save=0 --group_reporting >"$log" 2>&1 || fail "$(excerpt 'verify|err' "$log")"
 begin "fio: sequential writes and mapped writes verify"
 fio --name=sequential --directory="$mnt" --rw=write --bs=32k --size=128m --ioengine=psync \
     --fallocate=none --verify=crc32c --verify_fatal=1 --do_verify=1 --end_fsync=1 \
+    --verify_state_save=0 \
     --name=mapped --directory="$mnt" --rw=randwrite --bs=4k --size=16m --ioengine=mmap \
-    --verify=crc32c --verify_fatal=1 --do_verify=1 >"$log" 2>&1 ||
+    --verify=crc32c --verify_fatal=1 --do_verify=1 --verify_state_save=0 >"$log" 2>&1 ||
     fail "$(excerpt 'verify|err' "$log")"
 rm -rf "${mnt:?}"/*
 
