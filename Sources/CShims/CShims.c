@@ -2,6 +2,7 @@
 #include "CShims.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -41,3 +42,8 @@ void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void
 }
 
 int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
+
+void rfs_bound_heap(int arenas, int trim_threshold) {
+    mallopt(M_ARENA_MAX, arenas);
+    mallopt(M_TRIM_THRESHOLD, trim_threshold);
+}

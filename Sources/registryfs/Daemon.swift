@@ -402,6 +402,7 @@ private enum DaemonProcess {
         // The kernel needs this process to write pages out, so it must not wait for that itself,
         // nor be the one that is killed.
         Threads.becomeIOFlusher()
+        Heap.bound()
         if let file = try? Sys.open("/proc/self/oom_score_adj", flags: O_WRONLY) {
             SystemFiles.say("-1000\n", to: file.raw)
         }

@@ -33,4 +33,7 @@ void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void
 /// prctl(2) with PR_SET_IO_FLUSHER, for this thread and all that it starts; 0 or -1 with errno.
 int rfs_become_io_flusher(void);
 
+/// mallopt(3) with M_ARENA_MAX and M_TRIM_THRESHOLD.
+void rfs_bound_heap(int arenas, int trim_threshold);
+
 #endif
