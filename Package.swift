@@ -90,7 +90,9 @@ let package = Package(
             name: "MultiformatsTests", dependencies: ["Multiformats"], swiftSettings: settings),
         .testTarget(
             name: "MerkleDAGTests",
-            dependencies: ["MerkleDAG", "Multiformats", .product(name: "Crypto", package: "swift-crypto")],
+            dependencies: [
+                "MerkleDAG", "Multiformats", .product(name: "Crypto", package: "swift-crypto"),
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "VolumeTests",

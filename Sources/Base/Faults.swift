@@ -1,6 +1,7 @@
-package import struct SystemPackage.Errno
 internal import Glibc
 internal import Synchronization
+
+package import struct SystemPackage.Errno
 
 /// Failures that a test asks for; nothing happens here unless one did.
 ///

@@ -1,5 +1,6 @@
 internal import CShims
 public import Glibc
+
 public import struct SystemPackage.Errno
 
 /// System calls, one function each, that retry EINTR and throw the errno.

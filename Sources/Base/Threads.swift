@@ -1,5 +1,6 @@
 internal import CShims
 internal import Glibc
+
 public import struct SystemPackage.Errno
 
 /// Threads of our own, so that blocking work never occupies Swift's cooperative pool.

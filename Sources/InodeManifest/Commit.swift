@@ -2,6 +2,7 @@ internal import Base
 internal import GRDB
 internal import GRDBSQLite
 internal import Multiformats
+
 internal import struct SystemPackage.Errno
 
 /// All changes of one generation, copied out of the records so that SQLite can be told about them
@@ -134,7 +135,10 @@ extension ManifestState {
         for row in batch.inodes {
             guard let record = try inode(Inode(row.id)) else { continue }
             if row.attributes != nil { record.attributesDirty = true }
-            if record.newNodes == nil { record.newNodes = row.newNodes }
+            // Of another CID, or of none by now, they would be nodes of nothing.
+            if record.newNodes == nil && record.cid?.bytes == row.cid {
+                record.newNodes = row.newNodes
+            }
             mark(record)
         }
         for row in batch.objects {

@@ -3,8 +3,9 @@ internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
 package import Logging
-package import struct SystemPackage.Errno
 internal import Synchronization
+
+package import struct SystemPackage.Errno
 
 /// The durable names and inodes of a volume.
 ///
@@ -54,7 +55,8 @@ package final class InodeManifest: Sendable {
         self.path = path
         self.log = log
         reservePath = path + ".reserve"
-        writer = try DatabaseQueue(path: path, configuration: Self.configuration(synchronous: "FULL"))
+        writer = try DatabaseQueue(
+            path: path, configuration: Self.configuration(synchronous: "FULL", cacheKiB: 8192))
         try Self.refuseNewerFormat(writer, path: path)
         let pages = walPages
         writer.inDatabase { db in
@@ -86,11 +88,11 @@ package final class InodeManifest: Sendable {
                     """)
         }
         let nextObject = max(firstUnstoredObject, UInt64(bitPattern: highest ?? 0) + 1)
-        var readerConfiguration = Self.configuration(synchronous: "NORMAL")
+        var readerConfiguration = Self.configuration(synchronous: "NORMAL", cacheKiB: 4096)
         readerConfiguration.readonly = true
         let reader = try DatabaseQueue(path: path, configuration: readerConfiguration)
         checkpointer = try DatabaseQueue(
-            path: path, configuration: Self.configuration(synchronous: "FULL"))
+            path: path, configuration: Self.configuration(synchronous: "FULL", cacheKiB: 256))
         state = Monitor(
             ManifestState(
                 reader: reader, nextInode: UInt64(bitPattern: row["next_inode"] as Int64),
@@ -99,7 +101,7 @@ package final class InodeManifest: Sendable {
                 inodeCount: UInt64(bitPattern: row["inode_count"] as Int64)))
     }
 
-    private static func configuration(synchronous: String) -> Configuration {
+    private static func configuration(synchronous: String, cacheKiB: Int) -> Configuration {
         var configuration = Configuration()
         // Readers and the checkpointer never block the writer in WAL mode; the time-out is for
         // another process that looks at the file, a sqlite3 shell for example.
@@ -108,7 +110,7 @@ package final class InodeManifest: Sendable {
             try db.execute(
                 sql: """
                     PRAGMA synchronous = \(synchronous);
-                    PRAGMA cache_size = -8192;
+                    PRAGMA cache_size = -\(cacheKiB);
                     PRAGMA temp_store = MEMORY;
                     PRAGMA wal_autocheckpoint = 0;
                     PRAGMA journal_size_limit = -1;
@@ -151,7 +153,8 @@ package final class InodeManifest: Sendable {
             }
             var generator = SystemRandomNumberGenerator()
             let digits = Array("0123456789abcdef")
-            let uuid = String((0..<32).map { _ in digits[Int.random(in: 0..<16, using: &generator)] })
+            let uuid = String(
+                (0..<32).map { _ in digits[Int.random(in: 0..<16, using: &generator)] })
             let now = Timestamp.now().nanoseconds
             try db.execute(
                 sql: """
@@ -295,9 +298,11 @@ package final class InodeManifest: Sendable {
     private static let reserveByteCount: UInt64 = 8 << 20
 
     /// Commits, folds the WAL into the database and closes all connections.
-    package func close() throws(Errno) {
+    ///
+    /// - Parameter marksClean: false where what a crash left behind was not put in order.
+    package func close(marksClean: Bool) throws(Errno) {
         try commit()
-        try setClean(true)
+        if marksClean { try setClean(true) }
         checkpoint("TRUNCATE")
         do {
             try state.withLock { try $0.reader.close() }

@@ -1,6 +1,7 @@
 internal import Base
 internal import GRDB
 package import Multiformats
+
 package import struct SystemPackage.Errno
 
 // What is not in memory comes from SQLite's committed rows, through a connection of its own.
@@ -303,5 +304,7 @@ private func decodeParents(_ bytes: [UInt8]) -> [Inode] {
 
 func encodeParents(_ parents: [Inode]) -> [UInt8]? {
     guard !parents.isEmpty else { return nil }
-    return parents.flatMap { parent in (0..<8).map { UInt8(truncatingIfNeeded: parent.number >> ($0 * 8)) } }
+    return parents.flatMap { parent in
+        (0..<8).map { UInt8(truncatingIfNeeded: parent.number >> ($0 * 8)) }
+    }
 }

@@ -1,16 +1,17 @@
 package import Base
 internal import GRDB
 internal import Multiformats
+
 package import struct SystemPackage.Errno
 
 /// The bounds of the manifest's memory and of its work between two commits.
 package enum ManifestBounds {
     /// Inode records kept in memory; open and uncommitted ones may go beyond it.
-    package static let inodesCachedMax = 49_152
+    package static let inodesCachedMax = 24_576
     /// Object records kept in memory.
-    package static let objectsCachedMax = 49_152
+    package static let objectsCachedMax = 24_576
     /// Directory entries kept in memory.
-    package static let entriesCachedMax = 131_072
+    package static let entriesCachedMax = 65_536
     /// Changes after which a commit is started although nobody asked for one.
     package static let changesPerCommit = 8_192
     /// Changes after which mutations wait for a commit.
@@ -162,6 +163,18 @@ package final class ManifestState {
         log(name, in: directory, entry)
     }
 
+    /// Makes a name stand for another inode. It keeps its place in a listing that is under way, as
+    /// on ext4, so that a name replaced by rename is seen once.
+    package func replace(
+        _ name: FileName, in directory: InodeRecord, _ old: DirectoryEntryRecord, inode: Inode,
+        kind: FileKind
+    ) {
+        let entry = DirectoryEntryRecord(
+            inode: inode, kind: kind, cookie: old.cookie, generation: generation)
+        if directory.children.entries.updateValue(entry, forKey: name) == nil { entriesCached += 1 }
+        log(name, in: directory, entry)
+    }
+
     /// Takes an entry away.
     package func remove(_ name: FileName, in directory: InodeRecord) {
         // The tombstone hides SQLite's row until the commit has deleted it.
@@ -290,7 +303,8 @@ package final class ManifestState {
     /// Makes the record of an object, dirty, with one reference.
     ///
     /// - Parameter id: a reserved number for a flat file; nil for an inline object.
-    package func makeObject(id: UInt64?, size: UInt64, inlineBytes: [UInt8]? = nil) -> ObjectRecord {
+    package func makeObject(id: UInt64?, size: UInt64, inlineBytes: [UInt8]? = nil) -> ObjectRecord
+    {
         let number: UInt64
         if let id {
             number = id

@@ -1,6 +1,7 @@
 internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
+
 internal import struct SystemPackage.Errno
 
 /// A prepared statement with typed binding by position.
@@ -64,7 +65,8 @@ struct BoundStatement {
         default:
             let message = sqlite3_db_handle(handle).flatMap { sqlite3_errmsg($0) }
             let error = DatabaseError(
-                resultCode: ResultCode(rawValue: code), message: message.map { String(cString: $0) })
+                resultCode: ResultCode(rawValue: code), message: message.map { String(cString: $0) }
+            )
             sqlite3_reset(handle)
             throw error
         }

@@ -1,5 +1,6 @@
 package import Base
 internal import Glibc
+
 package import struct SystemPackage.Errno
 
 // The layout below the state directory:

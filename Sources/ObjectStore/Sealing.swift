@@ -2,6 +2,7 @@ internal import Base
 package import InodeManifest
 package import MerkleDAG
 internal import Multiformats
+
 package import struct SystemPackage.Errno
 
 /// Why sealing stopped without a result.

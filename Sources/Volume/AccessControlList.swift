@@ -1,5 +1,6 @@
 internal import Base
 internal import InodeManifest
+
 internal import struct SystemPackage.Errno
 
 // POSIX ACLs as the kernel passes them in the attributes system.posix_acl_access and
@@ -76,7 +77,8 @@ struct AccessControlList: Sendable {
     /// group, where there is one (acl(5)).
     var modeBits: UInt32 {
         UInt32(permissions(.userObject)) << 6
-            | UInt32(entries.first { $0.tag == .mask }?.permissions ?? permissions(.groupObject)) << 3
+            | UInt32(entries.first { $0.tag == .mask }?.permissions ?? permissions(.groupObject))
+            << 3
             | UInt32(permissions(.other))
     }
 

@@ -3,6 +3,7 @@ internal import InodeManifest
 internal import MerkleDAG
 public import Multiformats
 internal import ObjectStore
+
 internal import struct SystemPackage.Errno
 
 extension Volume {

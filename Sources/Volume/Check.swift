@@ -3,6 +3,7 @@ internal import Glibc
 internal import InodeManifest
 internal import MerkleDAG
 internal import ObjectStore
+
 internal import struct SystemPackage.Errno
 
 /// What a check of a state directory found.

@@ -4,6 +4,7 @@ internal import InodeManifest
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+
 internal import struct SystemPackage.Errno
 
 extension VolumeCheck {

@@ -1,6 +1,7 @@
 internal import Base
 internal import Glibc
 internal import InodeManifest
+
 internal import struct SystemPackage.Errno
 
 extension VolumeCheck {

@@ -1,4 +1,5 @@
 internal import Base
+
 internal import struct SystemPackage.Errno
 
 /// The open file descriptions by number.

@@ -4,6 +4,7 @@ internal import InodeManifest
 internal import MerkleDAG
 public import Multiformats
 internal import ObjectStore
+
 public import struct SystemPackage.Errno
 
 /// What the manifest knows of one inode, for people.
@@ -113,7 +114,8 @@ extension Volume {
                 placement: placement, isSealed: cid != nil,
                 sharers: object?.references ?? 1,
                 leaves: try leaves(
-                    of: record, object: object, cid: cid, count: min(leafCount, UInt64(leafCountMax)),
+                    of: record, object: object, cid: cid,
+                    count: min(leafCount, UInt64(leafCountMax)),
                     state),
                 leafCount: leafCount,
                 target: record.kind == .symlink ? record.target : nil)

@@ -1,6 +1,7 @@
 public import Base
 internal import InodeManifest
 internal import ObjectStore
+
 public import struct SystemPackage.Errno
 
 extension Volume {

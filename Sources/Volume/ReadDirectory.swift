@@ -1,5 +1,6 @@
 public import Base
 internal import InodeManifest
+
 public import struct SystemPackage.Errno
 
 // The cookie of an entry is its place in the order of creation, unique in the volume and never used

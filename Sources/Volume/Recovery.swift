@@ -2,6 +2,7 @@ internal import Base
 internal import InodeManifest
 internal import Logging
 internal import ObjectStore
+
 internal import struct SystemPackage.Errno
 
 extension Volume {

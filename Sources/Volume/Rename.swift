@@ -1,5 +1,6 @@
 public import Base
 internal import InodeManifest
+
 public import struct SystemPackage.Errno
 
 extension Volume {
@@ -23,9 +24,9 @@ extension Volume {
                 throw .noSuchFileOrDirectory
             }
             let moved = try record(entry.inode, state)
-            var replaced: InodeRecord?
-            if let other = try state.entry(newName, in: to) {
-                replaced = try record(other.inode, state)
+            let other = try state.entry(newName, in: to)
+            let replaced = try other.map { (other) throws(Errno) in
+                try record(other.inode, state)
             }
             guard to.linkCount > 0 else { throw .noSuchFileOrDirectory }
             if moved.kind == .directory { try refuseLoop(moving: moved, into: to, state) }
@@ -38,21 +39,22 @@ extension Volume {
                     (name, from, moved), (newName, to, replaced), state)
                 return
             }
-            if let replaced {
+            if let other, let replaced {
                 guard !flags.contains(.noReplace) else { throw .fileExists }
                 // rename(2): two names of one inode: it does nothing, and returns success.
                 if replaced.inode == moved.inode { return }
                 try checkReplacing(replaced, by: moved, state)
-                state.remove(newName, in: to)
                 if replaced.kind == .directory {
                     to.linkCount -= 1
                     dropDirectory(replaced, state)
                 } else {
                     dropLink(of: replaced, in: to, state)
                 }
+                state.replace(newName, in: to, other, inode: moved.inode, kind: moved.kind)
+            } else {
+                state.insert(newName, in: to, inode: moved.inode, kind: moved.kind)
             }
             state.remove(name, in: from)
-            state.insert(newName, in: to, inode: moved.inode, kind: moved.kind)
             moveParent(of: moved, from: from, to: to, state)
             try touchDirectory(from, state)
             if to !== from { try touchDirectory(to, state) }
@@ -88,12 +90,14 @@ extension Volume {
         _ state: ManifestState
     ) throws(Errno) {
         if one.inode === other.inode { return }
-        state.remove(one.name, in: one.directory)
-        state.remove(other.name, in: other.directory)
-        state.insert(
-            one.name, in: one.directory, inode: other.inode.inode, kind: other.inode.kind)
-        state.insert(
-            other.name, in: other.directory, inode: one.inode.inode, kind: one.inode.kind)
+        guard let entry = try state.entry(one.name, in: one.directory),
+            let otherEntry = try state.entry(other.name, in: other.directory)
+        else { throw .noSuchFileOrDirectory }
+        state.replace(
+            one.name, in: one.directory, entry, inode: other.inode.inode, kind: other.inode.kind)
+        state.replace(
+            other.name, in: other.directory, otherEntry, inode: one.inode.inode,
+            kind: one.inode.kind)
         moveParent(of: one.inode, from: one.directory, to: other.directory, state)
         moveParent(of: other.inode, from: other.directory, to: one.directory, state)
         try touchDirectory(one.directory, state)

@@ -2,6 +2,7 @@ public import Base
 internal import Glibc
 internal import InodeManifest
 internal import ObjectStore
+
 public import struct SystemPackage.Errno
 
 extension Volume {

@@ -5,6 +5,7 @@ internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+
 internal import struct SystemPackage.Errno
 
 /// Inodes that wait to be sealed in the background, each from a point in time on.
@@ -193,7 +194,8 @@ extension Volume {
             // With a writer about, the CID is told but not kept: the next write would have to
             // take it back durably first.
             guard file.writers == 0, !options.isReadOnly else { return true }
-            guard object.state == .staging else { return true }
+            guard object.state == .staging, running.unsynchronized[file.inode.number] == nil
+            else { return true }
             if let twin, let other = try state.object(twin), other.state == .sealed,
                 other.cid == outcome.cid
             {

@@ -1,5 +1,6 @@
 public import Base
 internal import InodeManifest
+
 public import struct SystemPackage.Errno
 
 extension Volume {

@@ -1,5 +1,6 @@
 internal import Base
 internal import Glibc
+
 internal import struct SystemPackage.Errno
 
 // The layout of a state directory:
@@ -15,7 +16,9 @@ struct StateDirectory: ~Copyable, Sendable {
     /// Nil once it was given up.
     private let lock: Guarded<OwnedDescriptor?>
 
-    private init(path: String, descriptor: consuming OwnedDescriptor, lock: consuming OwnedDescriptor) {
+    private init(
+        path: String, descriptor: consuming OwnedDescriptor, lock: consuming OwnedDescriptor
+    ) {
         self.path = path
         self.descriptor = descriptor
         self.lock = Guarded(lock)

@@ -1,6 +1,7 @@
 internal import Base
 internal import InodeManifest
 internal import ObjectStore
+
 public import struct SystemPackage.Errno
 
 extension Volume {

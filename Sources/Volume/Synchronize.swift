@@ -2,6 +2,7 @@ public import Base
 internal import InodeManifest
 internal import Logging
 internal import ObjectStore
+
 public import struct SystemPackage.Errno
 
 extension Volume {

@@ -4,6 +4,7 @@ internal import InodeManifest
 internal import Logging
 internal import MerkleDAG
 public import Multiformats
+
 public import struct SystemPackage.Errno
 
 // The CID of a directory is kept in its inode row while it is current. A change below takes it

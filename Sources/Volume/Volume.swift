@@ -4,6 +4,7 @@ public import Logging
 public import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+
 internal import struct SystemPackage.Errno
 
 /// How a volume is to be opened.
@@ -175,7 +176,8 @@ public final class Volume: Sendable {
             dropKernelReferences()
             try manifest.commit()
             removeDeletedObjects()
-            try manifest.close()
+            // A volume that is only read was not recovered either.
+            try manifest.close(marksClean: !options.isReadOnly || manifest.wasClean)
         } catch {
             throw .operation("closing the volume", error)
         }

@@ -1,5 +1,6 @@
 public import InodeManifest
 public import Multiformats
+
 public import struct SystemPackage.Errno
 
 /// Why a volume cannot be opened or closed, or content cannot be had by its CID.

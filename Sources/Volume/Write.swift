@@ -1,6 +1,7 @@
 public import Base
 internal import InodeManifest
 internal import ObjectStore
+
 public import struct SystemPackage.Errno
 
 extension Volume {
@@ -141,6 +142,7 @@ extension Volume {
             object.state = .staging
             object.cid = nil
             object.dropsBlocks = true
+            object.newBlocks = nil
             state.mark(object)
         }
         return object
@@ -192,6 +194,7 @@ extension Volume {
                 object.state = .staging
                 object.cid = nil
                 object.dropsBlocks = true
+                object.newBlocks = nil
                 object.isUnsealUncommitted = true
                 state.mark(object)
                 try outdateTree(above: record, state)
@@ -252,7 +255,8 @@ extension Volume {
             try bytes.withBytes { (source) throws(Errno) in
                 try Sys.write(
                     made.raw, at: 0,
-                    UnsafeRawBufferPointer(rebasing: source[..<Int(min(size, UInt64(bytes.count)))]))
+                    UnsafeRawBufferPointer(rebasing: source[..<Int(min(size, UInt64(bytes.count)))])
+                )
             }
         case .flat(let source):
             let copied = try Sys.copy(from: source.raw, at: 0, to: made.raw, at: 0, length: size)

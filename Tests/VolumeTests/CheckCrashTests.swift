@@ -88,6 +88,34 @@ struct CheckCrashTests {
         #expect(access(stray, F_OK) != 0)
     }
 
+    @Test func leavesOfAFileThatIsChangedBeforeTheirCommitAreNotStored() throws {
+        let directory = try CheckedDirectory()
+        let volume = try directory.open()
+        defer { try? volume.close() }
+        let file = try volume.put("changed", pattern(1, count: 2_500_000))
+        try volume.synchronizeAll()
+        _ = try volume.cid(of: file)
+        let handle = try volume.openForWriting(file)
+        try volume.put([1, 2, 3], to: handle, at: 7)
+        try volume.synchronizeAll()
+        let report = try crash(directory).check()
+        #expect(report.isClean, "\(report.problems)")
+        volume.release(handle)
+    }
+
+    @Test func readingAVolumeAfterACrashLeavesItsRecoveryToDo() throws {
+        let directory = try CheckedDirectory()
+        let volume = try directory.open()
+        defer { try? volume.close() }
+        try volume.put("before", pattern(1, count: 40_000))
+        try volume.synchronizeAll()
+        try volume.put("unnamed", pattern(3, count: 40_000))
+        let crashed = try crash(directory)
+        try crashed.open(isReadOnly: true).close()
+        let report = try crashed.check()
+        #expect(report.isClean && report.pending.unnamedFiles == 1, "\(report.problems)")
+    }
+
     /// A process that does all kinds of things and is killed in the middle of it.
     @Test func aVolumeIsCleanAfterKillAtAnyMoment() async throws {
         for round in 0..<6 {
