@@ -215,6 +215,7 @@ package final class InodeManifest: Sendable {
             }
         }
         // The reserve was kept for this: the file's room lets deletions through on a full disk.
+        state.withLock { $0.isReserveSpent = true }
         do {
             try transact(batch)
             return nil
@@ -284,12 +285,15 @@ package final class InodeManifest: Sendable {
     /// Makes the file whose room is given up when the disk is full, where there is space enough.
     package func keepReserve() {
         var status = statvfs()
-        guard access(reservePath, F_OK) != 0, statvfs(path, &status) == 0,
-            UInt64(status.f_bavail) * UInt64(status.f_frsize) > 8 * Self.reserveByteCount
-        else { return }
+        guard access(reservePath, F_OK) != 0, statvfs(path, &status) == 0 else { return }
+        let free = UInt64(status.f_bavail) * UInt64(status.f_frsize)
+        // A small disk is left alone; one that had a reserve gets it back once it can be held.
+        let isWanted = state.withLock { $0.isReserveSpent }
+        guard free > (isWanted ? 2 : 8) * Self.reserveByteCount else { return }
         do {
             let file = try Sys.open(reservePath, flags: O_RDWR | O_CREAT)
             try Sys.allocate(file.raw, mode: 0, offset: 0, length: Self.reserveByteCount)
+            state.withLock { $0.isReserveSpent = false }
         } catch {
             unlink(reservePath)
         }

@@ -55,6 +55,10 @@ package final class ManifestState {
     /// Why the newest commit failed; nil once one succeeded.
     package var commitFailure: Errno?
 
+    /// The room that is kept for deletions on a full disk was given up, and is not back yet: what
+    /// takes room is refused meanwhile.
+    package var isReserveSpent = false
+
     var dirtyInodes: [InodeRecord] = []
     var dirtyObjects: [ObjectRecord] = []
     var entryChanges: [EntryChange] = []

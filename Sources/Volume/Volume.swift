@@ -79,6 +79,7 @@ public final class Volume: Sendable {
         stateDirectoryPath = path
         stateDirectory = try StateDirectory.open(path: path)
         let wanted = options.profile?.name
+        try Self.refuseLostManifest(path: path, stateDirectory.descriptor.raw)
         do throws(ManifestError) {
             manifest = try InodeManifest.open(
                 directory: path, profileName: wanted ?? ImportProfile.unixfsV1_2025.name, log: log)
@@ -99,6 +100,17 @@ public final class Volume: Sendable {
         } catch {
             throw .stateDirectory(path: path, operation: "the object store cannot be opened", error)
         }
+    }
+
+    /// Refuses objects without a manifest: a new one in its place would make all of them nameless.
+    private static func refuseLostManifest(
+        path: String, _ directory: Int32
+    ) throws(VolumeError) {
+        let size = (try? Sys.status(of: "manifest.sqlite", in: directory))?.size ?? 0
+        let buckets = (try? Sys.names(in: directory, path: "objects")) ?? []
+        guard size == 0, !buckets.isEmpty else { return }
+        throw .manifest(
+            .damaged(path: path + "/manifest.sqlite", reason: "lost, but its objects are there"))
     }
 
     private func startThreads() throws(VolumeError) {
@@ -201,10 +213,13 @@ public final class Volume: Sendable {
         do throws(Errno) {
             return try changeOnce(body)
         } catch {
-            let failure = manifest.withLock { $0.commitFailure }
-            guard error == failure else { throw error }
-            // The disk may have room again since the commit that failed.
+            let isForRoom = manifest.withLock { state in
+                state.commitFailure == error || state.isReserveSpent && error == .noSpace
+            }
+            guard isForRoom else { throw error }
+            // The disk may have room again since it was refused.
             try manifest.commit()
+            manifest.keepReserve()
             return try changeOnce(body)
         }
     }
@@ -257,6 +272,7 @@ public final class Volume: Sendable {
     /// Refuses to take more room while the disk is known to be full.
     func checkRoom(_ state: ManifestState) throws(Errno) {
         if let failure = state.commitFailure { throw failure }
+        if state.isReserveSpent { throw .noSpace }
     }
 
     /// Notes that the entries of a directory changed.
