@@ -20,6 +20,8 @@ package enum Faults {
         case failure(Errno)
         /// The process ends at once, as by kill -9.
         case death
+        /// The call does not return while the process lives.
+        case pause
     }
 
     private struct Plan {
@@ -59,6 +61,9 @@ package enum Faults {
         }
     }
 
+    /// The calls that the plan has struck so far.
+    package static var struckCount: Int { plan.withLock { $0?.struckCount ?? 0 } }
+
     /// Fails, or does not return, where the plan says so.
     @inline(__always)
     package static func check(_ call: Call) throws(Errno) {
@@ -83,7 +88,9 @@ package enum Faults {
         case .death:
             kill(getpid(), SIGKILL)
             // The signal may take a moment; nothing more may be done meanwhile.
-            while true { pause() }
+            while true { Glibc.pause() }
+        case .pause:
+            while true { Glibc.pause() }
         case nil: return
         }
     }

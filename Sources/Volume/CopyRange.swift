@@ -17,7 +17,27 @@ extension Volume {
         let from = try handles.handle(source)
         let to = try handles.handle(destination)
         guard from.flags.isReadable, to.flags.isWritable else { throw .badFileDescriptor }
-        return try to.file.writeLock.withLock { (_) throws(Errno) in
+        for _ in 1..<Self.copyAttemptsMax {
+            do throws(Errno) {
+                return try copyOnce(
+                    from: from, at: sourceOffset, to: to, at: destinationOffset, length: length)
+            } catch {
+                guard error == .resourceTemporarilyUnavailable else { throw error }
+                // The source is just being cut: it is looked at again when that is done.
+                from.file.writeLock.withLock { _ in }
+            }
+        }
+        throw .ioError
+    }
+
+    /// How often a copy begins again when its source is cut under it.
+    private static let copyAttemptsMax = 64
+
+    private func copyOnce(
+        from: FileHandle, at sourceOffset: UInt64, to: FileHandle,
+        at destinationOffset: UInt64, length: UInt64
+    ) throws(Errno) -> UInt64 {
+        try to.file.writeLock.withLock { (_) throws(Errno) in
             if sourceOffset == 0, destinationOffset == 0, from.inode != to.inode,
                 let shared = try share(from.file, with: to.file, length: length)
             {
@@ -67,7 +87,7 @@ extension Volume {
             // By way of a buffer: a read that fails must not leave half of it behind.
             let buffer = OwnedBuffer(byteCount: Int(count))
             let read = try Sys.read(file.raw, at: sourceOffset, into: buffer.bytes)
-            guard read == Int(count) else { throw .ioError }
+            guard read == Int(count) else { throw .resourceTemporarilyUnavailable }
             let place = Int(destinationOffset)..<Int(destinationOffset + count)
             UnsafeMutableRawBufferPointer(rebasing: destination[place])
                 .copyMemory(from: UnsafeRawBufferPointer(buffer.bytes))
@@ -75,7 +95,7 @@ extension Volume {
             let copied = try Sys.copy(
                 from: source.raw, at: sourceOffset, to: file.raw, at: destinationOffset,
                 length: count)
-            guard copied == count else { throw .ioError }
+            guard copied == count else { throw .resourceTemporarilyUnavailable }
         }
     }
 

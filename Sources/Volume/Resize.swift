@@ -39,7 +39,8 @@ extension Volume {
             }
             guard !isDone else { return }
             let flat = try ownFlatFile(of: file, keeping: size)
-            try Sys.truncate(flat.raw, to: size)
+            // A copy that was made for this has the size already, and the file with it.
+            if try Sys.status(of: flat.raw).size != size { try Sys.truncate(flat.raw, to: size) }
             try changing { (state) throws(Errno) in
                 let record = try record(file.inode, state)
                 record.size = size

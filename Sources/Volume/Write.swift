@@ -56,6 +56,7 @@ extension Volume {
     ) throws(Errno) {
         let step = try changing { (state) throws(Errno) -> ChangeStep in
             let record = try record(file.inode, state)
+            if range.upperBound > record.size { try checkRoom(state) }
             if let flat = try flatFileInPlace(of: file, record, state) {
                 record.contentVersion += 1
                 return .inPlace(flat)
@@ -225,8 +226,12 @@ extension Volume {
         do throws(Errno) {
             made = try fillFlatFile(id, from: content, size: size)
         } catch {
-            try? store.remove(id)
-            manifest.withLock { $0.releaseReservation(id) }
+            let isGone = (try? store.remove(id)) != nil
+            manifest.withLock { state in
+                guard !isGone else { return state.releaseReservation(id) }
+                // Like any object without a user, it goes after a commit.
+                state.release(state.makeObject(id: id, size: 0))
+            }
             throw error
         }
         try changing { (state) throws(Errno) in
