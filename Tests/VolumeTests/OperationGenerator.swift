@@ -16,6 +16,8 @@ struct OperationGenerator {
     var handlesMax = 12
     /// How many of 100 operations make things durable.
     var synchronizePercent = 3
+    /// Whether writers may lose set-id bits.
+    var clearsSetID = true
     /// Whether CIDs are asked for.
     var asksForCIDs = true
 
@@ -93,6 +95,8 @@ struct OperationGenerator {
         random.pick([0o644, 0o600, 0o755, 0o4755, 0o2755, 0o6711, 0o2644, 0o1777, 0o7777, 0])
     }
 
+    private mutating func clears() -> Bool { random.oneIn(4) && clearsSetID }
+
     private mutating func handle(_ model: ModelFilesystem) -> Int {
         model.handles.isEmpty || random.oneIn(100) ? 999_999 : random.pick(model.handles).number
     }
@@ -141,7 +145,8 @@ struct OperationGenerator {
         case 4:
             return .makeSymlink(
                 newName(), in: parent,
-                target: content(seed: random.next(), count: 1 + random.below(80)))
+                // Any bytes but NUL, which no path has.
+                target: content(seed: random.next(), count: 1 + random.below(80)).map { $0 | 1 })
         case 5: return .makeTemporary(in: parent, mode: mode())
         default:
             let flags = random.pick([O_RDWR, O_RDWR | O_EXCL, O_RDWR | O_TRUNC, O_WRONLY])
@@ -166,12 +171,12 @@ struct OperationGenerator {
         case 0...3:
             return .write(
                 handle, at: UInt64(offset()), seed: seed, count: length(),
-                clearSetID: random.oneIn(4))
+                clearSetID: clears())
         case 4...5:
             return .write(handle, at: 0, seed: 7, count: random.pick(edges), clearSetID: false)
         case 6...7:
             return .truncate(
-                inode(model, .regular), to: UInt64(offset()), clearSetID: random.oneIn(4))
+                inode(model, .regular), to: UInt64(offset()), clearSetID: clears())
         case 8...9:
             return .allocate(
                 handle, mode: random.pick(allocateModes), offset: UInt64(offset()),

@@ -1,0 +1,95 @@
+import Base
+import Foundation
+import Glibc
+import Synchronization
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// Threads that make files and synchronize them, until the process dies.
+private func makeFilesUntilDeath(directory: String, microseconds: UInt32) throws {
+    let volume = try Volume.open(
+        stateDirectory: directory + "/state", options: VolumeOptions(), log: quietLog)
+    let acknowledged = open(directory + "/acknowledged", O_RDWR | O_CREAT, 0o600)
+    let ordered = Monitor<Int>(0)
+    for thread in 0..<6 {
+        let home = try volume.makeDirectory(FileName("t\(thread)"))
+        _ = try Threads.start(name: "maker") {
+            for number in 0... {
+                guard
+                    (try? volume.makeFile(FileName("f\(number)"), in: home, [UInt8(thread)])) != nil
+                else { exit(3) }
+                // One order over all threads.
+                let place = ordered.withLock { next -> Int in
+                    defer { next += 1 }
+                    guard (try? volume.makeFile(FileName("g\(next)"), [])) != nil else { exit(4) }
+                    return next
+                }
+                guard number % 3 == 0 else { continue }
+                guard (try? volume.synchronizeDirectory(home)) != nil else { exit(5) }
+                var record = [UInt32(thread), UInt32(number), UInt32(place)]
+                _ = write(acknowledged, &record, 12)
+            }
+        }
+    }
+    usleep(microseconds)
+    kill(getpid(), SIGKILL)
+}
+
+@Suite struct CommitTests {
+    /// Whoever synchronizes shares a transaction with the others, and still nobody's order breaks.
+    @Test(arguments: 0..<3)
+    func concurrentSynchronizingLeavesAPrefixWithAllThatWasAcknowledged(_ round: Int) async throws {
+        let scratch = ScratchDirectory()
+        var random = SeededGenerator(seed: testSeed() &+ UInt64(round))
+        let microseconds = UInt32(300_000 + random.below(500_000))
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+            [path = scratch.path as String, microseconds = microseconds as UInt32] in
+            try makeFilesUntilDeath(directory: path, microseconds: microseconds)
+        }
+        let volume = try openVolume(scratch)
+        let records = try Data(
+            contentsOf: URL(fileURLWithPath: scratch.path + "/acknowledged"))
+        let numbers = records.withUnsafeBytes { Array($0.bindMemory(to: UInt32.self)) }
+        #expect(numbers.count > 30, "something was acknowledged")
+        var newest: [Int: Int] = [:]
+        var newestPlace = -1
+        for index in stride(from: 0, to: numbers.count - 2, by: 3) {
+            newest[Int(numbers[index])] = Int(numbers[index + 1])
+            newestPlace = max(newestPlace, Int(numbers[index + 2]))
+        }
+        let ordered = try volume.entries(of: .root).filter { $0.name.bytes.first == 0x67 }
+        #expect(isPrefix(ordered, "g", reaching: newestPlace))
+        for (thread, number) in newest {
+            let home = try volume.resolve(path: [FileName("t\(thread)")])
+            let files = try volume.entries(of: home)
+            #expect(isPrefix(files, "f", reaching: number))
+            for file in files.prefix(number + 1) {
+                #expect(try volume.contents(of: Inode(file.inode)) == [UInt8(thread)])
+            }
+        }
+        try volume.close()
+    }
+
+    private func isPrefix(_ entries: [Listed], _ letter: String, reaching least: Int) -> Bool {
+        let names = Set(entries.map(\.name))
+        return names.count > least
+            && (0..<names.count).allSatisfy { names.contains(FileName("\(letter)\($0)")) }
+    }
+
+    @Test func synchronizingWithoutChangesCostsNoCommit() throws {
+        let scratch = ScratchDirectory()
+        let volume = try openVolume(scratch, stillOptions)
+        try volume.makeFile("file", [1])
+        try volume.synchronizeAll()
+        #expect(try volume.status().uncommittedChanges == 0)
+        let wal = scratch.state + "/manifest.sqlite-wal"
+        let before = try FileManager.default.attributesOfItem(atPath: wal)
+        for _ in 0..<10 { try volume.synchronizeDirectory(.root) }
+        let after = try FileManager.default.attributesOfItem(atPath: wal)
+        #expect(before[.size] as? Int == after[.size] as? Int)
+        #expect(before[.modificationDate] as? Date == after[.modificationDate] as? Date)
+        try volume.close()
+    }
+}
