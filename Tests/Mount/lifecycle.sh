@@ -24,7 +24,7 @@ wait_for 20 process_gone "$pid" || fail "the daemon stays after SIGTERM"
 gone || fail "still mounted after SIGTERM"
 volume_check
 
-begin "in the foreground it stays until SIGINT"
+begin "in the foreground it stays until SIGTERM"
 "$registryfs" mount --foreground --state-dir "$state" "$mnt" 2>"$work/foreground.log" &
 pid=$!
 background+=("$pid")
@@ -32,7 +32,6 @@ wait_for 20 is_mounted "$mnt" || fail "not mounted: $(tail -n 1 "$work/foregroun
 same "content" two "$(cat "$mnt/file")"
 same "daemon" "$pid" "$(daemon_pid)"
 put three
-# Bash gives a background process SIGINT ignored; SIGTERM is what a service manager sends.
 kill -TERM "$pid"
 wait "$pid" || fail "it ended with status $?"
 gone || fail "still mounted"
