@@ -31,7 +31,7 @@ apt_need() {
 need_root() { ((EUID == 0)) || die "needs to be run as root"; }
 
 need_fuse() {
-    [[ -c /dev/fuse ]] || modprobe -q fuse 2>/dev/null || true
+    [[ -c /dev/fuse ]] || modprobe -q fuse 2>/dev/null || :
     [[ -c /dev/fuse ]] || die "no /dev/fuse here: load the fuse module, or give the machine the device"
 }
 
