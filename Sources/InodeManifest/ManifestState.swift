@@ -214,6 +214,7 @@ package final class ManifestState {
         _ body: (FileName, DirectoryEntryRecord) throws(Errno) -> Bool
     ) throws(Errno) {
         try loadChildren(of: directory)
+        directory.children.wasListed = true
         if directory.children.order == nil
             || directory.children.staleInOrder > directory.children.entries.count
         {
@@ -456,6 +457,11 @@ package final class ManifestState {
         if entriesCached > ManifestBounds.entriesCachedMax {
             for record in inodes.values where record.kind == .directory {
                 guard !record.children.entries.isEmpty else { continue }
+                // A listing under way would read the whole directory again for its next portion.
+                if record.children.wasListed {
+                    record.children.wasListed = false
+                    continue
+                }
                 entriesCached -= record.children.entries.count
                 record.children.entries = record.children.entries.filter {
                     !isClean($0.value.generation)

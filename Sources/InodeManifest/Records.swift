@@ -174,6 +174,8 @@ package struct DirectoryTable {
     /// The names in the order of their cookies, once a listing asked for it. Names that went
     /// since, or came again with a newer cookie, stay until `order` is rebuilt.
     var order: [(cookie: UInt64, name: FileName)]?
+    /// A listing was served since the last time that entries were dropped from memory.
+    var wasListed = false
     /// Entries in `order` that no longer hold.
     var staleInOrder = 0
 

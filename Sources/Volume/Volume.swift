@@ -183,7 +183,12 @@ public final class Volume: Sendable {
         sealQueue.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
-        for thread in threads.withLock({ $0 }) { thread.join() }
+        let ended = threads.withLock { threads in
+            // Each is joined once, also where closing fails and is tried again.
+            defer { threads = [] }
+            return threads
+        }
+        for thread in ended { thread.join() }
         do throws(Errno) {
             dropKernelReferences()
             try manifest.commit()
