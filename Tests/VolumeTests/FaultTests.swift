@@ -179,6 +179,23 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
         try volume.close()
     }
 
+    @Test func volumeThatCannotBeClosedForLackOfRoomCanBeClosedLater() throws {
+        let disk = try SmallDisk(byteCount: 4 << 20)
+        let volume = try disk.open()
+        let filler = disk.path + "/filler"
+        for index in 0..<2000 { _ = try volume.makeDirectory(FileName("directory\(index)")) }
+        let descriptor = open(filler, O_RDWR | O_CREAT, 0o600)
+        let page = [UInt8](repeating: 1, count: 4096)
+        while write(descriptor, page, page.count) > 0 {}
+        close(descriptor)
+        #expect(throws: VolumeError.self) { try volume.close() }
+        unlink(filler)
+        try volume.close()
+        let again = try disk.open()
+        #expect(try again.entries(of: .root).count == 2000)
+        try again.close()
+    }
+
     /// Without closing, too, and without a second of waiting.
     @Test func volumeWorksAtOnceWhenThereIsRoomAgain() throws {
         let disk = try SmallDisk(byteCount: 24 << 20)

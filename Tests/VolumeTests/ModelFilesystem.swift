@@ -305,6 +305,11 @@ final class ModelFilesystem {
             return .nothing
         case .list(let inode, _):
             return .entries(listing(of: try directory(inode)))
+        case .listWithAttributes(let inode):
+            let children = listing(of: try directory(inode)).compactMap { nodes[$0.inode] }
+            // Each entry counts a reference.
+            for child in children { child.references += 1 }
+            return .statuses(children.map { status(of: $0) })
         case .readSymlink(let inode):
             let node = try node(inode)
             guard node.kind == .symlink else { throw ModelFailure(.invalidArgument) }

@@ -34,6 +34,7 @@ enum Operation: Sendable {
     case synchronizeDirectory(UInt64)
     case synchronizeAll
     case list(UInt64, portion: Int)
+    case listWithAttributes(UInt64)
     case readSymlink(UInt64)
     case setAttribute(UInt64, FileName, [UInt8], flags: Int32)
     case getAttribute(UInt64, FileName)
@@ -70,5 +71,6 @@ enum Answer: Equatable, Sendable {
     case bytes([UInt8])
     case count(UInt64)
     case entries([Listed])
+    case statuses([Status])
     case text(String)
 }

@@ -220,7 +220,10 @@ struct OperationGenerator {
             return .lookup(name, in: parent)
         case 2: return .attributes(inode(model))
         case 3...5: return .read(handle(model), at: UInt64(offset()), count: length())
-        case 6: return .list(directory(model), portion: random.pick([1, 2, 3, 1000]))
+        case 6:
+            return random.oneIn(4)
+                ? .listWithAttributes(directory(model))
+                : .list(directory(model), portion: random.pick([1, 2, 3, 1000]))
         case 7: return .readSymlink(inode(model, .symlink))
         case 8: return .getAttribute(inode(model), random.pick(Self.attributeNames.dropLast()))
         case 9: return .listAttributes(inode(model))

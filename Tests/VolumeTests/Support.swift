@@ -86,6 +86,8 @@ var stillOptions: VolumeOptions {
 
 /// Bytes that are the same for the same seed, and differ from one seed to the next.
 func content(seed: UInt64, count: Int) -> [UInt8] {
+    // Without elements the initializer writes to the empty array that all threads share.
+    guard count > 0 else { return [] }
     var generator = SeededGenerator(seed: seed)
     return [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
         var index = 0

@@ -154,6 +154,14 @@ final class VolumeDriver {
             return .nothing
         case .list(let inode, let portion):
             return .entries(try listing(of: Inode(inode), portion: portion))
+        case .listWithAttributes(let inode):
+            var children: [(FileName, Status)] = []
+            try volume.readDirectoryPlus(Inode(inode), from: 0) { entry, attributes in
+                if let attributes { children.append((entry.name, Status(attributes))) }
+                return true
+            }
+            return .statuses(
+                children.sorted { $0.0.bytes.lexicographicallyPrecedes($1.0.bytes) }.map(\.1))
         case .readSymlink(let inode):
             return .bytes(try volume.readSymlink(Inode(inode)))
         case .setAttribute(let inode, let name, let value, let flags):
