@@ -126,7 +126,7 @@ extension ManifestState {
         dirtyObjects.removeAll(keepingCapacity: dirtyObjects.count < 1024)
         entryChanges = []
         unlinkedObjects = []
-        dirtyInlineBytes = 0
+        dirtyContentBytes = 0
         return batch
     }
 

@@ -1,25 +1,25 @@
 package import Base
 internal import GRDB
-internal import Multiformats
+package import Multiformats
 
 package import struct SystemPackage.Errno
 
 /// The bounds of the manifest's memory and of its work between two commits.
 package enum ManifestBounds {
     /// Inode records kept in memory; open and uncommitted ones may go beyond it.
-    package static let inodesCachedMax = 24_576
+    package static let inodesCachedMax = 16_384
     /// Object records kept in memory.
-    package static let objectsCachedMax = 24_576
+    package static let objectsCachedMax = 16_384
     /// Directory entries kept in memory.
-    package static let entriesCachedMax = 65_536
+    package static let entriesCachedMax = 49_152
     /// Changes after which a commit is started although nobody asked for one.
-    package static let changesPerCommit = 8_192
+    package static let changesPerCommit = 4_096
     /// Changes after which mutations wait for a commit.
-    package static let changesUncommittedMax = 32_768
-    /// Uncommitted inline bytes after which a commit is started.
-    package static let inlineBytesPerCommit = 8 << 20
+    package static let changesUncommittedMax = 12_288
+    /// Uncommitted bytes of inline content and of nodes after which a commit is started.
+    package static let contentBytesPerCommit = 4 << 20
     /// Bytes of clean inline content kept in memory.
-    package static let inlineBytesCachedMax = 8 << 20
+    package static let inlineBytesCachedMax = 4 << 20
     /// Pages of the WAL after which a checkpoint is due.
     static let walPagesPerCheckpoint = 4_096
     /// Pages of the WAL after which commits wait for a checkpoint.
@@ -62,7 +62,7 @@ package final class ManifestState {
     var dirtyInodes: [InodeRecord] = []
     var dirtyObjects: [ObjectRecord] = []
     var entryChanges: [EntryChange] = []
-    var dirtyInlineBytes = 0
+    var dirtyContentBytes = 0
     private var entriesCached = 0
     private var inlineBytesCached = 0
 
@@ -323,7 +323,7 @@ package final class ManifestState {
         if let inlineBytes {
             record.inlineBytes = inlineBytes
             record.inlineDirty = true
-            dirtyInlineBytes += inlineBytes.count
+            dirtyContentBytes += inlineBytes.count
         }
         objects[number] = record
         mark(record)
@@ -341,7 +341,7 @@ package final class ManifestState {
     package func markInline(_ record: ObjectRecord) {
         record.inlineDirty = true
         record.size = UInt64(record.inlineBytes?.count ?? 0)
-        dirtyInlineBytes += record.inlineBytes?.count ?? 0
+        dirtyContentBytes += record.inlineBytes?.count ?? 0
         mark(record)
     }
 
@@ -352,6 +352,17 @@ package final class ManifestState {
         record.inlineBytes = bytes
         inlineBytesCached += bytes.count
         return bytes
+    }
+
+    /// Keeps the CID of a directory's DAG, with the nodes that it is made of.
+    package func setTree(
+        of record: InodeRecord, cid: CID, treeSize: UInt64, nodes: [StoredNode]
+    ) {
+        record.cid = cid
+        record.treeSize = treeSize
+        record.newNodes = nodes
+        dirtyContentBytes += nodes.reduce(0) { $0 + $1.bytes.count }
+        mark(record)
     }
 
     /// Makes an object immutable, with the CID and the blocks that sealing found.
@@ -418,7 +429,7 @@ package final class ManifestState {
     /// Whether a commit is due although nobody waits for one.
     package var wantsCommit: Bool {
         changeCount > ManifestBounds.changesPerCommit
-            || dirtyInlineBytes > ManifestBounds.inlineBytesPerCommit
+            || dirtyContentBytes > ManifestBounds.contentBytesPerCommit
     }
 
     /// The lowest number that a flat file without a row can have.

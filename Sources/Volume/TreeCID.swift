@@ -102,6 +102,7 @@ extension Volume {
             for level in levels { endComputation(of: level.inode) }
         }
         while let last = levels.indices.last {
+            keepChangesBounded()
             if levels[last].pending == nil {
                 levels[last].pending = try treeEntries(of: levels[last].inode)
             }
@@ -207,10 +208,7 @@ extension Volume {
             record.pins -= 1
             guard !record.isTreeOutdated else { return nil }
             guard !options.isReadOnly else { return (root.cid, root.treeSize) }
-            record.cid = root.cid
-            record.treeSize = root.treeSize
-            record.newNodes = nodes
-            state.mark(record)
+            state.setTree(of: record, cid: root.cid, treeSize: root.treeSize, nodes: nodes)
             return (root.cid, root.treeSize)
         }
     }

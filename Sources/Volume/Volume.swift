@@ -241,6 +241,13 @@ public final class Volume: Sendable {
         return result
     }
 
+    /// Starts a commit where the changes that work of our own left behind make it due, or waits for
+    /// it where they are too many.
+    func keepChangesBounded() {
+        let (count, wantsCommit) = manifest.withLock { ($0.changeCount, $0.wantsCommit) }
+        afterChange(count: count, wantsCommit: wantsCommit)
+    }
+
     private func afterChange(count: Int, wantsCommit: Bool) {
         if count > ManifestBounds.changesUncommittedMax {
             // A failure is told by the next fsync, and by ENOSPC to whoever needs room.
