@@ -79,7 +79,9 @@ import struct SystemPackage.Errno
         #expect(try volume.read(opened.handle, at: 0, count: 100_000) == bytes)
         #expect(try volume.attributes(of: attributes.inode).linkCount == 0)
         volume.release(opened.handle)
-        #expect(errno { () throws(Errno) in try volume.attributes(of: attributes.inode) } == Errno(rawValue: ESTALE))
+        #expect(
+            errno { () throws(Errno) in try volume.attributes(of: attributes.inode) }
+                == Errno(rawValue: ESTALE))
         try volume.close()
         #expect(try flatFiles(in: scratch).isEmpty)
     }
@@ -150,16 +152,20 @@ import struct SystemPackage.Errno
             }
             while Faults.struckCount == 0 { usleep(1000) }
             for index in 0..<10 {
-                try volume.makeFile(FileName("later\(index)"), content(seed: UInt64(index), count: 300))
-                try volume.makeFile(FileName("flat\(index)"), content(seed: UInt64(index), count: 30_000))
+                try volume.makeFile(
+                    FileName("later\(index)"), content(seed: UInt64(index), count: 300))
+                try volume.makeFile(
+                    FileName("flat\(index)"), content(seed: UInt64(index), count: 30_000))
             }
             try volume.synchronizeAll()
             withExtendedLifetime(copier) { _ = kill(getpid(), SIGKILL) }
         }
         let volume = try openVolume(scratch, stillOptions)
         for index in 0..<10 {
-            try volume.makeFile(FileName("new\(index)"), content(seed: UInt64(100 + index), count: 300))
-            try volume.makeFile(FileName("newflat\(index)"), content(seed: UInt64(100 + index), count: 30_000))
+            try volume.makeFile(
+                FileName("new\(index)"), content(seed: UInt64(100 + index), count: 300))
+            try volume.makeFile(
+                FileName("newflat\(index)"), content(seed: UInt64(100 + index), count: 30_000))
         }
         for index in 0..<10 {
             for (name, seed, count) in [

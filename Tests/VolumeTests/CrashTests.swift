@@ -245,14 +245,16 @@ struct PossibleStates {
         var random = SeededGenerator(seed: seed)
         let scenario = CrashScenario(
             seed: seed, directory: scratch.path, callsToDeath: random.below(3000))
-        await #expect(processExitsWith: .signal(SIGKILL)) { [scenario = scenario as CrashScenario] in
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+            [scenario = scenario as CrashScenario] in
             try scenario.runToDeath()
         }
         // Recovery is killed, too, and begins again.
         for _ in 0..<3 {
             let opening = CrashScenario(
                 seed: seed, directory: scratch.path, callsToDeath: random.below(60))
-            await #expect(processExitsWith: .signal(SIGKILL)) { [opening = opening as CrashScenario] in
+            await #expect(processExitsWith: .signal(SIGKILL)) {
+                [opening = opening as CrashScenario] in
                 try opening.openToDeath()
             }
         }

@@ -34,7 +34,8 @@ final class ModelRun {
         driver = VolumeDriver(try openVolume(directory, options))
         generator = OperationGenerator(
             seed: seed, inlineSizeMax: inlineSizeMax, chunkSize: profile.chunkSize)
-        title = "REGISTRYFS_TEST_SEED=\(seed) \(profile.name) inline \(inlineSizeMax) delay \(sealDelay)"
+        title =
+            "REGISTRYFS_TEST_SEED=\(seed) \(profile.name) inline \(inlineSizeMax) delay \(sealDelay)"
     }
 
     private func fail(_ what: String) -> Mismatch {

@@ -198,7 +198,9 @@ import struct SystemPackage.Errno
         let bytes = content(seed: 1, count: 50_000)
         try volume.write(opened.handle, at: 0, bytes)
         try volume.close()
-        #expect(errno { () throws(Errno) in try volume.write(opened.handle, at: 0, [1]) } == .badFileDescriptor)
+        #expect(
+            errno { () throws(Errno) in try volume.write(opened.handle, at: 0, [1]) }
+                == .badFileDescriptor)
         volume = try openVolume(scratch)
         #expect(try volume.contents(of: attributes.inode) == bytes)
         try volume.close()
@@ -210,15 +212,21 @@ import struct SystemPackage.Errno
         try volume.makeFile("file", [1])
         try volume.removeDirectory("directory", in: .root)
         #expect(try volume.attributes(of: directory).linkCount == 0)
-        #expect(errno { () throws(Errno) in try volume.makeFile("x", in: directory, []) } == .noSuchFileOrDirectory)
-        #expect(errno { () throws(Errno) in try volume.makeDirectory("x", in: directory) } == .noSuchFileOrDirectory)
+        #expect(
+            errno { () throws(Errno) in try volume.makeFile("x", in: directory, []) }
+                == .noSuchFileOrDirectory)
+        #expect(
+            errno { () throws(Errno) in try volume.makeDirectory("x", in: directory) }
+                == .noSuchFileOrDirectory)
         #expect(
             errno { () throws(Errno) in
                 try volume.rename("file", in: .root, to: "x", in: directory, flags: [])
             } == .noSuchFileOrDirectory)
         #expect(try volume.entries(of: directory).isEmpty)
         volume.forget(directory, count: 1)
-        #expect(errno { () throws(Errno) in try volume.attributes(of: directory) } == Errno(rawValue: ESTALE))
+        #expect(
+            errno { () throws(Errno) in try volume.attributes(of: directory) }
+                == Errno(rawValue: ESTALE))
         try volume.close()
     }
 

@@ -161,7 +161,8 @@ struct OperationGenerator {
         let (name, parent) = entry(model)
         let (other, otherParent) = random.oneIn(2) ? entry(model) : (newName(), directory(model))
         return .rename(
-            name, in: parent, to: other, inNew: otherParent, flags: random.pick([0, 0, 0, 1, 2, 2, 3]))
+            name, in: parent, to: other, inNew: otherParent,
+            flags: random.pick([0, 0, 0, 1, 2, 2, 3]))
     }
 
     private mutating func change(of handle: Int, _ model: ModelFilesystem) -> Operation {
@@ -188,7 +189,8 @@ struct OperationGenerator {
             return .copyRange(
                 handle, at: UInt64(offset()), to: self.handle(model), atNew: UInt64(offset()),
                 length: UInt64(length()))
-        default: return .open(inode(model, .regular), flags: random.pick([O_RDWR, O_RDWR | O_TRUNC]))
+        default:
+            return .open(inode(model, .regular), flags: random.pick([O_RDWR, O_RDWR | O_TRUNC]))
         }
     }
 

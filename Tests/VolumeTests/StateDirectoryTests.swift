@@ -154,8 +154,12 @@ import struct SystemPackage.Errno
         #expect(try volume.contents(of: file) == content(seed: 1, count: 100_000))
         #expect(try volume.cid(of: .root) == independentRoot(of: .root, in: volume).cid)
         #expect(errno { () throws(Errno) in try volume.makeDirectory("d") } == .readOnlyFileSystem)
-        #expect(errno { () throws(Errno) in try volume.unlink("file", in: .root) } == .readOnlyFileSystem)
-        #expect(errno { () throws(Errno) in try volume.setSize(of: file, to: 0) } == .readOnlyFileSystem)
+        #expect(
+            errno { () throws(Errno) in try volume.unlink("file", in: .root) }
+                == .readOnlyFileSystem)
+        #expect(
+            errno { () throws(Errno) in try volume.setSize(of: file, to: 0) } == .readOnlyFileSystem
+        )
         #expect(
             errno { () throws(Errno) in
                 try volume.open(file, flags: .write, caller: root)

@@ -136,7 +136,8 @@ private final class Stress: Sendable {
         var volume = try openVolume(scratch, options)
         let stress = try Stress(volume)
         // Under Thread Sanitizer each step takes its time.
-        let operations = getenv("REGISTRYFS_TEST_STEPS").flatMap { Int(String(cString: $0)) } ?? 4000
+        let operations =
+            getenv("REGISTRYFS_TEST_STEPS").flatMap { Int(String(cString: $0)) } ?? 4000
         var threads: [JoinableThread] = []
         for number in 0..<8 {
             threads.append(
