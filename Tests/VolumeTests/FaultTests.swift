@@ -38,7 +38,9 @@ private func runWithFaults(seed: UInt64, directory: String) throws {
         for _ in 0..<12 {
             let operation = generator.next(model)
             let answer = Result { () throws(Errno) in try driver.apply(operation) }
-            if case .failure(let error) = answer, error == .noSpace || error == .ioError { continue }
+            if case .failure(let error) = answer, error == .noSpace || error == .ioError {
+                continue
+            }
             if case .seek = operation { continue }
             let expected = Result { () throws(ModelFailure) in try model.apply(operation) }
             switch (answer, expected) {
@@ -109,7 +111,9 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
         try volume.write(opened.handle, at: 0, content(seed: 1, count: 100_000))
         // Larger than what is left: the disk takes a part of it.
         let huge = [UInt8](repeating: 0xaa, count: 8 << 20)
-        #expect(errno { () throws(Errno) in try volume.write(opened.handle, at: 100_000, huge) } == .noSpace)
+        #expect(
+            errno { () throws(Errno) in try volume.write(opened.handle, at: 100_000, huge) }
+                == .noSpace)
         #expect(try volume.attributes(of: attributes.inode).size == 100_000)
         try volume.setSize(of: attributes.inode, to: 400_000)
         let tail = try volume.read(opened.handle, at: 100_000, count: 300_000)
@@ -131,7 +135,8 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
                     name, in: .root, mode: 0o644, flags: .both, caller: root)
                 defer { volume.release(opened.handle) }
                 // No two files are alike, so nothing is shared.
-                try volume.write(opened.handle, at: 0, content(seed: UInt64(files.count), count: 64))
+                try volume.write(
+                    opened.handle, at: 0, content(seed: UInt64(files.count), count: 64))
                 try volume.write(opened.handle, at: 64, megabyte)
                 try volume.synchronize(opened.handle, dataOnly: false)
             }
@@ -189,7 +194,7 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
         while write(descriptor, page, page.count) > 0 {}
         close(descriptor)
         #expect(throws: VolumeError.self) { try volume.close() }
-        unlink(filler)
+        disk.giveBack(filler)
         try volume.close()
         let again = try disk.open()
         #expect(try again.entries(of: .root).count == 2000)
@@ -212,12 +217,13 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
         var refusal: Errno?
         for index in 0..<20_000 where refusal == nil {
             refusal = errno { () throws(Errno) in
-                try volume.makeFile(FileName("f\(index)"), content(seed: UInt64(index), count: 4000))
+                try volume.makeFile(
+                    FileName("f\(index)"), content(seed: UInt64(index), count: 4000))
                 if index % 16 == 0 { try volume.synchronizeAll() }
             }
         }
         #expect(refusal == .noSpace)
-        unlink(filler)
+        disk.giveBack(filler)
         #expect(errno { () throws(Errno) in try volume.makeFile("after", [4, 5, 6]) } == nil)
         #expect(errno { () throws(Errno) in try volume.synchronizeAll() } == nil)
         #expect(try volume.contents(of: volume.resolve(path: ["before"])) == [1, 2, 3])
@@ -242,6 +248,12 @@ final class SmallDisk {
 
     deinit {
         umount2(path, Int32(MNT_DETACH))
+    }
+
+    /// Removes a file and its bytes, which a process that is just being started may have open.
+    func giveBack(_ file: String) {
+        truncate(file, 0)
+        unlink(file)
     }
 
     func open() throws(VolumeError) -> Volume {
