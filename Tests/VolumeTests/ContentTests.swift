@@ -46,6 +46,25 @@ import struct SystemPackage.Errno
         #expect(try flatFiles(in: scratch).count == (count > 16 << 10 ? 2 : 0))
     }
 
+    /// Sealing runs at the same time, and must not end on the content from before.
+    @Test func cidIsThatOfTheBytesHoweverOftenAFileIsCut() throws {
+        var options = VolumeOptions()
+        options.sealDelayMilliseconds = 0
+        let volume = try openVolume(scratch, options)
+        let file = try volume.makeFile("file", content(seed: 1, count: 400_000))
+        for round in 1...400 {
+            try volume.setSize(of: file, to: UInt64(400_000 - round * 500))
+            if round % 3 == 0 {
+                #expect(
+                    try volume.cid(of: file)
+                        == volume.profile.root(of: volume.contents(of: file)).cid)
+            }
+        }
+        try volume.close()
+        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        #expect(found.isClean, "\(found.problems)")
+    }
+
     @Test func copyOfAWholeSealedFileIsShared() throws {
         let volume = try openVolume(scratch, stillOptions)
         let bytes = content(seed: 1, count: 300_000)

@@ -102,6 +102,34 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
         #expect(found.pending == CheckReport.Pending())
     }
 
+    /// The bytes below a CID wait until SQLite has forgotten it, however often that fails.
+    @Test func writeAfterAFailedUnsealingWaitsForItsCommitToo() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .signal(SIGKILL)) { [state = scratch.state as String] in
+            let volume = try Volume.open(
+                stateDirectory: state, options: stillOptions, log: quietLog)
+            let file = try volume.makeFile("file", content(seed: 1, count: 100_000))
+            _ = try volume.cid(of: file)
+            try volume.synchronizeAll()
+            let opened = try volume.open(file, flags: .both, caller: root)
+            Faults.arm([.beginCommit], passing: 0, outcome: .failure(.ioError))
+            let refusal = errno { () throws(Errno) in
+                try volume.write(opened.handle, at: 0, [1, 2, 3])
+            }
+            guard refusal == .ioError, Faults.disarm() == 1 else { exit(1) }
+            try volume.write(opened.handle, at: 0, [1, 2, 3])
+            kill(getpid(), SIGKILL)
+        }
+        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        #expect(found.isClean, "\(found.problems)")
+        let volume = try openVolume(scratch, stillOptions)
+        let file = try volume.resolve(path: ["file"])
+        let bytes = try volume.contents(of: file)
+        #expect(bytes == [1, 2, 3] + content(seed: 1, count: 100_000).dropFirst(3))
+        #expect(try volume.cid(of: file) == volume.profile.root(of: bytes).cid)
+        try volume.close()
+    }
+
     /// A write that the disk refuses half way must not show later as bytes of a hole.
     @Test func partOfFailedWriteBeyondTheEndIsZeroWhenTheFileGrows() throws {
         let disk = try SmallDisk(byteCount: 4 << 20)

@@ -25,8 +25,8 @@ struct OperationGenerator {
         random = SeededGenerator(seed: seed)
         edges = [0, 0, 1, 4096, inlineSizeMax, inlineSizeMax, chunkSize]
         sizeMax = chunkSize + 40_000
-        // Nothing, KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE, and two that are refused.
-        allocateModes = [0, 1, 3, 3, 16, 17, 2, 8]
+        // Nothing, KEEP_SIZE, PUNCH_HOLE, two that are refused, and ZERO_RANGE.
+        allocateModes = [0, 1, 3, 3, 2, 8] + (diskHasZeroRange ? [16, 17] : [])
     }
 
     private static let names: [FileName] = [

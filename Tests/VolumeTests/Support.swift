@@ -203,6 +203,17 @@ extension ImportProfile {
 let SEEK_DATA: Int32 = 3
 let SEEK_HOLE: Int32 = 4
 
+/// Whether the disk below the tests has FALLOC_FL_ZERO_RANGE, which tmpfs has not.
+let diskHasZeroRange: Bool = {
+    let scratch = ScratchDirectory()
+    guard let file = try? Sys.open(scratch.path + "/probe", flags: O_RDWR | O_CREAT) else {
+        return false
+    }
+    return errno { () throws(Errno) in
+        try Sys.allocate(file.raw, mode: 16, offset: 0, length: 4096)
+    } == nil
+}()
+
 /// The errno that a body throws; nil where it throws none.
 func errno<Result>(of body: () throws(Errno) -> Result) -> Errno? {
     do throws(Errno) {
