@@ -1,5 +1,4 @@
 internal import CShims
-internal import Glibc
 
 /// What glibc's malloc keeps for itself.
 public enum Heap {
@@ -13,8 +12,7 @@ public enum Heap {
     /// Call it before other threads start: an arena that is there stays. With 32 threads on two
     /// processors, and 200,000 small files made, the daemon was at 153 MB without it, at 98 with.
     public static func bound() {
-        let processors = Int32(clamping: sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         rfs_bound_heap(
-            min(max(processors, 2), Int32(arenasMax)), Int32(trimThresholdBytes))
+            Int32(min(max(Threads.processorCount, 2), arenasMax)), Int32(trimThresholdBytes))
     }
 }

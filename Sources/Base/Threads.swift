@@ -5,6 +5,9 @@ public import struct SystemPackage.Errno
 
 /// Threads of our own, so that blocking work never occupies Swift's cooperative pool.
 public enum Threads {
+    /// The processors that are online, at least 1.
+    public static var processorCount: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
+
     /// Starts a thread that runs the body once.
     ///
     /// - Parameter name: shown in /proc/PID/task/TID/comm, cut to 15 bytes.

@@ -392,7 +392,7 @@ private final class LeafPipeline: Sendable {
 
     init(profile: ImportProfile) {
         self.profile = profile
-        let count = min(max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))), Self.threadsMax)
+        let count = min(Threads.processorCount, Self.threadsMax)
         for _ in 0..<count {
             // With fewer threads than wanted it takes longer; without any, `next` does the work.
             let started = try? Threads.start(name: "rfs-check") { [weak self] in self?.work() }

@@ -20,7 +20,7 @@ public struct VolumeOptions: Sendable {
     /// How long a file rests after its last writer closed it until it is sealed, in milliseconds.
     public var sealDelayMilliseconds = 200
     /// Threads that seal files in the background; 0 seals only when asked.
-    public var sealThreads = 2
+    public var sealThreads = Threads.processorCount
 
     public init() {}
 }
