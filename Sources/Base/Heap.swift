@@ -15,4 +15,10 @@ public enum Heap {
         rfs_bound_heap(
             Int32(min(max(Threads.processorCount, 2), arenasMax)), Int32(trimThresholdBytes))
     }
+
+    /// Gives free memory back to the system, malloc_trim(3). Takes some milliseconds for a heap of
+    /// 100 MB, in which allocations of other threads wait.
+    public static func trim() {
+        rfs_trim_heap()
+    }
 }

@@ -47,3 +47,5 @@ void rfs_bound_heap(int arenas, int trim_threshold) {
     mallopt(M_ARENA_MAX, arenas);
     mallopt(M_TRIM_THRESHOLD, trim_threshold);
 }
+
+void rfs_trim_heap(void) { malloc_trim(0); }

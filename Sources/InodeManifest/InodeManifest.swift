@@ -56,7 +56,7 @@ package final class InodeManifest: Sendable {
         self.log = log
         reservePath = path + ".reserve"
         writer = try DatabaseQueue(
-            path: path, configuration: Self.configuration(synchronous: "FULL", cacheKiB: 8192))
+            path: path, configuration: Self.configuration(synchronous: "FULL", cacheKiB: 4096))
         try Self.refuseNewerFormat(writer, path: path)
         let pages = walPages
         writer.inDatabase { db in
@@ -88,7 +88,7 @@ package final class InodeManifest: Sendable {
                     """)
         }
         let nextObject = max(firstUnstoredObject, UInt64(bitPattern: highest ?? 0) + 1)
-        var readerConfiguration = Self.configuration(synchronous: "NORMAL", cacheKiB: 4096)
+        var readerConfiguration = Self.configuration(synchronous: "NORMAL", cacheKiB: 2048)
         readerConfiguration.readonly = true
         let reader = try DatabaseQueue(path: path, configuration: readerConfiguration)
         checkpointer = try DatabaseQueue(

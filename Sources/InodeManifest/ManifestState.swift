@@ -73,6 +73,8 @@ package final class ManifestState {
     private(set) var recentlySealed: [CID: UInt64] = [:]
     /// Flat files that exist, or may, before their row does.
     private var reservedObjects: Set<UInt64> = []
+    /// Records went out of memory since `takeEviction`; what they took is free in pieces.
+    private var hasEvicted = false
     /// Inodes in the volume, the root among them.
     package private(set) var inodeCount: UInt64
     /// Flat files that a commit has made nameless; the owner of the store unlinks them.
@@ -416,6 +418,12 @@ package final class ManifestState {
         return deletableObjects
     }
 
+    /// Whether records went out of memory since the last call.
+    package func takeEviction() -> Bool {
+        defer { hasEvicted = false }
+        return hasEvicted
+    }
+
     /// Notes that flat files are unlinked.
     package func noteUnlinked(_ ids: [UInt64]) {
         unlinkedObjects += ids
@@ -510,6 +518,7 @@ package final class ManifestState {
         takeRecent: (Record) -> Bool, dropped: (Record) -> Void
     ) {
         guard table.count > bound else { return }
+        hasEvicted = true
         let goal = bound / 4 * 3
         for sparesRecent in [true, false] where table.count > goal {
             var excess = table.count - goal

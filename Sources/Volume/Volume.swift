@@ -150,6 +150,7 @@ public final class Volume: Sendable {
         }
         removeDeletedObjects()
         manifest.checkpointIfDue()
+        if manifest.withLock({ $0.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
         return !isStopping
     }

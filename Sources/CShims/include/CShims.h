@@ -36,4 +36,7 @@ int rfs_become_io_flusher(void);
 /// mallopt(3) with M_ARENA_MAX and M_TRIM_THRESHOLD.
 void rfs_bound_heap(int arenas, int trim_threshold);
 
+/// malloc_trim(3): gives the free pages of all arenas back.
+void rfs_trim_heap(void);
+
 #endif
