@@ -190,6 +190,36 @@ public enum Sys {
         }
     }
 
+    /// Exchanges two names, in one step (renameat2(2) with RENAME_EXCHANGE).
+    public static func exchange(
+        _ one: String, _ other: String, in directory: Int32
+    ) throws(Errno) {
+        try Faults.check(.exchange)
+        try retrying { rfs_exchange(directory, one, other) }
+    }
+
+    /// Whether this open file description is the only one of its file, shared mappings counted;
+    /// false also where leases are not to be had.
+    ///
+    /// A write lease is granted only then (fcntl(2), F_SETLEASE), so one is taken and given back.
+    /// Whoever opens the file in between waits for that. The process must ignore SIGIO.
+    public static func isSoleUser(of descriptor: Int32) -> Bool {
+        rfs_is_sole_user(descriptor) == 1
+    }
+
+    /// Sets the access time alone (futimens(3) with UTIME_OMIT for the other).
+    public static func setAccessTime(
+        of descriptor: Int32, to time: Timestamp
+    ) throws(Errno) {
+        let times = [
+            timespec(
+                tv_sec: Int(time.seconds), tv_nsec: Int(time.subsecondNanoseconds)),
+            // sys/stat.h: UTIME_OMIT, a macro that the importer does not see.
+            timespec(tv_sec: 0, tv_nsec: (1 << 30) - 2),
+        ]
+        try retrying { futimens(descriptor, times) }
+    }
+
     /// flock(2) with LOCK_EX | LOCK_NB; false where another process holds it.
     public static func lockExclusively(_ descriptor: Int32) throws(Errno) -> Bool {
         do throws(Errno) {
@@ -287,8 +317,14 @@ public struct FileStatus: Sendable {
     public let blocks: UInt64
     /// st_mode: kind and permission bits.
     public let mode: UInt32
+    public let accessed: Timestamp
+    public let modified: Timestamp
 
     init(_ status: stat) {
+        accessed = Timestamp(
+            seconds: Int64(status.st_atim.tv_sec), nanoseconds: Int64(status.st_atim.tv_nsec))
+        modified = Timestamp(
+            seconds: Int64(status.st_mtim.tv_sec), nanoseconds: Int64(status.st_mtim.tv_nsec))
         size = UInt64(clamping: status.st_size)
         blocks = UInt64(clamping: status.st_blocks)
         mode = status.st_mode

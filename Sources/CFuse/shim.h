@@ -16,6 +16,7 @@
 #include <linux/fuse.h>
 #include <signal.h>
 #include <stdint.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -53,6 +54,47 @@ static inline void rfs_refuse(struct fuse_conn_info *connection, uint64_t capabi
 #else
     connection->want &= ~(unsigned)capability;
 #endif
+}
+
+/// Asks for passthrough, where libfuse knows of it (3.17); before that, the answer to INIT is
+/// mended.
+static inline void rfs_want_passthrough(struct fuse_conn_info *connection)
+{
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+    if (fuse_set_feature_flag(connection, FUSE_CAP_PASSTHROUGH))
+        connection->max_backing_stack_depth = 1;
+#else
+    (void)connection;
+#endif
+}
+
+// Passthrough, since protocol 7.40: as with FUSE_STATX below, the header of the system may be older.
+
+struct rfs_open_out {
+    uint64_t fh;
+    uint32_t open_flags;
+    int32_t backing_id;
+};
+
+struct rfs_backing_map {
+    int32_t fd;
+    uint32_t flags;
+    uint64_t padding;
+};
+
+/// Registers a backing file; its id, 1 or more, or a negative errno value.
+static inline int rfs_backing_open(int device, int file)
+{
+    struct rfs_backing_map map = {.fd = file};
+    int id = ioctl(device, _IOW(229, 1, struct rfs_backing_map), &map);
+    return id < 0 ? -errno : id;
+}
+
+/// Ends a registration.
+static inline void rfs_backing_close(int device, int32_t id)
+{
+    uint32_t number = (uint32_t)id;
+    (void)ioctl(device, _IOW(229, 2, uint32_t), &number);
 }
 
 /// mount(2); 0 or an errno value.
@@ -154,6 +196,6 @@ _Static_assert(sizeof(struct fuse_in_header) == 40, "fuse_in_header");
 _Static_assert(sizeof(struct fuse_write_in) == 40, "fuse_write_in");
 _Static_assert(sizeof(struct fuse_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct fuse_attr_out) == 104, "fuse_attr_out");
-_Static_assert(sizeof(struct fuse_open_out) == 16, "fuse_open_out");
+_Static_assert(sizeof(struct fuse_open_out) == sizeof(struct rfs_open_out), "fuse_open_out");
 
 #endif

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -32,6 +33,16 @@ void rfs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), 
 int rfs_lock_exclusively(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
 
 int rfs_unlock(int fd) { return flock(fd, LOCK_UN); }
+
+int rfs_exchange(int directory, const char *one, const char *other) {
+    return renameat2(directory, one, directory, other, RENAME_EXCHANGE);
+}
+
+int rfs_is_sole_user(int fd) {
+    if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return 0;
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    return 1;
+}
 
 void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void *guarded) {
     (void)guarded;

@@ -137,17 +137,24 @@ struct DirectRequest {
 /// The answer to CREATE and TMPFILE: `struct fuse_entry_out`, then `struct fuse_open_out`.
 struct CreatedAnswer: BitwiseCopyable {
     var entry: fuse_entry_out
-    var open: fuse_open_out
+    var open: rfs_open_out
 }
 
 extension OpenedFile {
     /// The answer to OPEN. What was opened to read needs no FLUSH: there is nothing that close(2)
     /// could still fail with.
-    func encoded(isWritable: Bool) -> fuse_open_out {
-        var out = fuse_open_out()
+    func encoded(isWritable: Bool) -> rfs_open_out {
+        var out = rfs_open_out()
         out.fh = handle.number
         out.open_flags = BodyFlag.openParallelDirectWrites
-        if keepCache { out.open_flags |= BodyFlag.openKeepCache }
+        switch access {
+        case .volume(let keepsPages):
+            if keepsPages { out.open_flags |= BodyFlag.openKeepCache }
+        case .backingFile(let id, let byRequest):
+            out.open_flags |= BodyFlag.openPassthrough
+            if byRequest { out.open_flags |= BodyFlag.openDirectIO }
+            out.backing_id = id.number
+        }
         if !isWritable { out.open_flags |= BodyFlag.openNoFlush }
         return out
     }

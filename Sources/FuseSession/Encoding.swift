@@ -41,10 +41,15 @@ extension Attributes {
     /// st_blksize: what cp(1) and stdio take as their buffer.
     private static let preferredIOByteCount: UInt32 = 4096
 
+    /// How long the kernel may keep the attributes, in seconds.
+    private func validity(_ lifetimes: Lifetimes) -> UInt64 {
+        mayChangeUnseen ? 0 : lifetimes.attributes
+    }
+
     /// The answer to GETATTR and SETATTR.
     func encodedAlone(_ lifetimes: Lifetimes) -> fuse_attr_out {
         var out = fuse_attr_out()
-        out.attr_valid = lifetimes.attributes
+        out.attr_valid = validity(lifetimes)
         out.attr = encoded
         return out
     }
@@ -55,7 +60,7 @@ extension Attributes {
         // Numbers are never reused, so the generation stays 0.
         out.nodeid = inode.number
         out.entry_valid = lifetimes.entry
-        out.attr_valid = lifetimes.attributes
+        out.attr_valid = validity(lifetimes)
         out.attr = encoded
         return out
     }
@@ -63,7 +68,7 @@ extension Attributes {
     /// The answer to STATX, which has the birth time beside what `fuse_attr` has.
     func encodedStatx(_ lifetimes: Lifetimes) -> rfs_statx_out {
         var out = rfs_statx_out()
-        out.attr_valid = lifetimes.attributes
+        out.attr_valid = validity(lifetimes)
         out.mask = Self.statxBasicAndBirth
         out.blksize = Self.preferredIOByteCount
         out.nlink = linkCount

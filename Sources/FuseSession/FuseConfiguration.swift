@@ -31,6 +31,8 @@ public struct FuseConfiguration: Sendable, Equatable {
     public var backgroundRequestsMax: UInt32 = 64
     /// The kernel's read-ahead for this mount, in KiB; set where sysfs can be written.
     public var readAheadKibibytes = 1024
+    /// Whether the kernel may read and write open files itself where it can (`no_passthrough`).
+    public var usesPassthrough = true
     /// How long `stop` serves files that are still open after the mount has left the tree, in
     /// milliseconds, before it cuts them off.
     public var drainMilliseconds = 1000
@@ -49,7 +51,7 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Applies options as mount(8) passes them by `-o`: a list separated by commas.
     ///
     /// Known are the generic options of mount(8), FUSE's own (`allow_other`,
-    /// `default_permissions`, `nonempty`, `fsname=`, `subtype=`), and `threads=`,
+    /// `default_permissions`, `nonempty`, `fsname=`, `subtype=`), and `no_passthrough`, `threads=`,
     /// `entry_timeout=`, `attr_timeout=`, `negative_timeout=`, `max_background=`. Options for
     /// fstab and its readers (`auto`, `nofail`, `_netdev`, `x-…`) are accepted without effect.
     /// - Throws: `unknownOption` naming the first that is not known; `invalidOption`.
@@ -71,6 +73,7 @@ public struct FuseConfiguration: Sendable, Equatable {
         }
         switch option {
         case "allow_other": return allowsOthers = true
+        case "no_passthrough": return usesPassthrough = false
         case "default_permissions": return  // Always on.
         case "nonempty": return allowsNonEmptyMountPoint = true
         default: break

@@ -35,6 +35,8 @@ public final class FuseSession: @unchecked Sendable {
         /// Workers whose reads `stop` interrupts.
         var workers: [pthread_t] = []
         var mount: Mounted?
+        var backings: BackingDevice?
+        var passthrough = Passthrough.off(reason: "the mount is not ready")
     }
 
     private enum Phase {
@@ -175,6 +177,7 @@ public final class FuseSession: @unchecked Sendable {
         let isReady = waitForReady()
         if isReady {
             raiseReadAhead(mounted)
+            startPassthrough(mounted)
             whenReady()
         }
         state.withLock { state in
@@ -183,6 +186,32 @@ public final class FuseSession: @unchecked Sendable {
         for thread in threads { thread.join() }
         finish(mounted)
         if let failure { throw failure }
+    }
+
+    /// Whether the kernel reads and writes open files itself, or why it does not.
+    public var passthrough: Passthrough { state.withLock { $0.passthrough } }
+
+    /// Has the volume register files with the kernel where that is possible.
+    private func startPassthrough(_ mounted: Mounted) {
+        let result: Passthrough
+        if !configuration.usesPassthrough {
+            result = .off(reason: "no_passthrough was asked for")
+        } else if !context.agreed(on: InitFlag.passthrough) {
+            result = .off(reason: "the kernel does not offer it; Linux 6.9 and later may")
+        } else {
+            let device = BackingDevice(fuse_session_fd(mounted.session))
+            do throws(Errno) {
+                try context.volume.useBackingFiles(device)
+                state.withLock { $0.backings = device }
+                result = .on
+            } catch {
+                result = .refused(error)
+            }
+        }
+        state.withLock { $0.passthrough = result }
+        if case .off(let reason) = result, configuration.usesPassthrough {
+            log.notice("without passthrough: \(reason)")
+        }
     }
 
     /// Blocks until the mount can be used; false where it ended before that.
@@ -351,6 +380,7 @@ extension FuseSession {
     /// Frees what the mount consists of, once, after the last worker.
     private func finish(_ mounted: Mounted) {
         detachIfStillThere(mounted)
+        state.withLock { $0.backings }?.end()
         // Closes the device where the helper mounted, and unmounts through it; else does nothing.
         fuse_session_unmount(mounted.session)
         // Closes the device. What still uses a detached mount gets ENOTCONN from now on.

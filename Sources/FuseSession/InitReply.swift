@@ -11,8 +11,7 @@ package struct InitOffer: Sendable {
     /// What the kernel offered: flags, and flags2 above them where FUSE_INIT_EXT says it is meant.
     package let flags: UInt64
 
-    /// The bits that are wanted beside those that libfuse sets; the place for PASSTHROUGH
-    /// (bit 37), which then also sets max_stack_depth.
+    /// The bits that are wanted beside those that libfuse sets, PASSTHROUGH left out.
     static let wanted =
         InitFlag.parallelDirectoryOperations | InitFlag.handleKillPrivileges
         | InitFlag.extendedSetExtendedAttribute
@@ -30,16 +29,24 @@ package struct InitOffer: Sendable {
 
     private static let flagsOffset = 12
     private static let flags2Offset = 32
+    private static let maxStackDepthOffset = 36
     private static let replyByteCount = 64
 
     /// Adds what is wanted and offered; returns all the bits of the answer, or nil where it is not
     /// the full answer of protocol 7.23 and later.
-    package func mend(_ reply: UnsafeMutableRawBufferPointer) -> UInt64? {
+    package func mend(
+        _ reply: UnsafeMutableRawBufferPointer, wantsPassthrough: Bool
+    ) -> UInt64? {
         guard reply.count >= Self.replyByteCount else { return nil }
         let low = reply.loadUnaligned(fromByteOffset: Self.flagsOffset, as: UInt32.self)
         let high = reply.loadUnaligned(fromByteOffset: Self.flags2Offset, as: UInt32.self)
         var answer = UInt64(low) | UInt64(high) << 32
         answer |= flags & (Self.wanted | InitFlag.extended)
+        if wantsPassthrough, flags & InitFlag.passthrough != 0 {
+            answer |= InitFlag.passthrough
+            // One filesystem below; another one, like overlayfs, may still be stacked upon this.
+            reply.storeBytes(of: 1, toByteOffset: Self.maxStackDepthOffset, as: UInt32.self)
+        }
         reply.storeBytes(
             of: UInt32(truncatingIfNeeded: answer), toByteOffset: Self.flagsOffset, as: UInt32.self)
         reply.storeBytes(

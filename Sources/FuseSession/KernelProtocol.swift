@@ -55,6 +55,8 @@ enum InitFlag {
     static let extendedSetExtendedAttribute: UInt64 = 1 << 29
     /// flags2 is meant.
     static let extended: UInt64 = 1 << 30
+    /// OPEN may name a backing file; excludes the writeback cache.
+    static let passthrough: UInt64 = 1 << 37
 }
 
 /// Bits inside the bodies of requests and answers.
@@ -67,12 +69,16 @@ enum BodyFlag {
     static let aclKillSetGID: UInt32 = 1 << 0
     /// SETATTR's valid: clear set-id bits.
     static let attributeKillSetID: Int32 = 1 << 11
+    /// In the answer to OPEN: reads and writes come here although there is a backing file.
+    static let openDirectIO: UInt32 = 1 << 0
     /// In the answer to OPEN: cached pages still hold.
     static let openKeepCache: UInt32 = 1 << 1
     /// In the answer to OPEN: no FLUSH at close(2).
     static let openNoFlush: UInt32 = 1 << 5
     /// In the answer to OPEN: O_DIRECT writes need not queue behind each other.
     static let openParallelDirectWrites: UInt32 = 1 << 6
+    /// In the answer to OPEN: the kernel reads and writes the backing file itself.
+    static let openPassthrough: UInt32 = 1 << 7
 }
 
 /// One request as it came from the device.

@@ -53,6 +53,7 @@ enum Operations {
         ]
         for capability in refused { rfs_refuse(connection, UInt64(capability)) }
         let configuration = context.configuration
+        if configuration.usesPassthrough { rfs_want_passthrough(connection) }
         connection.pointee.max_write = UInt32(configuration.requestBytesMax)
         connection.pointee.max_background = configuration.backgroundRequestsMax
         connection.pointee.congestion_threshold =

@@ -204,7 +204,9 @@ enum DeviceIO {
         else { return writev(descriptor, vectors, count) }
         let header = base.loadUnaligned(as: fuse_out_header.self)
         let reply = UnsafeMutableRawBufferPointer(start: body, count: vectors[1].iov_len)
-        guard header.unique == offer.unique, header.error == 0, let flags = offer.mend(reply)
+        guard header.unique == offer.unique, header.error == 0,
+            let flags = offer.mend(
+                reply, wantsPassthrough: context.configuration.usesPassthrough)
         else { return writev(descriptor, vectors, count) }
         let written = writev(descriptor, vectors, count)
         if written >= 0 { context.initialized(with: flags) }

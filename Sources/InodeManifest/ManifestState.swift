@@ -307,6 +307,11 @@ package final class ManifestState {
         reservedObjects.remove(id)
     }
 
+    /// Whether more than a count of numbers were given out since a reserved one.
+    package func isReservationOld(_ id: UInt64, by count: UInt64) -> Bool {
+        nextObject - id > count
+    }
+
     /// Makes the record of an object, dirty, with one reference.
     ///
     /// - Parameter id: a reserved number for a flat file; nil for an inline object.
@@ -376,6 +381,18 @@ package final class ManifestState {
         record.newBlocks = result
         recentlySealed[result.cid] = record.id
         mark(record)
+    }
+
+    /// Takes a seal back, because the content is about to change; false where there was none.
+    @discardableResult
+    package func unseal(_ record: ObjectRecord) -> Bool {
+        guard record.state == .sealed else { return false }
+        record.state = .staging
+        record.cid = nil
+        record.dropsBlocks = true
+        record.newBlocks = nil
+        mark(record)
+        return true
     }
 
     /// Adds an inode's reference.

@@ -73,6 +73,18 @@ package final class ObjectStore: Sendable {
         try Sys.unlink(Self.path(of: id), in: directory.raw)
     }
 
+    /// Lets two objects exchange their flat files, durably: what was open of one is the other's then.
+    package func exchange(_ one: UInt64, _ other: UInt64) throws(Errno) {
+        try Sys.exchange(Self.path(of: one), Self.path(of: other), in: directory.raw)
+        do throws(Errno) {
+            try synchronizeName(of: one)
+            try synchronizeName(of: other)
+        } catch {
+            try? Sys.exchange(Self.path(of: one), Self.path(of: other), in: directory.raw)
+            throw error
+        }
+    }
+
     /// Makes the name of a new flat file durable.
     package func synchronizeName(of id: UInt64) throws(Errno) {
         let bucket = try Sys.open(

@@ -19,6 +19,9 @@ public struct Attributes: Sendable {
     public let modified: Timestamp
     public let changed: Timestamp
     public let created: Timestamp
+    /// Size, times and blocks can change without the volume being asked: somebody has the backing
+    /// file open for writing.
+    public let mayChangeUnseen: Bool
 
     /// st_mode: kind and permission bits.
     public var statMode: UInt32 { kind.modeBits | mode }
@@ -101,8 +104,18 @@ public struct OpenFlags: Sendable {
 /// What open and create give.
 public struct OpenedFile: Sendable {
     public let handle: HandleID
-    /// Whether the kernel's cached pages of the file still hold.
-    public let keepCache: Bool
+    public let access: FileAccess
+}
+
+/// How the bytes of an open file are got at. All handles of an inode that are open at the same time
+/// have the same case.
+public enum FileAccess: Sendable {
+    /// By `read` and `write`, with a cache of pages before them. `keepsPages`: what the cache has of
+    /// the file still holds.
+    case volume(keepsPages: Bool)
+    /// By a backing file that was registered. `byRequest`: this handle's reads and writes must come
+    /// to the volume nevertheless; shared mappings of it use the file.
+    case backingFile(BackingID, byRequest: Bool)
 }
 
 /// One entry of a directory listing.

@@ -43,22 +43,24 @@ extension Volume {
             {
                 return shared
             }
-            let (content, size) = try content(of: from.file)
-            guard sourceOffset < size else { return 0 }
-            let count = min(length, size - sourceOffset)
-            let (end, overflow) = destinationOffset.addingReportingOverflow(count)
-            guard !overflow, end <= Self.fileSizeMax else { throw .fileTooLarge }
-            if from.inode == to.inode, sourceOffset < end,
-                destinationOffset < sourceOffset + count
-            {
-                throw .invalidArgument
+            return try withContent(of: from.file) { (content, size) throws(Errno) in
+                guard sourceOffset < size else { return 0 }
+                let count = min(length, size - sourceOffset)
+                let (end, overflow) = destinationOffset.addingReportingOverflow(count)
+                guard !overflow, end <= Self.fileSizeMax else { throw .fileTooLarge }
+                if from.inode == to.inode, sourceOffset < end,
+                    destinationOffset < sourceOffset + count
+                {
+                    throw .invalidArgument
+                }
+                guard count > 0 else { return 0 }
+                try changeBytes(of: to.file, in: destinationOffset..<end) {
+                    (target) throws(Errno) in
+                    try copy(
+                        content, at: sourceOffset, to: target, at: destinationOffset, count: count)
+                }
+                return count
             }
-            guard count > 0 else { return 0 }
-            try changeBytes(of: to.file, in: destinationOffset..<end) { (target) throws(Errno) in
-                try copy(
-                    content, at: sourceOffset, to: target, at: destinationOffset, count: count)
-            }
-            return count
         }
     }
 
@@ -106,6 +108,10 @@ extension Volume {
         try changing { (state) throws(Errno) in
             let from = try record(source.inode, state)
             let to = try record(destination.inode, state)
+            // A backing file cannot be given another content than its own while it is open.
+            guard destination.backing == nil, source.backing?.isWritable != true else {
+                return nil
+            }
             guard to.size == 0, from.size <= length, let object = try state.object(of: from),
                 object.state == .sealed
             else { return nil }

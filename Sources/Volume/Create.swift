@@ -67,10 +67,9 @@ extension Volume {
                     guard !flags.isExclusive else { throw .fileExists }
                     return try openReferenced(existing, flags: flags, caller: caller)
                 }
-                return try changing { (state) throws(Errno) in
-                    let record = try makeEntry(
+                return try makeAndOpen(flags) { (state) throws(Errno) in
+                    try makeEntry(
                         name, in: parent, kind: .regular, mode: mode, caller: caller, state)
-                    return (referenced(record, state), openHandle(to: record, flags: flags, state))
                 }
             } catch {
                 // Others may make or remove the name between the look and the deed.
@@ -84,6 +83,24 @@ extension Volume {
 
     /// How often `create` looks again when others make and remove its name meanwhile.
     private static let createAttemptsMax = 64
+
+    /// Makes a regular file by a body and opens it. The attributes are those of the open file.
+    private func makeAndOpen(
+        _ flags: OpenFlags, _ body: (ManifestState) throws(Errno) -> InodeRecord
+    ) throws(Errno) -> (Attributes, OpenedFile) {
+        let (inode, handle) = try changing { (state) throws(Errno) in
+            let record = try body(state)
+            _ = referenced(record, state)
+            return (record.inode, openHandle(to: record, flags: flags, state))
+        }
+        do throws(Errno) {
+            let opened = try finishOpening(handle)
+            return (try attributes(of: inode), opened)
+        } catch {
+            forget(inode, count: 1)
+            throw error
+        }
+    }
 
     private func openReferenced(
         _ inode: Inode, flags: OpenFlags, caller: Caller
@@ -104,7 +121,7 @@ extension Volume {
     public func makeTemporary(
         in parent: Inode, mode: UInt32, flags: OpenFlags, caller: Caller
     ) throws(Errno) -> (Attributes, OpenedFile) {
-        try changing { (state) throws(Errno) in
+        try makeAndOpen(flags) { (state) throws(Errno) in
             let directory = try directory(parent, state)
             try checkRoom(state)
             let record = try makeInode(
@@ -112,7 +129,7 @@ extension Volume {
                 state)
             record.linkCount = 0
             record.parent = Inode(0)
-            return (referenced(record, state), openHandle(to: record, flags: flags, state))
+            return record
         }
     }
 

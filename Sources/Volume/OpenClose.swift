@@ -21,27 +21,31 @@ extension Volume {
             case .fifo, .socket, .characterDevice, .blockDevice: throw .noSuchAddressOrDevice
             }
         }
-        guard flags.truncates else { return opened }
-        do throws(Errno) {
-            try truncate(handles.handle(opened.handle).file, to: 0)
-        } catch {
-            release(opened.handle)
-            throw error
-        }
-        return opened
+        return try finishOpening(opened)
     }
 
-    /// Makes a handle; under the manifest's lock.
+    /// Makes a handle; under the manifest's lock. `finishOpening` must follow without it.
     func openHandle(
         to record: InodeRecord, flags: OpenFlags, _ state: ManifestState
-    ) -> OpenedFile {
+    ) -> (HandleID, FileHandle) {
         let file = use(record)
+        file.opens += 1
         if flags.isWritable { file.writers += 1 }
-        let handle = handles.insert(FileHandle(file: file, flags: flags))
-        // The kernel is the only one who changes files here, so its pages always hold; but a read
-        // that must move the access time has to come through.
-        let keepCache = !(flags.isReadable && wantsAccessTime(record))
-        return OpenedFile(handle: handle, keepCache: keepCache)
+        let description = FileHandle(file: file, flags: flags)
+        return (handles.insert(description), description)
+    }
+
+    /// Empties the file where O_TRUNC asks for it, and decides how its bytes are got at.
+    func finishOpening(_ opened: (HandleID, FileHandle)) throws(Errno) -> OpenedFile {
+        let (handle, description) = opened
+        do throws(Errno) {
+            // First, so that content which goes anyway is neither unsealed nor copied.
+            if description.flags.truncates { try truncate(description.file, to: 0) }
+            return OpenedFile(handle: handle, access: try access(for: description))
+        } catch {
+            release(handle)
+            throw error
+        }
     }
 
     /// Counts a user of a file's shared state; under the manifest's lock.
@@ -71,14 +75,20 @@ extension Volume {
     public func release(_ handle: HandleID) {
         guard let description = handles.remove(handle) else { return }
         let file = description.file
-        let (isLastWriter, mustSynchronize) = manifest.withLock { state in
+        let (isLastWriter, hasBacking, mustSynchronize) = manifest.withLock { state in
             if description.flags.isWritable { file.writers -= 1 }
+            file.opens -= 1
             let isLast = description.flags.isWritable && file.writers == 0
+            if file.opens == 0 { file.isServedByRequest = false }
+            let hasBacking = file.backing != nil
             endUse(file, state)
-            return (isLast, running.unsynchronized.count > RunningState.unsynchronizedMax)
+            return (
+                isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax
+            )
         }
+        if hasBacking { detachBacking(of: file) }
         if mustSynchronize { try? synchronizeBytes(of: file.inode) }
-        if isLastWriter { enqueueSeal(file.inode) }
+        if isLastWriter && !hasBacking { enqueueSeal(file.inode) }
     }
 
     /// The flat file that holds an object, opened where it is not open yet; under the manifest's

@@ -16,8 +16,17 @@ final class OpenFile: @unchecked Sendable {
     var isFileWritable = false
     /// Open handles, and operations under way.
     var users = 0
+    /// Open handles.
+    var opens = 0
     /// Handles that can write.
     var writers = 0
+    /// Where the handles read and write without asking; nil while they ask, or there are none.
+    var backing: Backing?
+    /// The first of the open handles was told to ask, and so must all others be.
+    var isServedByRequest = false
+
+    /// Whether the bytes may be changed by somebody who has the file open.
+    var hasWriters: Bool { writers > 0 || backing?.isWritable == true }
 
     init(inode: Inode) {
         self.inode = inode
@@ -41,8 +50,16 @@ final class FileHandle: Sendable {
 ///
 /// Sendable although unchecked: touched only under the manifest's lock.
 final class RunningState: @unchecked Sendable {
-    /// The references that the kernel holds to an inode, by inode number.
-    var kernelReferences: [UInt64: UInt64] = [:]
+    /// What the kernel holds of an inode, by inode number.
+    var kernelReferences: [UInt64: KernelReference] = [:]
+    /// The inode whose backing file an object's flat file is, by object.
+    var backed: [UInt64: Inode] = [:]
+    /// Inodes whose backing file was still mapped after the last close.
+    var lingering: Set<UInt64> = []
+    /// Sealed files whose content another object has, too, found while they had a backing file.
+    var missedTwins: Set<UInt64> = []
+    /// Reads under way of flat files that several inodes share, by object.
+    private(set) var sharedReads: [UInt64: Int] = [:]
     var openFiles: [UInt64: OpenFile] = [:]
     /// Flat files with bytes that may not be durable, by inode number; they outlive their handles.
     private(set) var unsynchronized: [UInt64: UnsynchronizedFile] = [:]
@@ -63,10 +80,35 @@ final class RunningState: @unchecked Sendable {
         unsynchronized.removeValue(forKey: inode.number)
     }
 
+    func beginSharedRead(_ object: UInt64) {
+        sharedReads[object, default: 0] += 1
+    }
+
+    func endSharedRead(_ object: UInt64) {
+        let left = sharedReads[object, default: 1] - 1
+        sharedReads[object] = left == 0 ? nil : left
+    }
+
+    /// Notes whether the pages that the kernel has of a file hold; gives what was so before.
+    @discardableResult
+    func notePages(of inode: Inode, hold: Bool) -> Bool {
+        guard let index = kernelReferences.index(forKey: inode.number) else { return false }
+        defer { kernelReferences.values[index].pagesHold = hold }
+        return kernelReferences.values[index].pagesHold
+    }
+
     /// Forgets a flat file that is the inode's no longer.
     func forgetUnsynchronized(_ inode: Inode) {
         unsynchronized.removeValue(forKey: inode.number)
     }
+}
+
+/// What the kernel holds of an inode.
+struct KernelReference {
+    /// Lookups that it has not taken back.
+    var count: UInt64 = 0
+    /// Its cached pages of the file, if it has any, hold the file's bytes.
+    var pagesHold = false
 }
 
 /// A flat file with bytes that may not be durable.

@@ -21,37 +21,65 @@ extension Volume {
     ) throws(Errno) -> Int {
         let description = try handles.handle(handle)
         // mmap and the page cache read through handles that were opened O_WRONLY, too.
-        let (content, size) = try content(of: description.file)
-        guard offset < size else { return 0 }
-        let wanted = Int(min(UInt64(buffer.count), size - offset))
-        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
-        switch content {
-        case .empty:
-            return 0
-        case .inline(let bytes):
-            bytes.withUnsafeBytes { source in
-                part.copyMemory(
-                    from: UnsafeRawBufferPointer(
-                        rebasing: source[Int(offset)..<Int(offset) + wanted]))
+        return try withContent(of: description.file) { (content, size) throws(Errno) in
+            guard offset < size else { return 0 }
+            let wanted = Int(min(UInt64(buffer.count), size - offset))
+            let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
+            switch content {
+            case .empty:
+                return 0
+            case .inline(let bytes):
+                bytes.withUnsafeBytes { source in
+                    part.copyMemory(
+                        from: UnsafeRawBufferPointer(
+                            rebasing: source[Int(offset)..<Int(offset) + wanted]))
+                }
+                return wanted
+            case .flat(let file):
+                return try Sys.read(file.raw, at: offset, into: part)
             }
-            return wanted
-        case .flat(let file):
-            return try Sys.read(file.raw, at: offset, into: part)
         }
     }
 
-    /// The content and the size of a file, in one look.
-    func content(of file: OpenFile) throws(Errno) -> (Content, size: UInt64) {
-        try reading { (state) throws(Errno) in
+    /// Runs a body with the content and the size of a file. While it runs, nobody changes a flat
+    /// file that the inode shares with others.
+    ///
+    /// - Parameter isAccess: whether it moves the access time.
+    func withContent<Result>(
+        of file: OpenFile, isAccess: Bool = true,
+        _ body: (Content, UInt64) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        let (content, size, shared) = try reading {
+            (state) throws(Errno) -> (Content, UInt64, UInt64?) in
             let record = try record(file.inode, state)
-            noteAccess(to: record, state)
-            return (try content(of: file, record, state), record.size)
+            if isAccess { noteAccess(to: record, state) }
+            let content = try self.content(of: file, record, state)
+            let size = try self.size(of: file, record)
+            var shared: UInt64?
+            if case .flat(let flat) = content, let object = try state.object(of: record),
+                object.references > 1
+            {
+                shared = flat.id
+                running.beginSharedRead(flat.id)
+            }
+            return (content, size, shared)
         }
+        defer {
+            if let shared { manifest.withLock { _ in running.endSharedRead(shared) } }
+        }
+        return try body(content, size)
+    }
+
+    /// The size of a file now.
+    func size(of file: OpenFile, _ record: InodeRecord) throws(Errno) -> UInt64 {
+        guard let backing = file.backing, backing.isWritable else { return record.size }
+        return try Sys.status(of: backing.file.raw).size
     }
 
     func content(
         of file: OpenFile, _ record: InodeRecord, _ state: ManifestState
     ) throws(Errno) -> Content {
+        if let backing = file.backing { return .flat(backing.file) }
         guard let object = try state.object(of: record) else { return .empty }
         if object.isInline { return .inline(try state.inlineBytes(of: object)) }
         return .flat(try objectFile(file, object: object.id, forWriting: false))
@@ -67,12 +95,13 @@ extension Volume {
         // lseek(2), unistd.h: SEEK_DATA is 3, SEEK_HOLE is 4.
         let isData = whence == 3
         guard isData || whence == 4 else { throw .invalidArgument }
-        let (content, size) = try content(of: description.file)
-        guard offset < size else { throw .noSuchAddressOrDevice }
-        switch content {
-        case .empty: throw .noSuchAddressOrDevice
-        case .inline: return isData ? offset : size
-        case .flat(let file): return try Sys.seek(file.raw, from: offset, whence: whence)
+        return try withContent(of: description.file) { (content, size) throws(Errno) in
+            guard offset < size else { throw .noSuchAddressOrDevice }
+            switch content {
+            case .empty: throw .noSuchAddressOrDevice
+            case .inline: return isData ? offset : size
+            case .flat(let file): return try Sys.seek(file.raw, from: offset, whence: whence)
+            }
         }
     }
 }

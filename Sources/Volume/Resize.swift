@@ -12,6 +12,9 @@ extension Volume {
     ) throws(Errno) {
         guard size <= Self.fileSizeMax else { throw .fileTooLarge }
         try file.writeLock.withLock { (_) throws(Errno) in
+            if let backing = manifest.withLock({ _ in file.backing }) {
+                return try truncate(file, backing, to: size, clearSetID: clearSetID)
+            }
             let isDone = try changing { (state) throws(Errno) in
                 let record = try record(file.inode, state)
                 let object = try state.object(of: record)
@@ -47,6 +50,17 @@ extension Volume {
                 running.noteUnsynchronized(flat, of: file.inode)
                 try noteChange(of: record, clearSetID: clearSetID, state)
             }
+        }
+    }
+
+    private func truncate(
+        _ file: OpenFile, _ backing: Backing, to size: UInt64, clearSetID: Bool
+    ) throws(Errno) {
+        if !manifest.withLock({ _ in backing.isWritable }) { try makeWritable(file, backing) }
+        try Sys.truncate(backing.file.raw, to: size)
+        try changing { (state) throws(Errno) in
+            try noteBackingChange(
+                of: try record(file.inode, state), backing, clearSetID: clearSetID, state)
         }
     }
 
@@ -97,7 +111,9 @@ extension Volume {
     ) throws(Errno) -> (size: UInt64, isInline: Bool) {
         try reading { (state) throws(Errno) in
             let record = try record(file.inode, state)
-            return (record.size, try state.object(of: record)?.isInline ?? true)
+            let object = try state.object(of: record)
+            let isInline = file.backing == nil && object?.isInline ?? true
+            return (try self.size(of: file, record), isInline)
         }
     }
 }

@@ -86,10 +86,11 @@ extension Volume {
         do throws(Errno) {
             // A file with a writer is sealed after the writer's close.
             let isOpen = manifest.withLock { _ in
-                (running.openFiles[inode.number]?.writers ?? 0) > 0
+                running.openFiles[inode.number]?.hasWriters ?? false
             }
             guard !isOpen else { return }
             _ = try seal(inode, attempts: 1)
+            try shareMissedTwin(inode)
         } catch {
             // Changed meanwhile: the next close brings it again. Gone meanwhile: nothing is left to do.
             guard error != .resourceTemporarilyUnavailable, error != Errno(rawValue: ESTALE)
@@ -105,8 +106,10 @@ extension Volume {
     ///   last one fails with EAGAIN.
     func seal(_ inode: Inode, attempts: Int) throws(Errno) -> (cid: CID, treeSize: UInt64) {
         for _ in 0..<attempts {
+            try settle(inode)
             let source = try beginSeal(inode)
-            guard case .content(let content, let size, let version, let file) = source else {
+            guard case .content(let content, let size, let version, let modified, let file) = source
+            else {
                 if case .known(let cid, let treeSize) = source { return (cid, treeSize) }
                 throw Errno(rawValue: ESTALE)
             }
@@ -125,6 +128,10 @@ extension Volume {
                 manifest.withLock { endUse(file, $0) }
                 continue
             }
+            if let modified, !isUnchanged(content, size: size, modified: modified) {
+                manifest.withLock { endUse(file, $0) }
+                continue
+            }
             if try endSeal(file, outcome, version: version, size: size) {
                 return (outcome.cid, outcome.treeSize)
             }
@@ -134,14 +141,18 @@ extension Volume {
 
     private enum SealSource {
         case known(CID, treeSize: UInt64)
-        case content(Content, size: UInt64, version: UInt64, OpenFile)
+        /// With the time of the last write to a backing file that may be written meanwhile.
+        case content(Content, size: UInt64, version: UInt64, modified: Timestamp?, OpenFile)
         case gone
     }
 
     private func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
         try reading { (state) throws(Errno) in
             guard let record = try state.inode(inode), record.kind == .regular else { return .gone }
-            if let object = try state.object(of: record) {
+            let isUnsettled = running.openFiles[inode.number]?.backing?.isWritable ?? false
+            if isUnsettled {
+                // What the manifest knows may be older than what the backing file holds.
+            } else if let object = try state.object(of: record) {
                 if object.state == .sealed, let cid = object.cid {
                     return .known(cid, treeSize: object.treeSize)
                 }
@@ -151,14 +162,26 @@ extension Volume {
             }
             let file = use(record)
             do throws(Errno) {
+                let content = try content(of: file, record, state)
+                var (size, modified) = (record.size, Timestamp?.none)
+                if isUnsettled, case .flat(let flat) = content {
+                    let status = try Sys.status(of: flat.raw)
+                    (size, modified) = (status.size, status.modified)
+                }
                 return .content(
-                    try content(of: file, record, state), size: record.size,
-                    version: record.contentVersion, file)
+                    content, size: size, version: record.contentVersion, modified: modified, file)
             } catch {
                 endUse(file, state)
                 throw error
             }
         }
+    }
+
+    private func isUnchanged(_ content: Content, size: UInt64, modified: Timestamp) -> Bool {
+        guard case .flat(let flat) = content, let status = try? Sys.status(of: flat.raw) else {
+            return false
+        }
+        return status.size == size && status.modified == modified
     }
 
     private func sealResult(
@@ -185,27 +208,22 @@ extension Volume {
     ) throws(Errno) -> Bool {
         defer { manifest.withLock { endUse(file, $0) } }
         // A sealed object is not looked at after a crash: its bytes must be durable before it is.
-        if manifest.withLock({ _ in file.writers == 0 }) { try synchronizeBytes(of: file.inode) }
-        let twin = try twin(of: file, outcome, size: size)
+        if manifest.withLock({ _ in !file.hasWriters }) { try synchronizeBytes(of: file.inode) }
+        let twin = try twin(of: file.inode, outcome.cid, size: size)
         return try manifest.withLock { (state) throws(Errno) in
-            guard let record = try state.inode(file.inode), record.contentVersion == version,
-                record.size == size, let object = try state.object(of: record)
+            guard let record = try state.inode(file.inode), record.contentVersion == version
             else { return false }
             // With a writer about, the CID is told but not kept: the next write would have to
             // take it back durably first.
-            guard file.writers == 0, !options.isReadOnly else { return true }
+            guard !file.hasWriters, !options.isReadOnly else { return true }
+            guard record.size == size, let object = try state.object(of: record) else {
+                return false
+            }
             guard object.state == .staging, running.unsynchronized[file.inode.number] == nil
             else { return true }
-            if let twin, let other = try state.object(twin), other.state == .sealed,
-                other.cid == outcome.cid
-            {
-                state.retain(other)
-                record.object = other.id
-                file.file = nil
-                running.forgetUnsynchronized(file.inode)
-                state.mark(record)
-                state.release(object)
-                return true
+            if let twin {
+                if try share(twin, with: record, outcome.cid, state) { return true }
+                if file.backing != nil { running.missedTwins.insert(file.inode.number) }
             }
             state.seal(object, as: outcome, size: size)
             // Blocks of a flat file that was written just now are known only on the disk.
@@ -217,20 +235,60 @@ extension Volume {
         }
     }
 
+    /// Lets an inode name a sealed object of the same content in place of its own; false where that
+    /// cannot be.
+    private func share(
+        _ twin: UInt64, with record: InodeRecord, _ cid: CID, _ state: ManifestState
+    ) throws(Errno) -> Bool {
+        let file = running.openFiles[record.inode.number]
+        // Whoever has it open reads and maps the backing file that it had when they opened it.
+        guard file?.backing == nil, let object = try state.object(of: record),
+            let other = try state.object(twin), other.state == .sealed, other.cid == cid
+        else { return false }
+        state.retain(other)
+        record.object = other.id
+        file?.file = nil
+        running.forgetUnsynchronized(record.inode)
+        state.mark(record)
+        state.release(object)
+        return true
+    }
+
+    /// Shares the content of a sealed file with a twin that was found while it had a backing file.
+    private func shareMissedTwin(_ inode: Inode) throws(Errno) {
+        let sealed = try reading { (state) throws(Errno) -> (CID, UInt64)? in
+            guard running.missedTwins.remove(inode.number) != nil,
+                let record = try state.inode(inode), let object = try state.object(of: record),
+                object.state == .sealed, object.references == 1, let cid = object.cid
+            else { return nil }
+            return (cid, record.size)
+        }
+        guard let (cid, size) = sealed, let twin = try twin(of: inode, cid, size: size) else {
+            return
+        }
+        try reading { (state) throws(Errno) in
+            guard let record = try state.inode(inode), let object = try state.object(of: record),
+                object.state == .sealed, object.cid == cid, object.id != twin
+            else { return }
+            _ = try share(twin, with: record, cid, state)
+        }
+    }
+
     /// Another object with the same content, read and compared to be sure of it.
     private func twin(
-        of file: OpenFile, _ outcome: SealResult, size: UInt64
+        of inode: Inode, _ cid: CID, size: UInt64
     ) throws(Errno) -> UInt64? {
         let candidate = try reading { (state) throws(Errno) -> (UInt64, Content, Content)? in
-            guard let record = try state.inode(file.inode),
-                let object = try state.object(of: record)
+            guard let record = try state.inode(inode), let object = try state.object(of: record)
             else { return nil }
-            for id in try state.objects(with: outcome.cid) where id != object.id {
+            for id in try state.objects(with: cid) where id != object.id {
                 guard let other = try state.object(id), other.state == .sealed,
-                    other.cid == outcome.cid, other.size == size,
-                    other.isInline == object.isInline
+                    other.cid == cid, other.size == size, other.isInline == object.isInline
                 else { continue }
-                let own = try content(of: file, record, state)
+                let own: Content =
+                    object.isInline
+                    ? .inline(try state.inlineBytes(of: object))
+                    : .flat(try store.open(object.id, forWriting: false))
                 let its: Content =
                     other.isInline
                     ? .inline(try state.inlineBytes(of: other))

@@ -1,5 +1,6 @@
 public import Base
 internal import InodeManifest
+internal import ObjectStore
 
 public import struct SystemPackage.Errno
 
@@ -15,6 +16,12 @@ extension Volume {
         if let size = change.size { try resize(inode, to: size, change) }
         return try changing { (state) throws(Errno) in
             let record = try record(inode, state)
+            // What was written before this is older than what is set here.
+            if let backing = running.openFiles[inode.number]?.backing,
+                let status = try? Sys.status(of: backing.file.raw)
+            {
+                takeOverTimes(of: record, backing, status, state)
+            }
             let now = Timestamp.now()
             if change.uid != nil || change.gid != nil {
                 record.uid = change.uid ?? record.uid
@@ -50,7 +57,7 @@ extension Volume {
             let isUnused = manifest.withLock { state in
                 file.writers -= 1
                 endUse(file, state)
-                return file.writers == 0
+                return !file.hasWriters
             }
             if isUnused { enqueueSeal(inode) }
         }

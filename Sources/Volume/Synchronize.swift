@@ -27,6 +27,7 @@ extension Volume {
 
     /// Makes everything durable (sync(2)).
     public func synchronizeAll() throws(Errno) {
+        settleAll()
         let inodes = manifest.withLock { _ in running.unsynchronized.keys.map { Inode($0) } }
         for inode in inodes { try synchronizeBytes(of: inode) }
         try manifest.commit()
@@ -34,6 +35,7 @@ extension Volume {
 
     /// Makes the bytes of a file's flat file durable.
     func synchronizeBytes(of inode: Inode) throws(Errno) {
+        try settle(inode)
         // The note stays until the flush is done: another fsync of the file must not return before.
         let pending = manifest.withLock { _ in running.unsynchronized[inode.number] }
         guard let pending else { return }
@@ -56,7 +58,7 @@ extension Volume {
     /// follows names no content that a power loss would take.
     func synchronizeClosedFiles() {
         let inodes = manifest.withLock { _ in
-            running.unsynchronized.keys.filter { (running.openFiles[$0]?.writers ?? 0) == 0 }
+            running.unsynchronized.keys.filter { !(running.openFiles[$0]?.hasWriters ?? false) }
         }
         for inode in inodes {
             do throws(Errno) {

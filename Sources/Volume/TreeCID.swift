@@ -24,6 +24,7 @@ extension Volume {
         case .regular: return try seal(inode, attempts: Self.attemptsMax).cid
         case .symlink: return symlinkNode(try readSymlinkTarget(inode)).cid
         case .directory:
+            settleAll()
             return try treeLock.withLock { (_) throws(Errno) in
                 for _ in 0..<Self.attemptsMax {
                     do throws(Errno) {

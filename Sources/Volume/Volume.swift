@@ -51,6 +51,7 @@ public final class Volume: Sendable {
     let running = RunningState()
     let handles = HandleTable()
     let sealQueue = SealQueue()
+    let backings = BackingPool()
     /// One computation of tree CIDs at a time.
     let treeLock = Monitor<Void>(())
     let log: Logger
@@ -142,6 +143,8 @@ public final class Volume: Sendable {
             state.isCommitWanted = false
             return state.isStopping
         }
+        detachLingering()
+        settleAll()
         synchronizeClosedFiles()
         do throws(Errno) {
             try manifest.commit()
@@ -181,6 +184,8 @@ public final class Volume: Sendable {
     /// Handles that are still open are released.
     public func close() throws(VolumeError) {
         for handle in handles.all() { release(handle) }
+        settleAll()
+        stopBackingFiles()
         sealQueue.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
@@ -298,19 +303,31 @@ public final class Volume: Sendable {
     }
 
     func attributes(of record: InodeRecord, _ state: ManifestState) -> Attributes {
-        if record.kind == .regular, let file = running.unsynchronized[record.inode.number]?.file,
-            // Bytes may have come and gone as holes; the file itself knows.
-            let status = try? Sys.status(of: file.raw)
-        {
-            record.blocks = status.blocks
+        var size = record.kind == .directory ? Self.directorySize : record.size
+        var times = (record.modified, record.changed, record.accessed)
+        var mayChangeUnseen = false
+        if record.kind == .regular {
+            let file = running.openFiles[record.inode.number]
+            if let backing = file?.backing, let status = try? Sys.status(of: backing.file.raw) {
+                times = self.times(of: record, backing, status)
+                if backing.isWritable {
+                    (size, record.blocks) = (status.size, status.blocks)
+                    mayChangeUnseen = true
+                }
+            } else if let flat = running.unsynchronized[record.inode.number]?.file,
+                // Bytes may have come and gone as holes; the file itself knows.
+                let status = try? Sys.status(of: flat.raw)
+            {
+                record.blocks = status.blocks
+            }
         }
         return Attributes(
             inode: record.inode, kind: record.kind, mode: record.mode,
             linkCount: record.linkCount, uid: record.uid, gid: record.gid, rdev: record.rdev,
-            size: record.kind == .directory ? Self.directorySize : record.size,
+            size: size,
             blocks: record.kind == .directory ? Self.directorySize / 512 : record.blocks,
-            accessed: record.accessed, modified: record.modified, changed: record.changed,
-            created: record.created)
+            accessed: times.2, modified: times.0, changed: times.1, created: record.created,
+            mayChangeUnseen: mayChangeUnseen)
     }
 
     /// What stat tells as the size of a directory; ext4 has one block for a small one too.
@@ -320,7 +337,7 @@ public final class Volume: Sendable {
 
     /// Counts one reference of the kernel, and gives the attributes that go with it.
     func referenced(_ record: InodeRecord, _ state: ManifestState) -> Attributes {
-        running.kernelReferences[record.inode.number, default: 0] += 1
+        running.kernelReferences[record.inode.number, default: KernelReference()].count += 1
         return attributes(of: record, state)
     }
 
@@ -328,13 +345,13 @@ public final class Volume: Sendable {
     /// is deleted.
     public func forget(_ inode: Inode, count: UInt64) {
         manifest.withLock { state in
-            let left = running.kernelReferences[inode.number, default: 0]
+            let left = running.kernelReferences[inode.number]?.count ?? 0
             guard left > count else {
                 running.kernelReferences.removeValue(forKey: inode.number)
                 if let record = try? state.inode(inode) { reapIfUnused(record, state) }
                 return
             }
-            running.kernelReferences[inode.number] = left - count
+            running.kernelReferences[inode.number]?.count = left - count
         }
     }
 

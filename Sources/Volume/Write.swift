@@ -78,8 +78,11 @@ extension Volume {
         } catch {
             // A part may have been written: what was read before holds no longer, and what lies
             // beyond the end must not come to light when the file grows.
-            let size = try reading { (state) throws(Errno) in try record(file.inode, state).size }
-            try? Sys.truncate(target.raw, to: size)
+            let size = try reading { (state) throws(Errno) in
+                // A backing file's own size is the truth.
+                file.backing == nil ? try record(file.inode, state).size : nil
+            }
+            if let size { try? Sys.truncate(target.raw, to: size) }
             try noteFlatChange(of: file, target, end: 0, clearSetID: clearSetID)
             throw error
         }
@@ -117,6 +120,7 @@ extension Volume {
     private func flatFileInPlace(
         of file: OpenFile, _ record: InodeRecord, _ state: ManifestState
     ) throws(Errno) -> ObjectFile? {
+        if let backing = file.backing, backing.isWritable { return backing.file }
         guard let object = try state.object(of: record), !object.isInline,
             object.state == .staging, object.references == 1, !object.isUnsealUncommitted
         else { return nil }
@@ -139,13 +143,7 @@ extension Volume {
             state.release(object)
             return made
         }
-        if object.state == .sealed {
-            object.state = .staging
-            object.cid = nil
-            object.dropsBlocks = true
-            object.newBlocks = nil
-            state.mark(object)
-        }
+        state.unseal(object)
         return object
     }
 
@@ -174,6 +172,10 @@ extension Volume {
     ) throws(Errno) {
         try changing { (state) throws(Errno) in
             let record = try record(file.inode, state)
+            if let backing = file.backing {
+                return try noteBackingChange(
+                    of: record, backing, clearSetID: clearSetID, state)
+            }
             record.size = max(record.size, end)
             running.noteUnsynchronized(flat, of: file.inode)
             try noteChange(of: record, clearSetID: clearSetID, state)
@@ -185,46 +187,50 @@ extension Volume {
     ///
     /// - Parameter keeping: how many bytes of the old content are wanted.
     func ownFlatFile(of file: OpenFile, keeping: UInt64) throws(Errno) -> ObjectFile {
-        let unsealed = try changing { (state) throws(Errno) -> ObjectFile? in
-            let record = try record(file.inode, state)
-            record.contentVersion += 1
-            guard let object = try state.object(of: record), !object.isInline,
-                object.references == 1
-            else { return nil }
-            if object.state == .sealed {
-                object.state = .staging
-                object.cid = nil
-                object.dropsBlocks = true
-                object.newBlocks = nil
-                object.isUnsealUncommitted = true
-                state.mark(object)
-                try outdateTree(above: record, state)
-            }
-            return try objectFile(file, object: object.id, forWriting: true)
-        }
-        if let unsealed {
-            // Bytes that no longer match a CID must never be found behind it after a crash.
-            try manifest.commit()
-            try reading { (state) throws(Errno) in
-                try state.object(unsealed.id)?.isUnsealUncommitted = false
-            }
-            return unsealed
-        }
+        if let flat = try unsealedFlatFile(of: file) { return flat }
         return try copyToFlatFile(file, keeping: keeping)
     }
 
-    private func copyToFlatFile(_ file: OpenFile, keeping: UInt64) throws(Errno) -> ObjectFile {
-        let (id, content, size) = try changing { (state) throws(Errno) in
-            try checkRoom(state)
+    /// The flat file of an inode that has one to itself, unsealed durably; nil where it has none.
+    /// The caller holds the write lock.
+    func unsealedFlatFile(of file: OpenFile) throws(Errno) -> ObjectFile? {
+        let unsealed = try changing { (state) throws(Errno) -> (ObjectFile, Bool)? in
             let record = try record(file.inode, state)
-            return (
-                state.reserveObject(), try self.content(of: file, record, state),
-                min(record.size, keeping)
-            )
+            record.contentVersion += 1
+            if let backing = file.backing, backing.isWritable { return (backing.file, false) }
+            guard let object = try state.object(of: record), !object.isInline,
+                object.references == 1
+            else { return nil }
+            if state.unseal(object) {
+                object.isUnsealUncommitted = true
+                try outdateTree(above: record, state)
+            }
+            let flat = try objectFile(file, object: object.id, forWriting: true)
+            return (flat, object.isUnsealUncommitted)
         }
-        let made: ObjectFile
+        guard let (flat, mustCommit) = unsealed else { return nil }
+        if mustCommit {
+            // Bytes that no longer match a CID must never be found behind it after a crash.
+            try manifest.commit()
+            try reading { (state) throws(Errno) in
+                try state.object(flat.id)?.isUnsealUncommitted = false
+            }
+        }
+        return flat
+    }
+
+    private func copyToFlatFile(_ file: OpenFile, keeping: UInt64) throws(Errno) -> ObjectFile {
+        let id = try changing { (state) throws(Errno) in
+            try checkRoom(state)
+            return state.reserveObject()
+        }
+        let (made, size): (ObjectFile, UInt64)
         do throws(Errno) {
-            made = try fillFlatFile(id, from: content, size: size)
+            (made, size) = try withContent(of: file, isAccess: false) {
+                (content, size) throws(Errno) in
+                let size = min(size, keeping)
+                return (try fillFlatFile(id, from: content, size: size), size)
+            }
         } catch {
             let isGone = (try? store.remove(id)) != nil
             manifest.withLock { state in

@@ -359,6 +359,10 @@ final class Daemon: Sendable {
         status.mountpoint = RawText.shown(settings.mountPoint)
         status.stateDirectory = settings.stateDirectory
         status.pid = getpid()
+        switch session.passthrough {
+        case .on: status.passthrough = true
+        case .off(let reason): (status.passthrough, status.passthroughOff) = (false, reason)
+        }
         status.version = Version.text
         status.profile = volume.profile.name
         status.readOnly = settings.fuse.isReadOnly

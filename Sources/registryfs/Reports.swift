@@ -17,6 +17,10 @@ struct MountStatus: Codable, Sendable {
     var version: String?
     var profile: String?
     var readOnly: Bool?
+    /// Whether the kernel reads and writes open files itself.
+    var passthrough: Bool?
+    /// Why it does not.
+    var passthroughOff: String?
     /// The CID of the whole tree where it is known without sealing anything.
     var rootCID: String?
     var files: UInt64?

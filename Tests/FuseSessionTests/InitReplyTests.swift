@@ -50,7 +50,7 @@ private let initExtended: UInt32 = 1 << 30
     reply.put(UInt32(0x20), at: 12)
     reply.put(UInt32(1 << 20), at: 20)
     let before = reply
-    let all = reply.withUnsafeMutableBytes { offer.mend($0) }
+    let all = reply.withUnsafeMutableBytes { offer.mend($0, wantsPassthrough: true) }
     let expected = 0x20 | parallelDirectoryOperations | handleKillPrivileges
     #expect(reply.number(at: 12, as: UInt32.self) == expected)
     #expect(all == UInt64(expected))
@@ -63,7 +63,7 @@ private let initExtended: UInt32 = 1 << 30
     let offer = try #require(makeOffer(initRequest(unique: 1, flags: 0, flags2: .max)))
     var reply = [UInt8](repeating: 0, count: 64)
     reply.put(UInt32(0x20), at: 12)
-    _ = reply.withUnsafeMutableBytes { offer.mend($0) }
+    _ = reply.withUnsafeMutableBytes { offer.mend($0, wantsPassthrough: true) }
     #expect(reply.number(at: 12, as: UInt32.self) == 0x20)
     #expect(reply.number(at: 32, as: UInt32.self) == 0)
 }
@@ -76,6 +76,26 @@ private let initExtended: UInt32 = 1 << 30
     #expect(extended.flags == UInt64(initExtended) | 1 << 37)
 }
 
+@Test func passthroughIsAgreedOnWithTheDepthThatItNeeds() throws {
+    let offer = try #require(
+        makeOffer(initRequest(unique: 1, flags: initExtended, flags2: 1 << 5)))
+    var reply = [UInt8](repeating: 0, count: 64)
+    let all = reply.withUnsafeMutableBytes { offer.mend($0, wantsPassthrough: true) }
+    #expect(all == UInt64(initExtended) | 1 << 37)
+    #expect(reply.number(at: 12, as: UInt32.self) == initExtended)
+    #expect(reply.number(at: 32, as: UInt32.self) == 1 << 5)
+    #expect(reply.number(at: 36, as: UInt32.self) == 1)
+}
+
+@Test func passthroughThatIsNotWantedIsNotAskedFor() throws {
+    let offer = try #require(
+        makeOffer(initRequest(unique: 1, flags: initExtended, flags2: 1 << 5)))
+    var reply = [UInt8](repeating: 0, count: 64)
+    _ = reply.withUnsafeMutableBytes { offer.mend($0, wantsPassthrough: false) }
+    #expect(reply.number(at: 32, as: UInt32.self) == 0)
+    #expect(reply.number(at: 36, as: UInt32.self) == 0)
+}
+
 @Test func mendedReplyKeepsUpperFlagsOfTheLibrary() throws {
     let offer = try #require(
         makeOffer(
@@ -83,7 +103,7 @@ private let initExtended: UInt32 = 1 << 30
                 unique: 1, flags: initExtended | extendedSetExtendedAttribute, flags2: 0)))
     var reply = [UInt8](repeating: 0, count: 64)
     reply.put(UInt32(1 << 4), at: 32)
-    _ = reply.withUnsafeMutableBytes { offer.mend($0) }
+    _ = reply.withUnsafeMutableBytes { offer.mend($0, wantsPassthrough: true) }
     #expect(reply.number(at: 32, as: UInt32.self) == 1 << 4)
     #expect(
         reply.number(at: 12, as: UInt32.self) == initExtended | extendedSetExtendedAttribute)
@@ -93,7 +113,7 @@ private let initExtended: UInt32 = 1 << 30
     let offer = try #require(
         makeOffer(initRequest(unique: 1, flags: handleKillPrivileges, flags2: 0)))
     var reply = [UInt8](repeating: 7, count: 24)
-    #expect(reply.withUnsafeMutableBytes { offer.mend($0) } == nil)
+    #expect(reply.withUnsafeMutableBytes { offer.mend($0, wantsPassthrough: true) } == nil)
     #expect(reply == [UInt8](repeating: 7, count: 24))
 }
 

@@ -35,7 +35,7 @@ private final class Crew: Sendable {
     }
 }
 
-@Test(.timeLimit(.minutes(1)), arguments: [1, 2, 3, 16])
+@Test(.timeLimit(.minutes(10)), arguments: [1, 2, 3, 16])
 func noMoreThreadsWaitThanAllowedAndAllRequestsAreServed(_ waitingMax: Int) throws {
     let crew = Crew(waitingMax: waitingMax, requests: 50_000)
     var threads: [JoinableThread] = []
@@ -48,7 +48,7 @@ func noMoreThreadsWaitThanAllowedAndAllRequestsAreServed(_ waitingMax: Int) thro
     #expect(crew.waitingMost.load(ordering: .relaxed) <= waitingMax)
 }
 
-@Test(.timeLimit(.minutes(1)))
+@Test(.timeLimit(.minutes(10)))
 func aBusyThreadIsReplacedByARestingOne() throws {
     let receivers = Receivers(waitingMax: 1)
     #expect(receivers.enter())
@@ -68,7 +68,7 @@ func aBusyThreadIsReplacedByARestingOne() throws {
     other.join()
 }
 
-@Test(.timeLimit(.minutes(1)))
+@Test(.timeLimit(.minutes(10)))
 func closingSendsRestingThreadsHome() throws {
     let receivers = Receivers(waitingMax: 1)
     #expect(receivers.enter())

@@ -25,6 +25,13 @@ int rfs_lock_exclusively(int fd);
 /// flock(2) with LOCK_UN; 0 or -1 with errno.
 int rfs_unlock(int fd);
 
+/// renameat2(2) with RENAME_EXCHANGE; 0 or -1 with errno.
+int rfs_exchange(int directory, const char *one, const char *other);
+
+/// Takes a write lease (F_SETLEASE of fcntl(2)) and gives it back at once; 1 where that went, 0
+/// where it did not.
+int rfs_is_sole_user(int fd);
+
 /// pthread_cond_wait, or with a deadline pthread_cond_timedwait; says to the compiler that what
 /// the mutex guards changes meanwhile. The pointers have no types, as a header that includes
 /// <pthread.h> would take its types away from the Glibc module.

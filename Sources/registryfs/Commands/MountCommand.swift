@@ -32,6 +32,11 @@ struct MountCommand: ParsableCommand {
         help: "Let other users in (default for root; else /etc/fuse.conf must allow it).")
     var allowOther: Bool?
 
+    @Flag(
+        name: .customLong("no-passthrough"),
+        help: "Serve every read and write by a request, also where the kernel could do it itself.")
+    var refusesPassthrough = false
+
     @Flag(help: "Stay in the foreground and log to standard error.")
     var foreground = false
 
@@ -61,6 +66,7 @@ struct MountCommand: ParsableCommand {
         if let stateDir { settings.stateDirectory = stateDir }
         if let profile { settings.profile = try MountSettings.profile(named: profile) }
         if readOnly { settings.fuse.isReadOnly = true }
+        if refusesPassthrough { settings.fuse.usesPassthrough = false }
         if let allowOther { settings.fuse.allowsOthers = allowOther }
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
         return settings
@@ -129,6 +135,7 @@ enum MountRun {
         if !settings.fuseOptions.isEmpty {
             arguments += ["-o", settings.fuseOptions.joined(separator: ",")]
         }
+        if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if settings.fuse.isReadOnly { arguments.append("--read-only") }
         arguments.append(settings.fuse.allowsOthers ? "--allow-other" : "--no-allow-other")
         return arguments + ["--", settings.mountPoint]

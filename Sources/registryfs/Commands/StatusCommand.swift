@@ -97,6 +97,9 @@ enum StatusRun {
             "profile", (status.profile ?? "?") + (status.readOnly == true ? ", read-only" : ""))
         table.add("root CID", status.rootCID ?? "not computed (status --root does it)")
         table.add("holds", "\(Figures.bytes(status.bytes ?? 0)) in \(files) and \(directories)")
+        table.add(
+            "passthrough",
+            status.passthrough == true ? "on" : "off: \(status.passthroughOff ?? "unknown")")
         table.add("unsealed", "\(Figures.bytes(status.unsealedBytes ?? 0)) in \(unsealed)")
         table.add(
             "stored",

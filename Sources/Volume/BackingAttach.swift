@@ -1,0 +1,321 @@
+internal import Base
+internal import Glibc
+internal import InodeManifest
+internal import Logging
+internal import ObjectStore
+
+public import struct SystemPackage.Errno
+
+// Which files are opened with a backing file, so that their reads and writes need no request:
+//
+//   content                     opened to read             opened to write
+//   none, or inline             by requests                a file of the pool, with the content
+//   flat, one inode's           its object                 its object, unsealed durably first
+//   flat, shared                its object, for one of     by requests; where a reader has it open
+//                               the inodes at a time       already, the others get a copy
+//   set-id bits                 as above                   by requests: only they can clear the bits
+//
+// The first open decides, and what it decided holds until the last close: the kernel refuses to mix
+// both ways, or two backing files, on one inode.
+
+extension Volume {
+    /// Has files opened from now on with backing files where that is possible.
+    ///
+    /// - Throws: why the registry refuses a file of the object store; nothing is changed then.
+    public func useBackingFiles(_ registry: any BackingRegistry) throws(Errno) {
+        guard !options.isReadOnly else {
+            backings.start(registry)
+            return
+        }
+        // What `Sys.isSoleUser` needs.
+        signal(SIGIO, SIG_IGN)
+        let probe = try makePoolFile(registry)
+        backings.start(registry)
+        recycle(probe)
+    }
+
+    /// How an open file's bytes are got at; decides it where this is the inode's only open handle.
+    func access(for description: FileHandle) throws(Errno) -> FileAccess {
+        let file = description.file
+        let flags = description.flags
+        guard let registry = backings.registry else {
+            return try reading { (state) throws(Errno) in
+                requestAccess(to: file, try record(file.inode, state), flags)
+            }
+        }
+        return try file.writeLock.withLock { (_) throws(Errno) in
+            while true {
+                switch try nextStep(for: file, flags) {
+                case .done(let access): return access
+                case .makeWritable(let backing):
+                    try makeWritable(file, backing)
+                case .register(let backing):
+                    let id = try registry.register(backing.file.raw)
+                    manifest.withLock { _ in backing.id = id }
+                case .usePool(let bytes):
+                    if try !attachPoolFile(to: file, holding: bytes, registry) { refuse(file) }
+                case .useObject:
+                    let flat =
+                        flags.isWritable
+                        ? try ownFlatFile(of: file, keeping: .max) : try currentFlatFile(of: file)
+                    if let flat, try !attach(flat, to: file, flags, registry) { refuse(file) }
+                }
+            }
+        }
+    }
+
+    private enum AccessStep {
+        case done(FileAccess)
+        case makeWritable(Backing)
+        case register(Backing)
+        case usePool([UInt8])
+        case useObject
+    }
+
+    private func nextStep(for file: OpenFile, _ flags: OpenFlags) throws(Errno) -> AccessStep {
+        try reading { (state) throws(Errno) in
+            let record = try record(file.inode, state)
+            let hasSetID = record.mode & 0o6000 != 0
+            if let backing = file.backing {
+                if flags.isWritable, !backing.isWritable { return .makeWritable(backing) }
+                guard let id = backing.id else { return .register(backing) }
+                let byRequest = flags.isSynchronous || (flags.isWritable && hasSetID)
+                return .done(.backingFile(id, byRequest: byRequest))
+            }
+            let byRequest = requestAccess(to: file, record, flags)
+            if file.isServedByRequest { return .done(byRequest) }
+            let object = try state.object(of: record)
+            guard let object, !object.isInline else {
+                guard flags.isWritable, !hasSetID else { return refuse(file, byRequest) }
+                guard let object else { return .usePool([]) }
+                return .usePool(try state.inlineBytes(of: object))
+            }
+            if flags.isWritable, hasSetID || object.references > 1 {
+                return refuse(file, byRequest)
+            }
+            if let holder = running.backed[object.id], holder != file.inode {
+                return refuse(file, byRequest)
+            }
+            return .useObject
+        }
+    }
+
+    private func refuse(_ file: OpenFile, _ access: FileAccess) -> AccessStep {
+        file.isServedByRequest = true
+        return .done(access)
+    }
+
+    private func refuse(_ file: OpenFile) {
+        manifest.withLock { _ in file.isServedByRequest = true }
+    }
+
+    /// The access by requests; notes that the cache before them holds what it reads from now on.
+    private func requestAccess(
+        to file: OpenFile, _ record: InodeRecord, _ flags: OpenFlags
+    ) -> FileAccess {
+        // The kernel is the only one who changes files here, so its pages always hold, unless the
+        // file was changed in a backing file; but a read that must move the access time has to come
+        // through.
+        let holds = running.notePages(of: file.inode, hold: true)
+        return .volume(keepsPages: holds && !(flags.isReadable && wantsAccessTime(record)))
+    }
+
+    /// The flat file of an inode's object; nil where it has none by now.
+    private func currentFlatFile(of file: OpenFile) throws(Errno) -> ObjectFile? {
+        try reading { (state) throws(Errno) in
+            guard let object = try state.object(of: try record(file.inode, state)),
+                !object.isInline
+            else { return nil }
+            return try objectFile(file, object: object.id, forWriting: !options.isReadOnly)
+        }
+    }
+
+    /// Makes the inode's own flat file its backing file; false where it cannot be registered.
+    private func attach(
+        _ flat: ObjectFile, to file: OpenFile, _ flags: OpenFlags, _ registry: any BackingRegistry
+    ) throws(Errno) -> Bool {
+        guard let id = register(flat, registry) else { return false }
+        let wantsAccess = try reading { (state) throws(Errno) in
+            wantsAccessTime(try record(file.inode, state)) && !options.isReadOnly
+        }
+        // The disk below moves the time at the next read then, by its own `relatime`.
+        if wantsAccess { try? Sys.setAccessTime(of: flat.raw, to: Timestamp(nanoseconds: 0)) }
+        let status = try Sys.status(of: flat.raw)
+        let isAttached = try reading { (state) throws(Errno) in
+            let record = try record(file.inode, state)
+            // Sealing may have found a twin meanwhile.
+            guard record.object == flat.id, running.backed[flat.id] ?? file.inode == file.inode
+            else { return false }
+            let backing = Backing(file: flat, id: id, isPooled: false, status)
+            _ = use(record)
+            file.backing = backing
+            running.backed[flat.id] = file.inode
+            if flags.isWritable { noteWritable(backing, file, record) }
+            return true
+        }
+        if !isAttached { registry.unregister(id) }
+        return true
+    }
+
+    private func noteWritable(_ backing: Backing, _ file: OpenFile, _ record: InodeRecord) {
+        backing.isWritable = true
+        record.contentVersion += 1
+        running.notePages(of: file.inode, hold: false)
+    }
+
+    private func register(
+        _ flat: ObjectFile, _ registry: any BackingRegistry
+    ) -> BackingID? {
+        do throws(Errno) {
+            return try registry.register(flat.raw)
+        } catch {
+            log.warning("object \(flat.id): served without passthrough: \(error)")
+            return nil
+        }
+    }
+
+    /// Makes a file of the pool the backing file; false where there is none to be had.
+    private func attachPoolFile(
+        to file: OpenFile, holding bytes: [UInt8], _ registry: any BackingRegistry
+    ) throws(Errno) -> Bool {
+        let ready: BackingPool.Ready
+        do throws(Errno) {
+            if let taken = backings.take() {
+                ready = taken
+            } else {
+                ready = try makePoolFile(registry)
+            }
+            if !bytes.isEmpty {
+                try bytes.withBytes { (content) throws(Errno) in
+                    try Sys.write(ready.file.raw, at: 0, content)
+                }
+            }
+        } catch {
+            log.debug("\(file.inode): served without passthrough: \(error)")
+            return false
+        }
+        do throws(Errno) {
+            let status = try Sys.status(of: ready.file.raw)
+            try reading { (state) throws(Errno) in
+                let record = try record(file.inode, state)
+                let backing = Backing(file: ready.file, id: ready.id, isPooled: true, status)
+                backing.settled = (status.size, status.modified)
+                _ = use(record)
+                file.backing = backing
+                noteWritable(backing, file, record)
+            }
+        } catch {
+            recycle(ready)
+            throw error
+        }
+        return true
+    }
+
+    private func makePoolFile(
+        _ registry: any BackingRegistry
+    ) throws(Errno) -> BackingPool.Ready {
+        let id = manifest.withLock { $0.reserveObject() }
+        do throws(Errno) {
+            let file = try store.create(id)
+            return BackingPool.Ready(file: file, id: try registry.register(file.raw))
+        } catch {
+            discard(id)
+            throw error
+        }
+    }
+
+    /// Removes a flat file that never was an object.
+    private func discard(_ id: UInt64) {
+        do throws(Errno) {
+            try store.remove(id)
+            manifest.withLock { $0.releaseReservation(id) }
+        } catch {
+            log.warning("object \(id): an unused file cannot be removed: \(error)")
+        }
+    }
+
+    /// Empties a file of the pool and puts it back, or removes it.
+    func recycle(_ ready: BackingPool.Ready) {
+        let isOld = manifest.withLock { state in
+            state.isReservationOld(ready.file.id, by: BackingPool.numberAgeMax)
+        }
+        if !isOld, (try? Sys.truncate(ready.file.raw, to: 0)) != nil, backings.put(ready) { return }
+        backings.registry?.unregister(ready.id)
+        discard(ready.file.id)
+    }
+
+    /// Gives the pool's files back; what is still open stays with its backing file.
+    func stopBackingFiles() {
+        let registry = backings.registry
+        for ready in backings.stop() {
+            registry?.unregister(ready.id)
+            discard(ready.file.id)
+        }
+        // What is still mapped keeps its file; the name goes, where it is no object's.
+        let unused = manifest.withLock { state in
+            running.openFiles.values.compactMap { file -> UInt64? in
+                guard let backing = file.backing, backing.isPooled,
+                    (try? state.inode(file.inode))?.object != backing.file.id
+                else { return nil }
+                return backing.file.id
+            }
+        }
+        for id in unused { discard(id) }
+    }
+
+    /// Lets a file that is open to read be written, in the backing file that it has. The caller
+    /// holds the write lock.
+    func makeWritable(_ file: OpenFile, _ backing: Backing) throws(Errno) {
+        while true {
+            let isShared = try changing { (state) throws(Errno) in
+                let record = try record(file.inode, state)
+                return try state.object(of: record)?.references ?? 0 > 1
+            }
+            if isShared { try leaveSharing(file, backing) }
+            guard let flat = try unsealedFlatFile(of: file) else { continue }
+            try reading { (state) throws(Errno) in
+                backing.file = flat
+                noteWritable(backing, file, try record(file.inode, state))
+            }
+            return
+        }
+    }
+
+    /// Gives the other inodes that share an object a copy of it, because this one's backing file is
+    /// to be written: the two flat files exchange their names, so nobody else's record changes.
+    private func leaveSharing(_ file: OpenFile, _ backing: Backing) throws(Errno) {
+        let shared = backing.file.id
+        let (id, size) = try changing { (state) throws(Errno) in
+            try checkRoom(state)
+            return (state.reserveObject(), try record(file.inode, state).size)
+        }
+        do throws(Errno) {
+            let copy = try store.create(id)
+            let copied = try Sys.copy(
+                from: backing.file.raw, at: 0, to: copy.raw, at: 0, length: size)
+            if copied < size { try Sys.truncate(copy.raw, to: size) }
+            try copy.synchronize(in: store)
+            // Until a commit says more, both hold the same, so a crash may come at any point.
+            try store.exchange(shared, id)
+        } catch {
+            discard(id)
+            throw error
+        }
+        try changing { (state) throws(Errno) in
+            let record = try record(file.inode, state)
+            let old = try state.object(of: record)
+            record.object = state.makeObject(id: id, size: size).id
+            record.contentVersion += 1
+            state.mark(record)
+            if let old { state.release(old) }
+            running.backed[shared] = nil
+            running.backed[id] = file.inode
+            for other in running.openFiles.values where other.file?.id == shared {
+                other.file = nil
+            }
+            try outdateTree(above: record, state)
+        }
+        // Reads of the others that began before must not see what is written from now on.
+        while manifest.withLock({ _ in running.sharedReads[shared] != nil }) { usleep(100) }
+    }
+}

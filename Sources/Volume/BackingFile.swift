@@ -1,0 +1,104 @@
+internal import Base
+internal import ObjectStore
+
+public import struct SystemPackage.Errno
+
+/// The number under which a backing file is registered.
+public struct BackingID: Hashable, Sendable {
+    public let number: Int32
+
+    public init(_ number: Int32) {
+        self.number = number
+    }
+}
+
+/// Where backing files are registered: with somebody (the kernel) who reads and writes the bytes of
+/// an open file in a flat file of the volume, and does not ask the volume for each read and write.
+public protocol BackingRegistry: Sendable {
+    /// Registers an open regular file.
+    ///
+    /// - Throws: why it is refused; the file is then served by `read` and `write`.
+    func register(_ descriptor: Int32) throws(Errno) -> BackingID
+
+    /// Ends a registration. Files that were opened with it stay usable.
+    func unregister(_ id: BackingID)
+}
+
+/// The flat file that an open inode's bytes are read and written in behind the volume's back.
+///
+/// Sendable although unchecked: the mutable fields are touched only under the manifest's lock.
+final class Backing: @unchecked Sendable {
+    /// The inode's object, or a file of the pool that may become it.
+    var file: ObjectFile
+    /// Nil while a registration that ended is not needed again.
+    var id: BackingID?
+    /// Whether the file came from the pool.
+    let isPooled: Bool
+    /// Somebody can write. It stays true until the backing file is taken away, because a shared
+    /// mapping may outlive its file descriptor.
+    var isWritable = false
+
+    /// The size and modification time at which the manifest took the bytes over; nil where they may
+    /// be newer.
+    var settled: (size: UInt64, modified: Timestamp)?
+    /// The file's own times, as the inode's times last took notice of them.
+    var modifiedSeen: Timestamp
+    var accessedSeen: Timestamp
+
+    init(file: ObjectFile, id: BackingID, isPooled: Bool, _ status: FileStatus) {
+        self.file = file
+        self.id = id
+        self.isPooled = isPooled
+        modifiedSeen = status.modified
+        accessedSeen = status.accessed
+    }
+}
+
+/// Empty flat files that are registered and ready, so that making a file costs neither.
+///
+/// Most new files of a registry are tiny: their content moves into the manifest, and the flat file
+/// comes back here. Their numbers are reserved, so a crash leaves nothing but strays.
+final class BackingPool: Sendable {
+    struct Ready: Sendable {
+        let file: ObjectFile
+        let id: BackingID
+    }
+
+    private struct State {
+        var registry: (any BackingRegistry)?
+        var ready: [Ready] = []
+    }
+
+    /// The bound of what lies ready: each holds a descriptor.
+    private static let readyMax = 64
+    /// How far a number may fall behind the newest. After a crash all numbers from the lowest
+    /// reserved one on are looked for.
+    static let numberAgeMax: UInt64 = 65_536
+
+    private let state = Guarded(State())
+
+    var registry: (any BackingRegistry)? { state.withLock { $0.registry } }
+
+    func start(_ registry: any BackingRegistry) {
+        state.withLock { $0.registry = registry }
+    }
+
+    /// Ends the registering; gives what lay ready.
+    func stop() -> [Ready] {
+        state.withLock { state in
+            defer { state = State() }
+            return state.ready
+        }
+    }
+
+    func take() -> Ready? { state.withLock { $0.ready.popLast() } }
+
+    /// Puts an empty file back; false where there are enough.
+    func put(_ file: Ready) -> Bool {
+        state.withLock { state in
+            guard state.registry != nil, state.ready.count < Self.readyMax else { return false }
+            state.ready.append(file)
+            return true
+        }
+    }
+}

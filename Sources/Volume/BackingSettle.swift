@@ -1,0 +1,262 @@
+internal import Base
+internal import Glibc
+internal import InodeManifest
+internal import Logging
+internal import ObjectStore
+
+internal import struct SystemPackage.Errno
+
+// What is written to a backing file comes to the manifest here: at fsync, at the last close, before
+// a CID is computed, and once a second. Between two of these the inode's row is as it was at the
+// last one, with its content, so a commit at any time tells of a state that was.
+
+extension Volume {
+    /// Takes over what was written to the backing file of an inode, if it has one.
+    func settle(_ inode: Inode) throws(Errno) {
+        let file = manifest.withLock { _ in running.openFiles[inode.number] }
+        guard let file else { return }
+        try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
+    }
+
+    /// Takes over what was written to all backing files. What fails is tried again a second later.
+    func settleAll() {
+        let files = manifest.withLock { _ in
+            running.openFiles.values.filter { $0.backing?.isWritable == true }
+        }
+        for file in files {
+            do throws(Errno) {
+                try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
+            } catch {
+                log.warning("\(file.inode): what was written cannot be read: \(error)")
+            }
+        }
+    }
+
+    /// `settle`; the caller holds the write lock.
+    func settle(_ file: OpenFile) throws(Errno) {
+        let current = try manifest.withLock { (state) throws(Errno) -> (Backing, InodeRecord)? in
+            guard let backing = file.backing, backing.isWritable,
+                let record = try state.inode(file.inode)
+            else { return nil }
+            return (backing, record)
+        }
+        guard let (backing, record) = current else { return }
+        let status = try Sys.status(of: backing.file.raw)
+        let (isDone, isFlat, isReplacing) = manifest.withLock { _ in
+            let isSame =
+                backing.settled.map { $0.size == status.size && $0.modified == status.modified }
+                ?? false
+            return (isSame, record.object == backing.file.id, record.object != nil)
+        }
+        guard !isDone else { return }
+        // A write within the clock's step after this would leave the time as it is; so it counts as
+        // taken over only where that can no longer happen.
+        let isOld =
+            Timestamp.now().nanoseconds - status.modified.nanoseconds > Self.clockStepMax
+        let inline =
+            isFlat || status.size > options.inlineSizeMax ? nil : try inlineContent(of: backing)
+        // Older content may be durable already; the newer must be before it takes its place.
+        if inline == nil, !isFlat, isReplacing { try backing.file.synchronize(in: store) }
+        try manifest.withLock { (state) throws(Errno) in
+            if let inline {
+                try keep(inline, of: record, backing, status, state)
+            } else {
+                try keepFlat(record, backing, status, state)
+            }
+            backing.settled = isOld ? (status.size, status.modified) : nil
+        }
+        keepChangesBounded()
+    }
+
+    /// More than a tick of the slowest kernel clock, in nanoseconds: timestamps of two writes that
+    /// are further apart differ.
+    private static let clockStepMax: Int64 = 20_000_000
+
+    /// The content of a backing file; nil where it is too long to be kept inline.
+    private func inlineContent(of backing: Backing) throws(Errno) -> [UInt8]? {
+        var bytes = [UInt8](repeating: 0, count: options.inlineSizeMax + 1)
+        let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+            try Sys.read(backing.file.raw, at: 0, into: buffer)
+        }
+        guard count <= options.inlineSizeMax else { return nil }
+        bytes.removeLast(bytes.count - count)
+        return bytes
+    }
+
+    private func keep(
+        _ bytes: [UInt8], of record: InodeRecord, _ backing: Backing, _ status: FileStatus,
+        _ state: ManifestState
+    ) throws(Errno) {
+        let old = try state.object(of: record)
+        let isSame: Bool
+        if let old {
+            isSame = old.isInline ? try state.inlineBytes(of: old) == bytes : false
+        } else {
+            isSame = bytes.isEmpty
+        }
+        if !isSame {
+            if bytes.isEmpty {
+                record.object = nil
+                if let old { state.release(old) }
+            } else {
+                let own = try ownInlineObject(of: record, state)
+                own.inlineBytes = bytes
+                state.markInline(own)
+            }
+            record.size = UInt64(bytes.count)
+            record.blocks = (record.size + 511) / 512
+            try noteSettled(record, state)
+        }
+        takeOverTimes(of: record, backing, status, state)
+    }
+
+    private func keepFlat(
+        _ record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
+    ) throws(Errno) {
+        if record.object != backing.file.id {
+            let old = try state.object(of: record)
+            record.object = state.makeObject(id: backing.file.id, size: status.size).id
+            if let old { state.release(old) }
+            running.backed[backing.file.id] = record.inode
+        }
+        record.size = status.size
+        record.blocks = status.blocks
+        running.noteUnsynchronized(backing.file, of: record.inode)
+        try noteSettled(record, state)
+        takeOverTimes(of: record, backing, status, state)
+    }
+
+    private func noteSettled(_ record: InodeRecord, _ state: ManifestState) throws(Errno) {
+        record.contentVersion += 1
+        state.mark(record)
+        try outdateTree(above: record, state)
+    }
+
+    /// The inode's times follow its backing file's; under the manifest's lock.
+    func takeOverTimes(
+        of record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
+    ) {
+        let (modified, changed, accessed) = times(of: record, backing, status)
+        backing.modifiedSeen = status.modified
+        backing.accessedSeen = status.accessed
+        guard
+            record.modified != modified || record.changed != changed || record.accessed != accessed
+        else { return }
+        record.modified = modified
+        record.changed = changed
+        record.accessed = accessed
+        state.mark(record)
+    }
+
+    /// The times of an inode, with what its backing file knows and it does not yet.
+    func times(
+        of record: InodeRecord, _ backing: Backing, _ status: FileStatus
+    ) -> (modified: Timestamp, changed: Timestamp, accessed: Timestamp) {
+        var times = (record.modified, record.changed, record.accessed)
+        if backing.isWritable, status.modified != backing.modifiedSeen {
+            times.0 = status.modified
+            times.1 = max(record.changed, status.modified)
+        }
+        if status.accessed != backing.accessedSeen { times.2 = max(times.2, status.accessed) }
+        return times
+    }
+
+    /// Notes that the volume itself changed a backing file, by a request; under the manifest's lock.
+    func noteBackingChange(
+        of record: InodeRecord, _ backing: Backing, clearSetID: Bool, _ state: ManifestState
+    ) throws(Errno) {
+        try noteChange(of: record, clearSetID: clearSetID, state)
+        backing.settled = nil
+        if let status = try? Sys.status(of: backing.file.raw) {
+            backing.modifiedSeen = status.modified
+        }
+    }
+
+    /// Takes the backing file away after the last close, once no mapping of it is left either.
+    func detachBacking(of file: OpenFile) {
+        var wasWritable = false
+        var unused: BackingPool.Ready?
+        file.writeLock.withLock { _ in
+            let backing = manifest.withLock { _ in file.opens == 0 ? file.backing : nil }
+            guard let backing else { return }
+            if !backing.isPooled { endRegistration(of: backing) }
+            guard isUnused(backing) else {
+                manifest.withLock { _ in _ = running.lingering.insert(file.inode.number) }
+                return
+            }
+            settleFinally(file, backing)
+            manifest.withLock { state in
+                running.lingering.remove(file.inode.number)
+                file.backing = nil
+                if running.backed[backing.file.id] == file.inode {
+                    running.backed[backing.file.id] = nil
+                }
+                let object = (try? state.inode(file.inode))?.object
+                if backing.isPooled, object != backing.file.id, let id = backing.id {
+                    unused = BackingPool.Ready(file: backing.file, id: id)
+                }
+                wasWritable = backing.isWritable
+                endUse(file, state)
+            }
+            if backing.isPooled, unused == nil { endRegistration(of: backing) }
+        }
+        if let unused { recycle(unused) }
+        let missedTwin = manifest.withLock { _ in
+            running.missedTwins.contains(file.inode.number)
+        }
+        if wasWritable || missedTwin { enqueueSeal(file.inode) }
+    }
+
+    private func endRegistration(of backing: Backing) {
+        let id = manifest.withLock { _ in
+            defer { backing.id = nil }
+            return backing.id
+        }
+        if let id { backings.registry?.unregister(id) }
+    }
+
+    /// Whether nobody has the file any more. The kernel lets go of it just after it says so.
+    private func isUnused(_ backing: Backing) -> Bool {
+        for attempt in 0..<4 {
+            if attempt > 0 { usleep(20) }
+            if Sys.isSoleUser(of: backing.file.raw) { return true }
+        }
+        return false
+    }
+
+    private func settleFinally(_ file: OpenFile, _ backing: Backing) {
+        let isNameless = manifest.withLock { state in
+            backing.settled = nil
+            guard let record = try? state.inode(file.inode) else { return true }
+            return record.linkCount == 0
+        }
+        // Nobody can open it again.
+        if isNameless { return }
+        do throws(Errno) {
+            try settle(file)
+        } catch {
+            log.error("\(file.inode): what was written cannot be read, and stays a file: \(error)")
+            manifest.withLock { state in
+                guard let record = try? state.inode(file.inode),
+                    let status = try? Sys.status(of: backing.file.raw)
+                else { return }
+                try? keepFlat(record, backing, status, state)
+            }
+        }
+        guard !backing.isWritable, let status = try? Sys.status(of: backing.file.raw) else {
+            return
+        }
+        manifest.withLock { state in
+            guard let record = try? state.inode(file.inode) else { return }
+            takeOverTimes(of: record, backing, status, state)
+        }
+    }
+
+    /// Tries again to take away backing files that were still mapped.
+    func detachLingering() {
+        let files = manifest.withLock { _ in
+            running.lingering.compactMap { running.openFiles[$0] }
+        }
+        for file in files { detachBacking(of: file) }
+    }
+}
