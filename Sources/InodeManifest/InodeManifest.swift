@@ -272,9 +272,12 @@ package final class InodeManifest: Sendable {
 
     /// Notes durably that the volume is in use, or closed properly.
     package func setClean(_ isClean: Bool) throws(Errno) {
+        // Numbers that were reserved at the last commit may have been given back since.
+        let next = state.withLock { Int64(bitPattern: $0.nextObjectDurable) }
         do {
             try writer.inTransaction(.immediate) { db in
-                try db.execute(sql: "UPDATE volume SET clean = ?", arguments: [isClean])
+                try db.execute(
+                    sql: "UPDATE volume SET clean = ?, next_object = ?", arguments: [isClean, next])
                 return .commit
             }
         } catch {
