@@ -1,0 +1,143 @@
+import Glibc
+
+/// One large file, written and read front to back and at random places.
+struct InputOutput {
+    private let runner: Runner
+    private let fileBytes: Int
+    private let sizes: [(name: String, bytes: Int)] = [
+        ("4 KiB", 4 << 10), ("32 KiB", 32 << 10), ("1 MiB", 1 << 20),
+    ]
+    private let memory = Memory(count: 1 << 20)
+
+    init(_ runner: Runner) {
+        self.runner = runner
+        fileBytes = runner.options.isQuick ? 64 << 20 : 512 << 20
+        memory.fillWithNoise(seed: 7)
+    }
+
+    func run() throws(Failure) {
+        for target in runner.targets {
+            try makeDirectories(target.directory + "/io")
+            _ = try writeFile(readPath(target), size: 1 << 20)
+        }
+        // The files that are read have their CIDs by now, as most of what a registry serves has.
+        for target in runner.targets { try runner.settle(target) }
+        try runner.eachRound(.io) { () throws(Failure) in
+            try writes()
+            try reads()
+            try randomReads()
+        }
+        for target in runner.targets { unlink(readPath(target)) }
+    }
+
+    private func readPath(_ target: Target) -> String { target.directory + "/io/read" }
+    private func newPath(_ target: Target) -> String { target.directory + "/io/new" }
+
+    private func writes() throws(Failure) {
+        for size in sizes {
+            try runner.measure(
+                Work(.io, "write \(size.name), fsync", .throughput), settles: true,
+                cleanUp: { target throws(Failure) in unlink(newPath(target)) },
+                { target throws(Failure) in
+                    try writeFile(newPath(target), size: size.bytes)
+                })
+        }
+    }
+
+    private func reads() throws(Failure) {
+        for size in sizes {
+            try runner.measure(
+                Work(.io, "read \(size.name), cold", .throughput),
+                prepare: { _ throws(Failure) in try dropCaches() },
+                { target throws(Failure) in try readFile(readPath(target), size: size.bytes) })
+            try runner.measure(
+                Work(.io, "read \(size.name), warm", .throughput),
+                prepare: { target throws(Failure) in
+                    _ = try readFile(readPath(target), size: 1 << 20)
+                },
+                { target throws(Failure) in try readFile(readPath(target), size: size.bytes) })
+        }
+        // Content that was written a moment ago, so that no CID of it is there yet.
+        try runner.measure(
+            Work(.io, "read 1 MiB, just written, cold", .throughput), settles: true,
+            prepare: { target throws(Failure) in
+                _ = try writeFile(newPath(target), size: 1 << 20)
+                try dropCaches()
+            },
+            cleanUp: { target throws(Failure) in unlink(newPath(target)) },
+            { target throws(Failure) in try readFile(newPath(target), size: 1 << 20) })
+    }
+
+    private func randomReads() throws(Failure) {
+        for (name, bytes, count) in [("4 KiB", 4 << 10, 4096), ("128 KiB", 128 << 10, 1024)] {
+            try runner.measure(
+                Work(.io, "random read \(name), cold", .rate),
+                prepare: { _ throws(Failure) in try dropCaches() },
+                { target throws(Failure) in
+                    try readRandomly(readPath(target), size: bytes, count: count)
+                })
+            // More of them: they take no time, and a figure needs some.
+            try runner.measure(
+                Work(.io, "random read \(name), warm", .rate),
+                prepare: { target throws(Failure) in
+                    _ = try readFile(readPath(target), size: 1 << 20)
+                },
+                { target throws(Failure) in
+                    try readRandomly(readPath(target), size: bytes, count: count * 16)
+                })
+        }
+    }
+
+    /// Writes a new file and makes it durable; MiB/s, the fsync included.
+    private func writeFile(_ path: String, size: Int) throws(Failure) -> Double {
+        memory.stamp(UInt64(now() * 1e6))
+        let piece = UnsafeRawBufferPointer(memory.bytes)
+        let time = try seconds { () throws(Failure) in
+            try withFile(path, O_WRONLY | O_CREAT | O_TRUNC) { file throws(Failure) in
+                for index in 0..<fileBytes / size {
+                    let start = index * size % piece.count
+                    try writeAll(file, .init(rebasing: piece[start..<start + size]))
+                }
+                guard fsync(file) == 0 else { throw Failure(call: "fsync", path) }
+            }
+        }
+        return Double(fileBytes >> 20) / time
+    }
+
+    /// Reads a file front to back; MiB/s.
+    private func readFile(_ path: String, size: Int) throws(Failure) -> Double {
+        var total = 0
+        let time = try seconds { () throws(Failure) in
+            try withFile(path, O_RDONLY) { file throws(Failure) in
+                while true {
+                    let count = read(file, memory.bytes.baseAddress, size)
+                    guard count >= 0 else { throw Failure(call: "read", path) }
+                    if count == 0 { break }
+                    total += count
+                }
+            }
+        }
+        guard total == fileBytes else { throw Failure("\(path) has \(total) bytes") }
+        return Double(total >> 20) / time
+    }
+
+    /// Reads at random places, one after another; reads a second.
+    private func readRandomly(_ path: String, size: Int, count: Int) throws(Failure) -> Double {
+        // The same places on each filesystem, others in each round.
+        var random = UInt64(runner.round) &* 0x9E37_79B9 | 1
+        let time = try seconds { () throws(Failure) in
+            try withFile(path, O_RDONLY) { file throws(Failure) in
+                for _ in 0..<count {
+                    random ^= random << 13
+                    random ^= random >> 7
+                    random ^= random << 17
+                    let place = Int(random % UInt64(fileBytes / size)) * size
+                    guard pread(file, memory.bytes.baseAddress, size, off_t(place)) == size else {
+                        throw Failure(call: "pread", path)
+                    }
+                }
+            }
+        }
+        return Double(count) / time
+    }
+}
