@@ -1,6 +1,8 @@
 import Glibc
 
 /// One large file, written and read front to back and at random places.
+///
+/// "Cold" is with all caches dropped; "warm" is the same once more, right after.
 struct InputOutput {
     private let runner: Runner
     private let fileBytes: Int
@@ -34,7 +36,7 @@ struct InputOutput {
     private func newPath(_ target: Target) -> String { target.directory + "/io/new" }
 
     private func writes() throws(Failure) {
-        for size in sizes {
+        for size in sizes.dropLast() {
             try runner.measure(
                 Work(.io, "write \(size.name), fsync", .throughput), settles: true,
                 cleanUp: { target throws(Failure) in unlink(newPath(target)) },
@@ -42,49 +44,48 @@ struct InputOutput {
                     try writeFile(newPath(target), size: size.bytes)
                 })
         }
+        // And read again at once, when no CID of it is there yet.
+        let works = ["write 1 MiB, fsync", "read 1 MiB, just written, cold"]
+        try runner.measure(
+            works.map { Work(.io, $0, .throughput) }, settles: true,
+            cleanUp: { target throws(Failure) in unlink(newPath(target)) },
+            { target throws(Failure) in
+                let written = try writeFile(newPath(target), size: 1 << 20)
+                try dropCaches()
+                return [written, try readFile(newPath(target), size: 1 << 20)]
+            })
     }
 
     private func reads() throws(Failure) {
         for size in sizes {
+            let works = ["cold", "warm"].map { Work(.io, "read \(size.name), \($0)", .throughput) }
             try runner.measure(
-                Work(.io, "read \(size.name), cold", .throughput),
-                prepare: { _ throws(Failure) in try dropCaches() },
-                { target throws(Failure) in try readFile(readPath(target), size: size.bytes) })
-            try runner.measure(
-                Work(.io, "read \(size.name), warm", .throughput),
-                prepare: { target throws(Failure) in
-                    _ = try readFile(readPath(target), size: 1 << 20)
-                },
-                { target throws(Failure) in try readFile(readPath(target), size: size.bytes) })
+                works, prepare: { _ throws(Failure) in try dropCaches() },
+                { target throws(Failure) in
+                    let path = readPath(target)
+                    return [
+                        try readFile(path, size: size.bytes), try readFile(path, size: size.bytes),
+                    ]
+                })
         }
-        // Content that was written a moment ago, so that no CID of it is there yet.
-        try runner.measure(
-            Work(.io, "read 1 MiB, just written, cold", .throughput), settles: true,
-            prepare: { target throws(Failure) in
-                _ = try writeFile(newPath(target), size: 1 << 20)
-                try dropCaches()
-            },
-            cleanUp: { target throws(Failure) in unlink(newPath(target)) },
-            { target throws(Failure) in try readFile(newPath(target), size: 1 << 20) })
     }
 
     private func randomReads() throws(Failure) {
-        for (name, bytes, count) in [("4 KiB", 4 << 10, 4096), ("128 KiB", 128 << 10, 1024)] {
-            try runner.measure(
-                Work(.io, "random read \(name), cold", .rate),
-                prepare: { _ throws(Failure) in try dropCaches() },
-                { target throws(Failure) in
-                    try readRandomly(readPath(target), size: bytes, count: count)
-                })
-            // More of them: they take no time, and a figure needs some.
-            try runner.measure(
-                Work(.io, "random read \(name), warm", .rate),
-                prepare: { target throws(Failure) in
-                    _ = try readFile(readPath(target), size: 1 << 20)
-                },
-                { target throws(Failure) in
-                    try readRandomly(readPath(target), size: bytes, count: count * 16)
-                })
+        let names = ["4 KiB, cold", "128 KiB, cold", "4 KiB, warm", "128 KiB, warm"]
+        try runner.measure(names.map { Work(.io, "random read \($0)", .rate) }) {
+            target throws(Failure) in
+            let path = readPath(target)
+            var rates: [Double] = []
+            for (size, count) in [(4 << 10, 4096), (128 << 10, 1024)] {
+                try dropCaches()
+                rates.append(try readRandomly(path, size: size, count: count))
+            }
+            _ = try readFile(path, size: 1 << 20)
+            // More of them when warm: they take no time, and a figure needs some.
+            for (size, count) in [(4 << 10, 1 << 17), (128 << 10, 1 << 13)] {
+                rates.append(try readRandomly(path, size: size, count: count))
+            }
+            return rates
         }
     }
 

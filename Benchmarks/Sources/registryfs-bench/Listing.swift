@@ -23,17 +23,15 @@ struct Listing {
         try runner.eachRound(.listing) { () throws(Failure) in
             for (name, command) in [("find", ["find"]), ("ls -lR", ["ls", "-lR"])] {
                 try runner.measure(
-                    Work(.listing, "\(name), cold", .time),
+                    ["cold", "warm"].map { Work(.listing, "\(name), \($0)", .time) },
                     prepare: { target throws(Failure) in
                         try dropCaches()
                         // The program itself is not what is measured.
                         try runCommand(command + [target.directory + "/nothing"])
                     },
-                    { target throws(Failure) in try time(command, target) })
-                try runner.measure(
-                    Work(.listing, "\(name), warm", .time),
-                    prepare: { target throws(Failure) in _ = try time(command, target) },
-                    { target throws(Failure) in try time(command, target) })
+                    { target throws(Failure) in
+                        [try time(command, target), try time(command, target)]
+                    })
             }
         }
         for target in runner.targets {

@@ -4,6 +4,8 @@ struct Options {
     var groups: [Group] = Group.allCases
     var rounds = 3
     var isQuick = false
+    /// Measures the peers in every round, and not only in the first one.
+    var allPeers = false
     /// The program `registryfs`, which tells when everything is sealed.
     var registryfs: String?
     var scratch = "/dev/shm"
@@ -65,6 +67,7 @@ struct Options {
             case "--json": json = try value()
             case "--plot": plot = try value()
             case "--quick": isQuick = true
+            case "--all-peers": allPeers = true
             case "--check": mustHold = true
             default: throw Failure("unknown option \(arguments[index])")
             }

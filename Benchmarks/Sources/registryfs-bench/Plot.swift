@@ -68,18 +68,25 @@ extension Report {
             viewBox="0 0 \(fixed(width, 0)) \(height)" role="img" \
             aria-label="Speed of \(mount.name) relative to \(disk.name)">
             <style>
-            :root { color-scheme: light dark; --ink: #1f2328; --faint: #d0d7de; --mount: #0969da;
-              --peer: #8c6d1f; --back: #ffffff; }
-            @media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --faint: #3d444d;
-              --mount: #58a6ff; --peer: #d9b55a; --back: #0d1117; } }
-            text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-            .title { font-weight: 600; font-size: 14px; } .group { font-weight: 600; }
-            .back { fill: var(--back); }
-            .row, .tick { stroke: var(--faint); stroke-width: 1; } .row { stroke-dasharray: 1 4; }
-            .one { stroke: var(--ink); stroke-width: 1.5; }
-            .spread { stroke: var(--mount); stroke-width: 3; stroke-linecap: round; opacity: .5; }
-            .mount { fill: var(--mount); }
-            .peer { fill: none; stroke: var(--peer); stroke-width: 1.5; }
+            text { font: 12px system-ui, sans-serif; fill: #1f2328; }
+            .title { font-weight: 600; font-size: 14px; }
+            .group { font-weight: 600; }
+            .back { fill: #ffffff; }
+            .row, .tick { stroke: #d0d7de; stroke-width: 1; }
+            .row { stroke-dasharray: 1 4; }
+            .one { stroke: #1f2328; stroke-width: 1.5; }
+            .spread { stroke: #0969da; stroke-width: 3; stroke-linecap: round; opacity: .5; }
+            .mount { fill: #0969da; }
+            .peer { fill: none; stroke: #8c6d1f; stroke-width: 1.5; }
+            @media (prefers-color-scheme: dark) {
+              text { fill: #e6edf3; }
+              .back { fill: #0d1117; }
+              .row, .tick { stroke: #3d444d; }
+              .one { stroke: #e6edf3; }
+              .spread { stroke: #58a6ff; }
+              .mount { fill: #58a6ff; }
+              .peer { stroke: #d9b55a; }
+            }
             </style>
             <rect class="back" width="100%" height="100%"/>
             \(text(12, 20, "Speed relative to \(disk.name) below (times turned over: right is faster)",

@@ -35,32 +35,55 @@ final class Runner {
         say("[\(Int(now() - start)) s] \(line)")
     }
 
-    /// Measures one work item on each of the targets.
-    ///
-    /// `prepare` and what comes after a measurement (everything is flushed to the disk, and what the
-    /// mount does in the background has ended) do not count. `body` gives the figure.
+    /// Measures one work item on each of the filesystems. `body` gives the figure.
     func measure(
         _ work: Work, on some: [Target]? = nil, settles: Bool = false,
         prepare: (Target) throws(Failure) -> Void = { _ in },
         cleanUp: (Target) throws(Failure) -> Void = { _ in },
         _ body: (Target) throws(Failure) -> Double
     ) throws(Failure) {
-        var order = some ?? targets
-        // By halves: which of the first two goes first changes every time, and each comes first once.
+        try measure(
+            [work], on: some, settles: settles, prepare: prepare, cleanUp: cleanUp,
+            { target throws(Failure) in [try body(target)] })
+    }
+
+    /// Measures work items that follow each other (a cold one and the same warm, say) on each of the
+    /// filesystems. `body` gives their figures.
+    ///
+    /// `prepare` and what comes after a measurement (everything is flushed to the disk, and what the
+    /// mount does in the background has ended) do not count.
+    func measure(
+        _ works: [Work], on some: [Target]? = nil, settles: Bool = false,
+        prepare: (Target) throws(Failure) -> Void = { _ in },
+        cleanUp: (Target) throws(Failure) -> Void = { _ in },
+        _ body: (Target) throws(Failure) -> [Double]
+    ) throws(Failure) {
+        var order = (some ?? targets).filter { takesPart($0, in: works) }
+        // Whatever comes first finds another machine than what comes last.
         if (turn + round) % 2 == 1 { order.reverse() }
         turn += 1
         for target in order {
             do throws(Failure) {
                 try prepare(target)
-                let value = try body(target)
-                results.add(value, work, target: target.name, round: round)
+                for (work, value) in zip(works, try body(target)) {
+                    results.add(value, work, target: target.name, round: round)
+                }
                 try cleanUp(target)
             } catch {
-                results.fail(work, target: target.name, error)
-                say("failed: \(work.name) on \(target.name): \(error.message)")
+                for work in works { results.fail(work, target: target.name, error) }
+                say("failed: \(works[0].name) on \(target.name): \(error.message)")
             }
             if settles { try settle(target) }
         }
+    }
+
+    /// Peers are there for comparison, and are slow: after the first round only what something must
+    /// hold against is measured again.
+    private func takesPart(_ target: Target, in works: [Work]) -> Bool {
+        if round == 0 || options.allPeers { return true }
+        if target.name == disk.name || target.name == mount.name { return true }
+        // The works of this group build on each other.
+        return works.contains { $0.group == .files } && Bound.isReference(target.name)
     }
 
     func record(_ value: Double, _ work: Work, _ target: Target) {
