@@ -229,8 +229,9 @@ extension Volume {
             backing.settled = nil
             guard let record = try? state.inode(file.inode) else { return true }
             return record.linkCount == 0
+                && running.kernelReferences[file.inode.number] == nil
         }
-        // Nobody can open it again.
+        // Nobody can open it again, by /proc/self/fd of an O_PATH descriptor neither.
         if isNameless { return }
         do throws(Errno) {
             try settle(file)

@@ -26,7 +26,10 @@ extension Volume {
         case .directory:
             settleAll()
             return try treeLock.withLock { (_) throws(Errno) in
-                for _ in 0..<Self.attemptsMax {
+                for attempt in 0..<Self.attemptsMax {
+                    // A backing file that was written just now counts as changing for as long as
+                    // its time could not tell of another write.
+                    if attempt > 0 { usleep(1000) }
                     do throws(Errno) {
                         if let root = try computeTree(inode) { return root.cid }
                     } catch {

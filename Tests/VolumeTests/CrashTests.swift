@@ -71,7 +71,7 @@ struct CrashScenario: Codable, Sendable {
 
     /// Runs in a process of its own, which does not return.
     func runToDeath() throws {
-        let driver = VolumeDriver(try open())
+        let driver = try VolumeDriver(try open(), usesBackingFiles: seed % 4 < 2)
         let model = ModelFilesystem(profile: profile)
         var generator = generator()
         var progress = Progress()

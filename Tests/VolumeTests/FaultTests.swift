@@ -17,7 +17,7 @@ private func runWithFaults(seed: UInt64, directory: String) throws {
     func open() throws -> Volume {
         try Volume.open(stateDirectory: directory + "/state", options: options, log: quietLog)
     }
-    let driver = VolumeDriver(try open())
+    let driver = try VolumeDriver(try open(), usesBackingFiles: false)
     let model = ModelFilesystem(profile: .unixfsV0_2015)
     var generator = OperationGenerator(seed: seed, inlineSizeMax: 2048, chunkSize: 1 << 18)
     generator.synchronizePercent = 6
@@ -57,9 +57,9 @@ private func runWithFaults(seed: UInt64, directory: String) throws {
         try compare(driver.volume, model, "seed \(seed), round \(round)")
         if round % 40 == 39 {
             try driver.volume.synchronizeAll()
-            try driver.volume.close()
+            try driver.close()
             model.dropUsers()
-            driver.replaceVolume(try open())
+            try driver.replaceVolume(try open())
             try compare(driver.volume, model, "seed \(seed), opened after round \(round)")
             let cid = try driver.volume.cid(of: .root)
             guard cid == model.nodes[1].flatMap({ model.dag(of: $0) })?.cid else {

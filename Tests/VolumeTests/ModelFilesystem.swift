@@ -51,6 +51,7 @@ final class ModelFilesystem {
 
         var isReadable: Bool { flags & 3 != O_WRONLY }
         var isWritable: Bool { flags & 3 != O_RDONLY }
+        var appends: Bool { flags & O_APPEND != 0 }
     }
 
     let profile: ImportProfile
@@ -476,6 +477,7 @@ final class ModelFilesystem {
         guard handle.isWritable else { throw ModelFailure(.badFileDescriptor) }
         guard !bytes.isEmpty else { return .count(0) }
         let node = try node(handle.inode)
+        let offset = handle.appends ? node.bytes.count : offset
         if node.bytes.count < offset + bytes.count { resize(node, to: offset + bytes.count) }
         node.bytes.replaceSubrange(offset..<offset + bytes.count, with: bytes)
         if clears { clearSetID(of: node) }
@@ -512,7 +514,7 @@ final class ModelFilesystem {
     ) throws(ModelFailure) -> Answer {
         let reading = try handle(source)
         let writing = try handle(destination)
-        guard reading.isReadable, writing.isWritable else {
+        guard reading.isReadable, writing.isWritable, !writing.appends else {
             throw ModelFailure(.badFileDescriptor)
         }
         let bytes = try node(reading.inode).bytes

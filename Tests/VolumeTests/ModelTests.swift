@@ -22,8 +22,13 @@ final class ModelRun {
     private let title: String
     private var recent: [String] = []
     private var stepCount = 0
+    /// Reads and writes that did not go to the volume.
+    private(set) var passedCount = 0
 
-    init(seed: UInt64, profile: ImportProfile, inlineSizeMax: Int, sealDelay: Int) throws {
+    init(
+        seed: UInt64, profile: ImportProfile, inlineSizeMax: Int, sealDelay: Int,
+        usesBackingFiles: Bool
+    ) throws {
         var options = VolumeOptions()
         options.profile = profile
         options.inlineSizeMax = inlineSizeMax
@@ -31,11 +36,17 @@ final class ModelRun {
         options.commitIntervalMilliseconds = 50
         self.options = options
         model = ModelFilesystem(profile: profile)
-        driver = VolumeDriver(try openVolume(directory, options))
+        driver = try VolumeDriver(
+            try openVolume(directory, options), usesBackingFiles: usesBackingFiles)
         generator = OperationGenerator(
             seed: seed, inlineSizeMax: inlineSizeMax, chunkSize: profile.chunkSize)
+        if usesBackingFiles {
+            generator.handlesMax = 24
+            generator.reopenPercent = 8
+        }
         title =
             "REGISTRYFS_TEST_SEED=\(seed) \(profile.name) inline \(inlineSizeMax) delay \(sealDelay)"
+            + (usesBackingFiles ? " backing files" : "")
     }
 
     private func fail(_ what: String) -> Mismatch {
@@ -56,6 +67,7 @@ final class ModelRun {
         }
         recent.append("  \(operation)".prefix(120) + " -> " + "\(answer)".prefix(120))
         if recent.count > 200 { recent.removeFirst(100) }
+        if let violation = driver.kernel.violation { throw fail(violation) }
         if case .seek(let handle, let offset, let whence) = operation {
             let found = answer.map { answer -> UInt64 in
                 if case .count(let offset) = answer { offset } else { .max }
@@ -130,9 +142,9 @@ final class ModelRun {
 
     /// Closes and opens the volume, which ends all handles; every file can then be had by CID.
     func reopen() throws {
-        try driver.volume.close()
+        try close()
         model.dropUsers()
-        driver.replaceVolume(try openVolume(directory, options))
+        try driver.replaceVolume(try openVolume(directory, options))
         recent.append("  reopened")
         try compare()
         try compareCIDs()
@@ -146,8 +158,17 @@ final class ModelRun {
         guard byteCount > 0 else { throw fail("an empty archive") }
     }
 
+    /// Closes the volume; nothing is left over then, and everything is in order.
     func close() throws {
-        try driver.volume.close()
+        try driver.close()
+        if let registry = driver.kernel.registry {
+            guard registry.count == 0 else { throw fail("\(registry.count) files registered") }
+            passedCount += driver.kernel.passedCount
+        }
+        let found = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+        guard found.isClean, found.pending.unnamedFiles == 0, found.pending.lostFiles == 0 else {
+            throw fail("check: \(found.problems), \(found.pending)")
+        }
     }
 }
 
@@ -167,12 +188,13 @@ final class ModelRun {
         Setting(profile: .unixfsV1_2025, inlineSizeMax: 512, sealDelay: 0),
         Setting(profile: .unixfsV0_2015, inlineSizeMax: 16 << 10, sealDelay: 0),
         Setting(profile: .unixfsV0_2015, inlineSizeMax: 0, sealDelay: 5),
-    ])
-    func volumeAnswersAsTheModelDoes(_ setting: Setting) throws {
+    ], [false, true])
+    func volumeAnswersAsTheModelDoes(_ setting: Setting, usesBackingFiles: Bool) throws {
         for round in 0..<3 {
             let run = try ModelRun(
                 seed: testSeed() &+ UInt64(round), profile: setting.profile,
-                inlineSizeMax: setting.inlineSizeMax, sealDelay: setting.sealDelay)
+                inlineSizeMax: setting.inlineSizeMax, sealDelay: setting.sealDelay,
+                usesBackingFiles: usesBackingFiles)
             for index in 1...3000 {
                 try run.step()
                 if index % 250 == 0 { try run.compare() }
@@ -180,6 +202,7 @@ final class ModelRun {
                 if index % 1000 == 0 { try run.reopen() }
             }
             try run.close()
+            #expect(run.passedCount > 200 || !usesBackingFiles)
         }
     }
 }

@@ -18,6 +18,9 @@ struct OperationGenerator {
     var synchronizePercent = 3
     /// Whether writers may lose set-id bits.
     var clearsSetID = true
+    /// How many of 100 operations open a file, one that is open already where there is one; twice
+    /// as many more are about the bytes of open files.
+    var reopenPercent = 0
     /// Whether CIDs are asked for.
     var asksForCIDs = true
 
@@ -92,7 +95,9 @@ struct OperationGenerator {
     }
 
     private mutating func mode() -> UInt32 {
-        random.pick([0o644, 0o600, 0o755, 0o4755, 0o2755, 0o6711, 0o2644, 0o1777, 0o7777, 0])
+        // Most files with set-id bits have no backing file.
+        if reopenPercent > 0, !random.oneIn(4) { return 0o644 }
+        return random.pick([0o644, 0o600, 0o755, 0o4755, 0o2755, 0o6711, 0o2644, 0o1777, 0o7777, 0])
     }
 
     private mutating func clears() -> Bool { random.oneIn(4) && clearsSetID }
@@ -109,6 +114,17 @@ struct OperationGenerator {
             default: return .synchronize(handle(model), dataOnly: random.oneIn(2))
             }
         }
+        if random.below(100) < reopenPercent, model.handles.count <= handlesMax {
+            let inode =
+                random.oneIn(4) || model.handles.isEmpty
+                ? inode(model, .regular) : random.pick(model.handles).inode
+            return .open(inode, flags: openFlags())
+        }
+        if random.below(100) < reopenPercent * 2, !model.handles.isEmpty {
+            return random.oneIn(2)
+                ? change(of: handle(model), model)
+                : .read(handle(model), at: UInt64(offset()), count: length())
+        }
         if model.order.count > nodesMax || random.oneIn(8) { return removal(model) }
         if model.handles.count > handlesMax { return .release(random.pick(model.handles).number) }
         switch random.below(11) {
@@ -118,6 +134,13 @@ struct OperationGenerator {
         case 7: return attributeChange(model)
         default: return question(model)
         }
+    }
+
+    private mutating func openFlags() -> Int32 {
+        random.pick([
+            O_RDONLY, O_RDONLY, O_RDONLY, O_RDWR, O_RDWR, O_WRONLY, O_RDWR | O_TRUNC,
+            O_RDWR | O_APPEND, O_WRONLY | O_APPEND, O_RDWR | O_DSYNC,
+        ])
     }
 
     private mutating func removal(_ model: ModelFilesystem) -> Operation {

@@ -5,19 +5,35 @@ import Volume
 import struct SystemPackage.Errno
 
 /// Runs operations on a volume and gives their answers in the model's words.
+///
+/// What the kernel does by itself, a stand does for it: with backing files, reads and writes mostly
+/// do not come to the volume.
 final class VolumeDriver {
     private(set) var volume: Volume
+    private(set) var kernel: KernelStand
+    private let usesBackingFiles: Bool
     private var handles: [Int: HandleID] = [:]
+    private var openFlags: [Int: OpenFlags] = [:]
     private var nextHandle = 1
 
-    init(_ volume: Volume) {
+    init(_ volume: Volume, usesBackingFiles: Bool) throws(Errno) {
         self.volume = volume
+        self.usesBackingFiles = usesBackingFiles
+        kernel = try KernelStand(volume, usesBackingFiles: usesBackingFiles)
+    }
+
+    /// Ends all handles and closes the volume.
+    func close() throws(VolumeError) {
+        kernel.releaseAll()
+        try volume.close()
     }
 
     /// Goes on with the same state directory, opened anew.
-    func replaceVolume(_ volume: Volume) {
+    func replaceVolume(_ volume: Volume) throws(Errno) {
         self.volume = volume
+        kernel = try KernelStand(volume, usesBackingFiles: usesBackingFiles)
         handles = [:]
+        openFlags = [:]
         nextHandle = 1
     }
 
@@ -26,8 +42,12 @@ final class VolumeDriver {
         return handle
     }
 
-    private func opened(_ attributes: Attributes, _ file: OpenedFile) -> Answer {
+    private func opened(
+        _ attributes: Attributes, _ file: OpenedFile, _ flags: OpenFlags
+    ) -> Answer {
+        kernel.opened(file, attributes.inode, flags)
         handles[nextHandle] = file.handle
+        openFlags[nextHandle] = flags
         nextHandle += 1
         return .opened(Status(attributes), handle: nextHandle - 1)
     }
@@ -45,6 +65,7 @@ final class VolumeDriver {
         case .lookup(let name, let parent):
             return .status(Status(try volume.lookup(name, in: Inode(parent))))
         case .forget(let inode, let count):
+            kernel.evict(Inode(inode))
             volume.forget(Inode(inode), count: count)
             return .nothing
         case .attributes(let inode):
@@ -70,11 +91,11 @@ final class VolumeDriver {
             let (attributes, file) = try volume.create(
                 name, in: Inode(parent), mode: mode, flags: OpenFlags(rawValue: flags),
                 caller: root)
-            return opened(attributes, file)
+            return opened(attributes, file, OpenFlags(rawValue: flags))
         case .makeTemporary(let parent, let mode):
             let (attributes, file) = try volume.makeTemporary(
                 in: Inode(parent), mode: mode, flags: .both, caller: root)
-            return opened(attributes, file)
+            return opened(attributes, file, .both)
         case .link(let inode, let name, let parent):
             return .status(
                 Status(try volume.link(Inode(inode), as: name, in: Inode(parent))))
@@ -92,24 +113,25 @@ final class VolumeDriver {
         case .open(let inode, let flags):
             let file = try volume.open(
                 Inode(inode), flags: OpenFlags(rawValue: flags), caller: root)
-            return opened(try volume.attributes(of: Inode(inode)), file)
+            return opened(
+                try volume.attributes(of: Inode(inode)), file, OpenFlags(rawValue: flags))
         case .release(let number):
-            volume.release(try handle(number))
+            kernel.release(try handle(number))
             handles[number] = nil
             return .nothing
         case .flush(let number):
             try volume.flush(handle(number))
             return .nothing
         case .read(let number, let offset, let count):
-            return .bytes(try volume.read(handle(number), at: offset, count: count))
+            return .bytes(try kernel.read(handle(number), at: offset, count: count))
         case .write(let number, let offset, let seed, let count, let clears):
-            let handle = try handle(number)
-            let written = try content(seed: seed, count: count).withBytes {
-                (bytes) throws(Errno) in
-                try volume.write(handle, at: offset, bytes, clearSetID: clears)
-            }
-            return .count(UInt64(written))
+            return .count(
+                UInt64(
+                    try kernel.write(
+                        handle(number), at: offset, content(seed: seed, count: count),
+                        clearSetID: clears)))
         case .truncate(let inode, let size, let clears):
+            kernel.forget(Inode(inode), from: size)
             return .status(
                 Status(
                     try change(inode) { change in
@@ -134,13 +156,18 @@ final class VolumeDriver {
                 accessed: attributes.accessed.nanoseconds,
                 modified: attributes.modified.nanoseconds)
         case .allocate(let number, let mode, let offset, let length):
-            try volume.allocate(handle(number), mode: mode, offset: offset, length: length)
+            let handle = try handle(number)
+            kernel.forget(handle, offset, length)
+            try volume.allocate(handle, mode: mode, offset: offset, length: length)
             return .nothing
         case .copyRange(let source, let from, let destination, let to, let length):
-            return .count(
-                try volume.copyRange(
-                    from: handle(source), at: from, to: handle(destination), at: to,
-                    length: length))
+            let (source, target) = (try handle(source), try handle(destination))
+            // copy_file_range(2): EBADF for O_APPEND; the kernel does not ask.
+            if openFlags[destination]?.appends == true { throw .badFileDescriptor }
+            let count = try volume.copyRange(
+                from: source, at: from, to: target, at: to, length: length)
+            kernel.forget(target, to, count)
+            return .count(count)
         case .seek(let number, let offset, let whence):
             return .count(try volume.seek(handle(number), from: offset, whence: whence))
         case .synchronize(let number, let dataOnly):
