@@ -13,7 +13,7 @@ struct InputOutput {
 
     init(_ runner: Runner) {
         self.runner = runner
-        fileBytes = runner.options.isQuick ? 64 << 20 : 512 << 20
+        fileBytes = runner.options.isQuick ? 128 << 20 : 512 << 20
         memory.fillWithNoise(seed: 7)
     }
 
@@ -64,7 +64,8 @@ struct InputOutput {
                 { target throws(Failure) in
                     let path = readPath(target)
                     return [
-                        try readFile(path, size: size.bytes), try readFile(path, size: size.bytes),
+                        try readFile(path, size: size.bytes),
+                        try readFile(path, size: size.bytes, passes: 4),
                     ]
                 })
         }
@@ -105,21 +106,28 @@ struct InputOutput {
         return Double(fileBytes >> 20) / time
     }
 
-    /// Reads a file front to back; MiB/s.
-    private func readFile(_ path: String, size: Int) throws(Failure) -> Double {
+    /// Reads a file front to back, and opens it anew for each pass; MiB/s.
+    private func readFile(
+        _ path: String, size: Int, passes: Int = 1
+    ) throws(Failure) -> Double {
         var total = 0
         let time = try seconds { () throws(Failure) in
-            try withFile(path, O_RDONLY) { file throws(Failure) in
-                while true {
-                    let count = read(file, memory.bytes.baseAddress, size)
-                    guard count >= 0 else { throw Failure(call: "read", path) }
-                    if count == 0 { break }
-                    total += count
-                }
+            for _ in 0..<passes { total += try readOnce(path, size: size) }
+        }
+        guard total == passes * fileBytes else { throw Failure("\(path): \(total) bytes read") }
+        return Double(total >> 20) / time
+    }
+
+    private func readOnce(_ path: String, size: Int) throws(Failure) -> Int {
+        try withFile(path, O_RDONLY) { file throws(Failure) in
+            var total = 0
+            while true {
+                let count = read(file, memory.bytes.baseAddress, size)
+                guard count >= 0 else { throw Failure(call: "read", path) }
+                if count == 0 { return total }
+                total += count
             }
         }
-        guard total == fileBytes else { throw Failure("\(path) has \(total) bytes") }
-        return Double(total >> 20) / time
     }
 
     /// Reads at random places, one after another; reads a second.

@@ -10,7 +10,7 @@ struct Listing {
 
     init(_ runner: Runner) {
         self.runner = runner
-        entryCount = runner.options.isQuick ? 5_000 : 19_000
+        entryCount = runner.options.isQuick ? 2_500 : 19_000
     }
 
     func run() throws(Failure) {
