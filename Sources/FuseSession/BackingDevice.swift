@@ -11,9 +11,17 @@ internal import struct SystemPackage.Errno
 final class BackingDevice: BackingRegistry {
     /// The session's device; nil once it is closed, which ends all registrations.
     private let descriptor: Guarded<Int32?>
+    private let context: FuseContext
 
-    init(_ descriptor: Int32) {
+    init(_ descriptor: Int32, _ context: FuseContext) {
         self.descriptor = Guarded(descriptor)
+        self.context = context
+    }
+
+    func attributesMayChange(of inode: Inode) {
+        descriptor.withLock { device in
+            if device != nil { context.dropAttributes(of: inode) }
+        }
     }
 
     /// - Throws: EPERM without CAP_SYS_ADMIN, ELOOP where the file lies on a stacked filesystem.

@@ -129,7 +129,7 @@ struct DirectRequest {
     func encode(_ attributes: Attributes, _ file: OpenedFile) -> Int {
         store(
             CreatedAnswer(
-                entry: attributes.encodedEntry(context.lifetimes),
+                entry: attributes.encodedCreated(context.lifetimes),
                 open: file.encoded(isWritable: true)))
     }
 }

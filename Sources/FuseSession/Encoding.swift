@@ -65,6 +65,17 @@ extension Attributes {
         return out
     }
 
+    /// The entry in the answer to CREATE and TMPFILE. The kernel looks at the attributes once more
+    /// before open(2) returns; for that they hold, whatever can change them later.
+    func encodedCreated(_ lifetimes: Lifetimes) -> fuse_entry_out {
+        var out = encodedEntry(lifetimes)
+        if mayChangeUnseen { out.attr_valid_nsec = Self.createdValidityNanoseconds }
+        return out
+    }
+
+    /// An empty file cannot be mapped, and what makes it longer takes the attributes back.
+    private static let createdValidityNanoseconds: UInt32 = 100_000_000
+
     /// The answer to STATX, which has the birth time beside what `fuse_attr` has.
     func encodedStatx(_ lifetimes: Lifetimes) -> rfs_statx_out {
         var out = rfs_statx_out()

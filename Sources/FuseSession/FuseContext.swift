@@ -66,6 +66,15 @@ final class FuseContext: Sendable {
         if listings.change(directory) { dropPages(of: directory) }
     }
 
+    /// Makes the kernel ask for an inode's attributes again.
+    func dropAttributes(of inode: Inode) {
+        guard let session = OpaquePointer(bitPattern: session.load(ordering: .acquiring)) else {
+            return
+        }
+        // An offset below zero: the attributes alone.
+        _ = fuse_lowlevel_notify_inval_inode(session, inode.number, -1, 0)
+    }
+
     /// Makes the kernel drop the pages that it has of an inode.
     ///
     /// Allowed in the middle of a request about the directory: it takes the pages' locks alone,

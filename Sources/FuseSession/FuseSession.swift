@@ -199,7 +199,7 @@ public final class FuseSession: @unchecked Sendable {
         } else if !context.agreed(on: InitFlag.passthrough) {
             result = .off(reason: "the kernel does not offer it; Linux 6.9 and later may")
         } else {
-            let device = BackingDevice(fuse_session_fd(mounted.session))
+            let device = BackingDevice(fuse_session_fd(mounted.session), context)
             do throws(Errno) {
                 try context.volume.useBackingFiles(device)
                 state.withLock { $0.backings = device }

@@ -104,7 +104,7 @@ extension Operations {
                 flags: flags, caller: caller(of: request))
             context.changedEntries(of: Inode(parent))
             let answer = CreatedAnswer(
-                entry: attributes.encodedEntry(context.lifetimes),
+                entry: attributes.encodedCreated(context.lifetimes),
                 open: opened.encoded(isWritable: flags.isWritable))
             if !reply.value(answer) {
                 context.volume.release(opened.handle)

@@ -19,7 +19,8 @@ extension ManifestCheck {
     }
 
     private func checkCounters() throws(CheckFailure) {
-        guard let volume else { return }
+        // Only a volume that was closed properly has them right; opening counts anew.
+        guard let volume, volume.isClean else { return }
         let stored =
             try database.integer("SELECT inode_count FROM volume") ?? volume.inodeCount
         if stored != Int64(counts.inodes) {

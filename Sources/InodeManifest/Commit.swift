@@ -55,10 +55,8 @@ struct CommitBatch: Sendable {
     /// Flat files among the deleted objects.
     var deletedFiles: [UInt64] = []
     var unlinkedObjects: [UInt64] = []
-    var nextInode: UInt64 = 0
-    var nextCookie: UInt64 = 0
-    var nextObject: UInt64 = 0
-    var inodeCount: UInt64 = 0
+    /// Nil while the stored one is near enough.
+    var nextObject: UInt64?
 }
 
 extension ManifestState {
@@ -118,10 +116,7 @@ extension ManifestState {
         }
         batch.entryChanges = entryChanges
         batch.unlinkedObjects = unlinkedObjects
-        batch.nextInode = nextInode
-        batch.nextCookie = nextCookie
-        batch.nextObject = nextObjectDurable
-        batch.inodeCount = inodeCount
+        batch.nextObject = nextObjectToStore()
         dirtyInodes.removeAll(keepingCapacity: dirtyInodes.count < 1024)
         dirtyObjects.removeAll(keepingCapacity: dirtyObjects.count < 1024)
         entryChanges = []
@@ -182,15 +177,13 @@ extension CommitBatch {
                 try put.run()
             }
         }
-        var volume = try BoundStatement(
-            """
-            UPDATE volume SET next_inode = ?, next_cookie = ?, next_object = ?, inode_count = ?
-            """, in: db)
-        volume.bind(nextInode)
-        volume.bind(nextCookie)
-        volume.bind(nextObject)
-        volume.bind(inodeCount)
-        try volume.run()
+        // The other counters of the row are written when the volume is closed, and counted anew
+        // after a crash: a row more in each commit is a page more for fsync to wait for.
+        if let nextObject {
+            var volume = try BoundStatement("UPDATE volume SET next_object = ?", in: db)
+            volume.bind(nextObject)
+            try volume.run()
+        }
     }
 
     private func deleteRows(in db: Database) throws {

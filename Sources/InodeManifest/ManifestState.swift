@@ -12,6 +12,8 @@ package enum ManifestBounds {
     package static let objectsCachedMax = 16_384
     /// Directory entries kept in memory.
     package static let entriesCachedMax = 49_152
+    /// Numbers of objects given out until the volume's row is told.
+    package static let objectsUnlistedMax: UInt64 = 4_096
     /// Changes after which a commit is started although nobody asked for one.
     package static let changesPerCommit = 4_096
     /// Changes after which mutations wait for a commit.
@@ -69,6 +71,8 @@ package final class ManifestState {
     var nextInode: UInt64
     var nextCookie: UInt64
     var nextObject: UInt64
+    /// The volume's row says it, or will with the batch that is being committed.
+    private var nextObjectStored: UInt64 = 0
     /// Objects by their CID that were sealed since the last commit; SQLite cannot find them yet.
     private(set) var recentlySealed: [CID: UInt64] = [:]
     /// Flat files that exist, or may, before their row does.
@@ -459,6 +463,15 @@ package final class ManifestState {
 
     /// The lowest number that a flat file without a row can have.
     var nextObjectDurable: UInt64 { reservedObjects.min() ?? nextObject }
+
+    /// The number for the volume's row, where it went so far that a crash would leave many flat
+    /// files to look through.
+    func nextObjectToStore() -> UInt64? {
+        let next = nextObjectDurable
+        guard next > nextObjectStored + ManifestBounds.objectsUnlistedMax else { return nil }
+        nextObjectStored = next
+        return next
+    }
 
     private func isClean(_ generation: UInt64) -> Bool { generation <= committedGeneration }
 

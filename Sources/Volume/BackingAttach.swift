@@ -35,7 +35,9 @@ extension Volume {
     }
 
     /// How an open file's bytes are got at; decides it where this is the inode's only open handle.
-    func access(for description: FileHandle) throws(Errno) -> FileAccess {
+    ///
+    /// - Parameter isNew: nobody has looked at the inode's attributes yet.
+    func access(for description: FileHandle, isNew: Bool) throws(Errno) -> FileAccess {
         let file = description.file
         let flags = description.flags
         guard let registry = backings.registry else {
@@ -46,7 +48,11 @@ extension Volume {
         return try file.writeLock.withLock { (_) throws(Errno) in
             while true {
                 switch try nextStep(for: file, flags) {
-                case .done(let access): return access
+                case .done(let access):
+                    if case .backingFile = access, flags.isWritable, !isNew {
+                        registry.attributesMayChange(of: file.inode)
+                    }
+                    return access
                 case .makeWritable(let backing):
                     try makeWritable(file, backing)
                 case .register(let backing):

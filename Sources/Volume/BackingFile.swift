@@ -1,4 +1,4 @@
-internal import Base
+public import Base
 internal import ObjectStore
 
 public import struct SystemPackage.Errno
@@ -19,6 +19,10 @@ public protocol BackingRegistry: Sendable {
     ///
     /// - Throws: why it is refused; the file is then served by `read` and `write`.
     func register(_ descriptor: Int32) throws(Errno) -> BackingID
+
+    /// From now on the size and the times of an inode change without anybody being told, so that
+    /// what is remembered of them must be asked for again.
+    func attributesMayChange(of inode: Inode)
 
     /// Ends a registration. Files that were opened with it stay usable.
     func unregister(_ id: BackingID)

@@ -54,12 +54,15 @@ extension Volume {
         let isOld =
             Timestamp.now().nanoseconds - status.modified.nanoseconds > Self.clockStepMax
         let inline =
-            isFlat || status.size > options.inlineSizeMax ? nil : try inlineContent(of: backing)
+            isFlat || status.size > options.inlineSizeMax
+            ? nil : try inlineContent(of: backing, size: Int(status.size))
+        // So little is hashed sooner than a queue would come to it; and its row is written once.
+        let result = inline.map { SealResult.sealing($0, profile: profile) }
         // Older content may be durable already; the newer must be before it takes its place.
         if inline == nil, !isFlat, isReplacing { try backing.file.synchronize(in: store) }
         try manifest.withLock { (state) throws(Errno) in
-            if let inline {
-                try keep(inline, of: record, backing, status, state)
+            if let inline, let result {
+                try keep(inline, result, of: record, backing, status, state)
             } else {
                 try keepFlat(record, backing, status, state)
             }
@@ -72,20 +75,19 @@ extension Volume {
     /// are further apart differ.
     private static let clockStepMax: Int64 = 20_000_000
 
-    /// The content of a backing file; nil where it is too long to be kept inline.
-    private func inlineContent(of backing: Backing) throws(Errno) -> [UInt8]? {
-        var bytes = [UInt8](repeating: 0, count: options.inlineSizeMax + 1)
+    /// The first bytes of a backing file; fewer where it was cut since its size was asked for.
+    private func inlineContent(of backing: Backing, size: Int) throws(Errno) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: size)
         let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
             try Sys.read(backing.file.raw, at: 0, into: buffer)
         }
-        guard count <= options.inlineSizeMax else { return nil }
-        bytes.removeLast(bytes.count - count)
+        bytes.removeLast(size - count)
         return bytes
     }
 
     private func keep(
-        _ bytes: [UInt8], of record: InodeRecord, _ backing: Backing, _ status: FileStatus,
-        _ state: ManifestState
+        _ bytes: [UInt8], _ result: SealResult, of record: InodeRecord, _ backing: Backing,
+        _ status: FileStatus, _ state: ManifestState
     ) throws(Errno) {
         let old = try state.object(of: record)
         let isSame: Bool
@@ -102,6 +104,8 @@ extension Volume {
                 let own = try ownInlineObject(of: record, state)
                 own.inlineBytes = bytes
                 state.markInline(own)
+                state.seal(own, as: result, size: UInt64(bytes.count))
+                running.missedTwins.insert(record.inode.number)
             }
             record.size = UInt64(bytes.count)
             record.blocks = (record.size + 511) / 512

@@ -94,7 +94,7 @@ extension Volume {
             return (record.inode, openHandle(to: record, flags: flags, state))
         }
         do throws(Errno) {
-            let opened = try finishOpening(handle)
+            let opened = try finishOpening(handle, isNew: true)
             return (try attributes(of: inode), opened)
         } catch {
             forget(inode, count: 1)

@@ -9,6 +9,8 @@ extension Volume {
     /// Attributes that are not stored: the CID of the inode, as text.
     private static let cidNames = [FileName("ipfs.cid"), FileName("user.ipfs.cid")]
 
+    private static let securityLabelName = FileName("security.selinux")
+
     // Bounds of linux/limits.h.
     private static let attributeNameLengthMax = 255
     private static let attributeSizeMax = 65_536
@@ -27,7 +29,10 @@ extension Volume {
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             guard record.hasAttributes, let value = try state.attributes(of: record)[name] else {
-                throw Errno(rawValue: ENODATA)
+                // "Not supported" is what ls(1) and its like take as an answer for the whole
+                // filesystem; after "no such attribute" they would ask for every file.
+                let isLabel = name == Self.securityLabelName
+                throw Errno(rawValue: isLabel ? EOPNOTSUPP : ENODATA)
             }
             return value
         }

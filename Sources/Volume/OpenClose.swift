@@ -36,12 +36,14 @@ extension Volume {
     }
 
     /// Empties the file where O_TRUNC asks for it, and decides how its bytes are got at.
-    func finishOpening(_ opened: (HandleID, FileHandle)) throws(Errno) -> OpenedFile {
+    func finishOpening(
+        _ opened: (HandleID, FileHandle), isNew: Bool = false
+    ) throws(Errno) -> OpenedFile {
         let (handle, description) = opened
         do throws(Errno) {
             // First, so that content which goes anyway is neither unsealed nor copied.
             if description.flags.truncates { try truncate(description.file, to: 0) }
-            return OpenedFile(handle: handle, access: try access(for: description))
+            return OpenedFile(handle: handle, access: try access(for: description, isNew: isNew))
         } catch {
             release(handle)
             throw error

@@ -24,11 +24,13 @@ final class SealQueue: Sendable {
     /// Adds an inode, or puts it off if it is there.
     func add(_ inode: Inode, delayMilliseconds: Int) {
         let due = Self.now() + Int64(delayMilliseconds) * 1_000_000
-        state.withLock { state in
+        let isFirst = state.withLock { state in
             state.due[inode.number] = due
             state.order.append((inode.number, due))
+            return state.order.count - state.head == 1
         }
-        state.wakeAll()
+        // Else somebody waits for an earlier one already, and comes to this one after it.
+        if isFirst { state.wakeAll() }
     }
 
     /// Blocks until an inode is due; nil once the queue is stopped.

@@ -116,6 +116,7 @@ public final class Volume: Sendable {
 
     private func startThreads() throws(VolumeError) {
         manifest.keepReserve()
+        if !options.isReadOnly { manifest.growWAL() }
         do throws(Errno) {
             var started = [
                 try Threads.start(name: "rfs-commit") { [weak self] in
