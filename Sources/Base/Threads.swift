@@ -8,6 +8,11 @@ public enum Threads {
     /// The processors that are online, at least 1.
     public static var processorCount: Int { max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))) }
 
+    /// Blocks the calling thread for a time.
+    public static func sleep(milliseconds: UInt32) {
+        usleep(milliseconds * 1000)
+    }
+
     /// Starts a thread that runs the body once.
     ///
     /// - Parameter name: shown in /proc/PID/task/TID/comm, cut to 15 bytes.
@@ -67,6 +72,12 @@ func waitForCondition(
 }
 
 extension Threads {
+    /// Lets other threads go first when processors are short (nice value 10 for this thread alone;
+    /// setpriority(2), "C library/kernel differences").
+    public static func lowerPriority() {
+        rfs_lower_priority()
+    }
+
     /// Marks this thread, and those that it starts, as one that the kernel needs to write pages
     /// out: its allocations never wait for that (PR_SET_IO_FLUSHER of prctl(2)).
     ///

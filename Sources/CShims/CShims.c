@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 int rfs_openat(int directory, const char *path, int flags, mode_t mode) {
@@ -50,6 +51,11 @@ void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void
         pthread_cond_timedwait(condition, mutex, deadline);
     else
         pthread_cond_wait(condition, mutex);
+}
+
+void rfs_lower_priority(void) {
+    // A nice value is a thread's on Linux; 0 is the calling one.
+    (void)setpriority(PRIO_PROCESS, 0, 10);
 }
 
 int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }

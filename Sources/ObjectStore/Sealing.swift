@@ -22,38 +22,116 @@ extension SealResult {
             var start = 0
             repeat {
                 let end = min(content.count, start + profile.chunkSize)
-                sealing.add(UnsafeRawBufferPointer(rebasing: content[start..<end]))
+                sealing.add(
+                    profile.leaf(UnsafeRawBufferPointer(rebasing: content[start..<end])))
                 start = end
             } while start < content.count
         }
         return sealing.finish()
     }
 
-    /// Computes the DAG of a flat file. Reads the file once; keeps one chunk and the interior
-    /// nodes in memory.
+    /// Computes the DAG of a flat file. Reads the file once; keeps a chunk for each thread, the
+    /// leaves' hashes and the interior nodes in memory.
     ///
-    /// - Parameter isWanted: asked before each chunk; false ends the work with `outdated`.
+    /// - Parameters:
+    ///   - helpers: threads that hash beside the caller's.
+    ///   - isWanted: asked before each chunk of the caller's; false ends the work with `outdated`.
     package static func sealing(
-        _ file: ObjectFile, size: UInt64, profile: ImportProfile, isWanted: () -> Bool
+        _ file: ObjectFile, size: UInt64, profile: ImportProfile, helpers: Int = 0,
+        isWanted: () -> Bool
     ) throws(SealInterruption) -> SealResult {
+        let hashing = LeafHashing(file: file, size: size, profile: profile)
+        var threads: [JoinableThread] = []
+        // Short files are hashed before a thread has started.
+        for _ in 0..<(hashing.count >= LeafHashing.countForHelpers ? helpers : 0) {
+            guard
+                let thread = try? Threads.start(
+                    name: "rfs-hash",
+                    { [hashing] in
+                        Threads.lowerPriority()
+                        hashing.work { true }
+                    })
+            else { break }
+            threads.append(thread)
+        }
+        hashing.work(isWanted)
+        for thread in threads { thread.join() }
+        let leaves = try hashing.result()
         var sealing = Sealing(profile: profile)
-        let buffer = OwnedBuffer(byteCount: profile.chunkSize)
-        var offset: UInt64 = 0
-        repeat {
-            guard isWanted() else { throw .outdated }
-            let wanted = Int(min(UInt64(profile.chunkSize), size - offset))
-            let part = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<wanted])
-            let count: Int
-            do throws(Errno) {
-                count = try Sys.read(file.raw, at: offset, into: part)
-            } catch {
-                throw .failed(error)
-            }
-            guard count == wanted else { throw .truncated }
-            sealing.add(UnsafeRawBufferPointer(part))
-            offset += UInt64(wanted)
-        } while offset < size
+        for leaf in leaves { sealing.add(leaf) }
         return sealing.finish()
+    }
+}
+
+/// The leaves of a flat file, hashed by several threads, each of which takes the next chunk.
+private final class LeafHashing: Sendable {
+    private struct Progress {
+        var next = 0
+        var leaves: [Leaf?]
+        var failure: SealInterruption?
+    }
+
+    static let countForHelpers = 4
+
+    private let file: ObjectFile
+    private let size: UInt64
+    private let profile: ImportProfile
+    let count: Int
+    private let progress: Guarded<Progress>
+
+    init(file: ObjectFile, size: UInt64, profile: ImportProfile) {
+        self.file = file
+        self.size = size
+        self.profile = profile
+        let chunk = UInt64(profile.chunkSize)
+        // An empty file has one leaf without bytes.
+        count = max(1, Int(size / chunk + (size % chunk == 0 ? 0 : 1)))
+        progress = Guarded(Progress(leaves: [Leaf?](repeating: nil, count: count)))
+    }
+
+    /// Hashes until no chunk is left or the work has failed.
+    func work(_ isWanted: () -> Bool) {
+        let buffer = OwnedBuffer(byteCount: profile.chunkSize)
+        while true {
+            let isOutdated = !isWanted()
+            let index = progress.withLock { progress -> Int? in
+                if isOutdated, progress.failure == nil { progress.failure = .outdated }
+                guard progress.failure == nil, progress.next < count else { return nil }
+                defer { progress.next += 1 }
+                return progress.next
+            }
+            guard let index else { return }
+            do throws(SealInterruption) {
+                let leaf = try hash(index, buffer.bytes)
+                progress.withLock { $0.leaves[index] = leaf }
+            } catch {
+                progress.withLock { $0.failure = error }
+            }
+        }
+    }
+
+    private func hash(
+        _ index: Int, _ buffer: UnsafeMutableRawBufferPointer
+    ) throws(SealInterruption) -> Leaf {
+        let offset = UInt64(index) * UInt64(profile.chunkSize)
+        let wanted = Int(min(UInt64(profile.chunkSize), size - offset))
+        let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
+        let count: Int
+        do throws(Errno) {
+            count = try Sys.read(file.raw, at: offset, into: part)
+        } catch {
+            throw .failed(error)
+        }
+        guard count == wanted else { throw .truncated }
+        return profile.leaf(UnsafeRawBufferPointer(part))
+    }
+
+    /// All leaves in order, once every thread has ended.
+    func result() throws(SealInterruption) -> [Leaf] {
+        try progress.withLock { (progress) throws(SealInterruption) in
+            if let failure = progress.failure { throw failure }
+            return progress.leaves.compactMap(\.self)
+        }
     }
 }
 
@@ -69,8 +147,7 @@ private struct Sealing {
         builder = BalancedDAGBuilder(profile: profile)
     }
 
-    mutating func add(_ chunk: UnsafeRawBufferPointer) {
-        let leaf = profile.leaf(chunk)
+    mutating func add(_ leaf: Leaf) {
         leaves.append(leaf.cid.multihash.bytes)
         builder.append(leaf) { cid, block in
             nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))

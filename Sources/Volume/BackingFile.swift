@@ -42,6 +42,8 @@ final class Backing: @unchecked Sendable {
     /// mapping may outlive its file descriptor.
     var isWritable = false
 
+    /// Its hashing was begun before its close.
+    var wasHashedAhead = false
     /// The size and modification time at which the manifest took the bytes over; nil where they may
     /// be newer.
     var settled: (size: UInt64, modified: Timestamp)?

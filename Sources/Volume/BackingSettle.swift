@@ -51,8 +51,7 @@ extension Volume {
         guard !isDone else { return }
         // A write within the clock's step after this would leave the time as it is; so it counts as
         // taken over only where that can no longer happen.
-        let isOld =
-            Timestamp.now().nanoseconds - status.modified.nanoseconds > Self.clockStepMax
+        let isOld = status.modified.isPast
         let inline =
             isFlat || status.size > options.inlineSizeMax
             ? nil : try inlineContent(of: backing, size: Int(status.size))
@@ -70,10 +69,6 @@ extension Volume {
         }
         keepChangesBounded()
     }
-
-    /// More than a tick of the slowest kernel clock, in nanoseconds: timestamps of two writes that
-    /// are further apart differ.
-    private static let clockStepMax: Int64 = 20_000_000
 
     /// The first bytes of a backing file; fewer where it was cut since its size was asked for.
     private func inlineContent(of backing: Backing, size: Int) throws(Errno) -> [UInt8] {
@@ -264,4 +259,14 @@ extension Volume {
         }
         for file in files { detachBacking(of: file) }
     }
+}
+
+extension Timestamp {
+    /// A write now would have another timestamp than this one, on the slowest of kernel clocks too.
+    var isPast: Bool {
+        Timestamp.now().nanoseconds - nanoseconds > Self.clockStepMax
+    }
+
+    /// Two ticks at 100 a second, in nanoseconds.
+    private static let clockStepMax: Int64 = 20_000_000
 }

@@ -1,4 +1,5 @@
 internal import Base
+internal import InodeManifest
 internal import ObjectStore
 
 /// What all open file descriptions of one inode share.
@@ -80,6 +81,17 @@ final class RunningState: @unchecked Sendable {
         unsynchronized.removeValue(forKey: inode.number)
     }
 
+    /// What was hashed of files that had a writer, by inode.
+    var hashed: [UInt64: HashedFile] = [:]
+    private static let hashedMax = 32
+
+    /// Keeps what was found of a file that cannot be sealed yet.
+    func noteHashed(_ inode: Inode, _ file: HashedFile) {
+        // Any other one goes: its file is then hashed again, and nothing worse.
+        if hashed.count >= Self.hashedMax, let other = hashed.keys.first { hashed[other] = nil }
+        hashed[inode.number] = file
+    }
+
     func beginSharedRead(_ object: UInt64) {
         sharedReads[object, default: 0] += 1
     }
@@ -101,6 +113,14 @@ final class RunningState: @unchecked Sendable {
     func forgetUnsynchronized(_ inode: Inode) {
         unsynchronized.removeValue(forKey: inode.number)
     }
+}
+
+/// The DAG of a flat file as it was at a modification time.
+struct HashedFile: Sendable {
+    let object: UInt64
+    let size: UInt64
+    let modified: Timestamp
+    let result: SealResult
 }
 
 /// What the kernel holds of an inode.

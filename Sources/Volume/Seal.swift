@@ -26,8 +26,10 @@ final class SealQueue: Sendable {
         let due = Self.now() + Int64(delayMilliseconds) * 1_000_000
         let isFirst = state.withLock { state in
             state.due[inode.number] = due
-            state.order.append((inode.number, due))
-            return state.order.count - state.head == 1
+            var index = state.order.count
+            while index > state.head, state.order[index - 1].due > due { index -= 1 }
+            state.order.insert((inode.number, due), at: index)
+            return index == state.head
         }
         // Else somebody waits for an earlier one already, and comes to this one after it.
         if isFirst { state.wakeAll() }
@@ -86,11 +88,7 @@ extension Volume {
 
     func sealInBackground(_ inode: Inode) {
         do throws(Errno) {
-            // A file with a writer is sealed after the writer's close.
-            let isOpen = manifest.withLock { _ in
-                running.openFiles[inode.number]?.hasWriters ?? false
-            }
-            guard !isOpen else { return }
+            // With a writer about, what is found is kept beside the manifest until its close.
             _ = try seal(inode, attempts: 1)
             try shareMissedTwin(inode)
         } catch {
@@ -117,10 +115,11 @@ extension Volume {
             }
             let outcome: SealResult?
             do throws(Errno) {
-                outcome = try sealResult(of: content, size: size) {
-                    manifest.withLock { state in
-                        (try? state.inode(inode))?.contentVersion == version
+                outcome = try sealResult(of: content, inode, size: size) {
+                    if let modified, !isUnchanged(content, size: size, modified: modified) {
+                        return false
                     }
+                    return isCurrent(inode, version)
                 }
             } catch {
                 manifest.withLock { endUse(file, $0) }
@@ -139,6 +138,10 @@ extension Volume {
             }
         }
         throw .resourceTemporarilyUnavailable
+    }
+
+    private func isCurrent(_ inode: Inode, _ version: UInt64) -> Bool {
+        manifest.withLock { state in (try? state.inode(inode))?.contentVersion == version }
     }
 
     private enum SealSource {
@@ -187,21 +190,70 @@ extension Volume {
     }
 
     private func sealResult(
-        of content: Content, size: UInt64, isWanted: () -> Bool
+        of content: Content, _ inode: Inode, size: UInt64, isWanted: () -> Bool
     ) throws(Errno) -> SealResult? {
         switch content {
         case .empty: return SealResult.sealing([], profile: profile)
         case .inline(let bytes): return SealResult.sealing(bytes, profile: profile)
         case .flat(let flat):
-            do throws(SealInterruption) {
-                return try .sealing(flat, size: size, profile: profile, isWanted: isWanted)
-            } catch {
-                switch error {
-                case .outdated, .truncated: return nil
-                case .failed(let errno): throw errno
-                }
+            return try sealResult(of: flat, inode, size: size, isWanted: isWanted)
+        }
+    }
+
+    /// Hashes a flat file, unless that was done and nothing was written to it since.
+    private func sealResult(
+        of flat: ObjectFile, _ inode: Inode, size: UInt64, isWanted: () -> Bool
+    ) throws(Errno) -> SealResult? {
+        var status = try Sys.status(of: flat.raw)
+        if size >= Self.worthWaitingSizeMin, !status.modified.isPast {
+            // What is found then holds as long as the time of the last write stays.
+            Threads.sleep(milliseconds: 25)
+            status = try Sys.status(of: flat.raw)
+        }
+        let known = manifest.withLock { _ in running.hashed[inode.number] }
+        if let known, known.object == flat.id, known.size == size, status.size == size,
+            known.modified == status.modified
+        {
+            return known.result
+        }
+        let helpers = takeHelpers()
+        defer { giveBack(helpers) }
+        let result: SealResult
+        do throws(SealInterruption) {
+            result = try .sealing(
+                flat, size: size, profile: profile, helpers: helpers, isWanted: isWanted)
+        } catch {
+            switch error {
+            case .outdated, .truncated: return nil
+            case .failed(let errno): throw errno
             }
         }
+        // Where a write could still have had the time that the file had at the beginning, an equal
+        // time later would prove nothing.
+        if status.modified.isPast {
+            manifest.withLock { _ in
+                running.noteHashed(
+                    inode,
+                    HashedFile(
+                        object: flat.id, size: size, modified: status.modified, result: result))
+            }
+        }
+        return result
+    }
+
+    /// The size from which hashing a file twice costs more than a moment's rest before.
+    private static let worthWaitingSizeMin: UInt64 = 32 << 20
+
+    /// Threads for hashing beside the caller's, from those that all seals have together.
+    private func takeHelpers() -> Int {
+        hashHelpers.withLock { free in
+            defer { free = 0 }
+            return free
+        }
+    }
+
+    private func giveBack(_ count: Int) {
+        hashHelpers.withLock { $0 += count }
     }
 
     /// Keeps what sealing found, where the content stood still; false where it did not.
@@ -209,8 +261,10 @@ extension Volume {
         _ file: OpenFile, _ outcome: SealResult, version: UInt64, size: UInt64
     ) throws(Errno) -> Bool {
         defer { manifest.withLock { endUse(file, $0) } }
+        let hasWriters = manifest.withLock { _ in file.hasWriters }
+        if hasWriters { return isCurrent(file.inode, version) }
         // A sealed object is not looked at after a crash: its bytes must be durable before it is.
-        if manifest.withLock({ _ in !file.hasWriters }) { try synchronizeBytes(of: file.inode) }
+        try synchronizeBytes(of: file.inode)
         let twin = try twin(of: file.inode, outcome.cid, size: size)
         return try manifest.withLock { (state) throws(Errno) in
             guard let record = try state.inode(file.inode), record.contentVersion == version
@@ -223,6 +277,7 @@ extension Volume {
             }
             guard object.state == .staging, running.unsynchronized[file.inode.number] == nil
             else { return true }
+            running.hashed[file.inode.number] = nil
             if let twin {
                 if try share(twin, with: record, outcome.cid, state) { return true }
                 if file.backing != nil { running.missedTwins.insert(file.inode.number) }

@@ -12,10 +12,31 @@ extension Volume {
     /// - Throws: EBADF, EIO, ENOSPC.
     public func synchronize(_ handle: HandleID, dataOnly: Bool) throws(Errno) {
         let description = try handles.handle(handle)
+        hashAhead(description.file)
         // Data first: the manifest must never tell of bytes that a power loss takes back.
         try synchronizeBytes(of: description.file.inode)
         try manifest.commit()
     }
+
+    /// Begins to hash a large file while its bytes are flushed: who asks for fsync(2) has often
+    /// written all there is, and the CID is there when they have closed it.
+    private func hashAhead(_ file: OpenFile) {
+        let isLarge = manifest.withLock { _ in
+            // Once: a database that calls fsync all day would be hashed all day.
+            guard let backing = file.backing, backing.isWritable, !backing.wasHashedAhead,
+                let status = try? Sys.status(of: backing.file.raw),
+                status.size >= Self.hashAheadSizeMin
+            else { return false }
+            backing.wasHashedAhead = true
+            return true
+        }
+        guard isLarge, options.sealThreads > 0 else { return }
+        sealQueue.add(file.inode, delayMilliseconds: Self.hashAheadDelay)
+    }
+
+    private static let hashAheadSizeMin: UInt64 = 1 << 20
+    /// So that the time of the last write is past, in milliseconds.
+    private static let hashAheadDelay = 25
 
     /// Makes the entries of a directory durable. Costs no disk write where nothing changed.
     ///

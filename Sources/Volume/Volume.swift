@@ -52,6 +52,8 @@ public final class Volume: Sendable {
     let handles = HandleTable()
     let sealQueue = SealQueue()
     let backings = BackingPool()
+    /// Threads that may hash beside those that seal, all seals together.
+    let hashHelpers = Guarded(max(0, Threads.processorCount - 1))
     /// One computation of tree CIDs at a time.
     let treeLock = Monitor<Void>(())
     let log: Logger
@@ -126,6 +128,7 @@ public final class Volume: Sendable {
             for _ in 0..<options.sealThreads {
                 started.append(
                     try Threads.start(name: "rfs-seal") { [weak self, sealQueue] in
+                        Threads.lowerPriority()
                         while let inode = sealQueue.next() { self?.sealInBackground(inode) }
                     })
             }
@@ -369,6 +372,7 @@ public final class Volume: Sendable {
             return
         }
         running.forgetUnsynchronized(record.inode)
+        running.hashed[record.inode.number] = nil
         state.delete(record)
     }
 

@@ -183,12 +183,13 @@ final class ModelRun {
         }
     }
 
-    @Test(arguments: [
-        Setting(profile: .unixfsV1_2025, inlineSizeMax: 16 << 10, sealDelay: 200),
-        Setting(profile: .unixfsV1_2025, inlineSizeMax: 512, sealDelay: 0),
-        Setting(profile: .unixfsV0_2015, inlineSizeMax: 16 << 10, sealDelay: 0),
-        Setting(profile: .unixfsV0_2015, inlineSizeMax: 0, sealDelay: 5),
-    ], [false, true])
+    @Test(
+        arguments: [
+            Setting(profile: .unixfsV1_2025, inlineSizeMax: 16 << 10, sealDelay: 200),
+            Setting(profile: .unixfsV1_2025, inlineSizeMax: 512, sealDelay: 0),
+            Setting(profile: .unixfsV0_2015, inlineSizeMax: 16 << 10, sealDelay: 0),
+            Setting(profile: .unixfsV0_2015, inlineSizeMax: 0, sealDelay: 5),
+        ], [false, true])
     func volumeAnswersAsTheModelDoes(_ setting: Setting, usesBackingFiles: Bool) throws {
         for round in 0..<3 {
             let run = try ModelRun(

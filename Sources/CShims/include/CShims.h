@@ -37,6 +37,9 @@ int rfs_is_sole_user(int fd);
 /// <pthread.h> would take its types away from the Glibc module.
 void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void *guarded);
 
+/// setpriority(2) of the calling thread to nice value 10.
+void rfs_lower_priority(void);
+
 /// prctl(2) with PR_SET_IO_FLUSHER, for this thread and all that it starts; 0 or -1 with errno.
 int rfs_become_io_flusher(void);
 
