@@ -12,8 +12,15 @@ internal import struct SystemPackage.Errno
 
 extension Volume {
     /// Takes over what was written to the backing file of an inode, if it has one.
-    func settle(_ inode: Inode) throws(Errno) {
-        let file = manifest.withLock { _ in running.openFiles[inode.number] }
+    ///
+    /// - Parameter isForced: looks at the bytes although the file's time is as it was. A store to a
+    ///   mapped page that is dirty already moves no time.
+    func settle(_ inode: Inode, isForced: Bool = false) throws(Errno) {
+        let file = manifest.withLock { _ in
+            let file = running.openFiles[inode.number]
+            if isForced { file?.backing?.settled = nil }
+            return file
+        }
         guard let file else { return }
         try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
     }

@@ -216,6 +216,7 @@ extension Volume {
         {
             return known.result
         }
+        let isLasting = try flushForHashing(flat, inode, status)
         let helpers = takeHelpers()
         defer { giveBack(helpers) }
         let result: SealResult
@@ -228,9 +229,7 @@ extension Volume {
             case .failed(let errno): throw errno
             }
         }
-        // Where a write could still have had the time that the file had at the beginning, an equal
-        // time later would prove nothing.
-        if status.modified.isPast {
+        if isLasting {
             manifest.withLock { _ in
                 running.noteHashed(
                     inode,
@@ -239,6 +238,25 @@ extension Volume {
             }
         }
         return result
+    }
+
+    /// Sees to it that a change of the bytes from now on changes the modification time; false where
+    /// that cannot be had.
+    ///
+    /// The clock must have gone past the time that the file has; and pages that somebody has mapped
+    /// must be clean, because only the first store to a clean page moves the time (page_mkwrite of
+    /// the kernel; "st_mtime" in mmap(2)). That they are is known where the time stood still while
+    /// they were flushed.
+    private func flushForHashing(
+        _ flat: ObjectFile, _ inode: Inode, _ before: FileStatus
+    ) throws(Errno) -> Bool {
+        guard before.modified.isPast else { return false }
+        let isWritable = manifest.withLock { _ in
+            running.openFiles[inode.number]?.backing?.isWritable ?? false
+        }
+        guard isWritable else { return true }
+        try Sys.synchronizeData(flat.raw)
+        return try Sys.status(of: flat.raw).modified == before.modified
     }
 
     /// The size from which hashing a file twice costs more than a moment's rest before.

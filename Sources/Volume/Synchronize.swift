@@ -12,14 +12,14 @@ extension Volume {
     /// - Throws: EBADF, EIO, ENOSPC.
     public func synchronize(_ handle: HandleID, dataOnly: Bool) throws(Errno) {
         let description = try handles.handle(handle)
-        hashAhead(description.file)
         // Data first: the manifest must never tell of bytes that a power loss takes back.
         try synchronizeBytes(of: description.file.inode)
+        hashAhead(description.file)
         try manifest.commit()
     }
 
-    /// Begins to hash a large file while its bytes are flushed: who asks for fsync(2) has often
-    /// written all there is, and the CID is there when they have closed it.
+    /// Begins to hash a large file before its last close: who asks for fsync(2) has often written all
+    /// there is.
     private func hashAhead(_ file: OpenFile) {
         let isLarge = manifest.withLock { _ in
             // Once: a database that calls fsync all day would be hashed all day.
@@ -56,7 +56,7 @@ extension Volume {
 
     /// Makes the bytes of a file's flat file durable.
     func synchronizeBytes(of inode: Inode) throws(Errno) {
-        try settle(inode)
+        try settle(inode, isForced: true)
         // The note stays until the flush is done: another fsync of the file must not return before.
         let pending = manifest.withLock { _ in running.unsynchronized[inode.number] }
         guard let pending else { return }
