@@ -27,14 +27,11 @@ struct Durable {
             Work(.durable, name, .rate), settles: true,
             prepare: { target throws(Failure) in
                 for writer in 0..<writers {
-                    try makeDirectories(directory(target, writer))
+                    try makeDirectories(directory(target, name, writer))
                 }
             },
-            cleanUp: { target throws(Failure) in
-                try runCommand(["rm", "-rf", target.directory + "/durable"])
-            },
             { target throws(Failure) in
-                let lists = (0..<writers).map { Paths(directory(target, $0), count: each) }
+                let lists = (0..<writers).map { Paths(directory(target, name, $0), count: each) }
                 let time = try seconds { () throws(Failure) in
                     try onThreads(writers) { index throws(Failure) in try body(lists[index]) }
                 }
@@ -42,8 +39,11 @@ struct Durable {
             })
     }
 
-    private func directory(_ target: Target, _ writer: Int) -> String {
-        target.directory + "/durable/writer\(writer)"
+    /// New ones for each measurement: nothing is removed in between, for ext4 is slow to make files
+    /// where many were removed a moment ago.
+    private func directory(_ target: Target, _ name: String, _ writer: Int) -> String {
+        let kind = name.filter { $0.isLetter || $0.isNumber }
+        return target.directory + "/durable-\(kind)-\(runner.round)/writer\(writer)"
     }
 
     fileprivate struct Paths: Sendable {

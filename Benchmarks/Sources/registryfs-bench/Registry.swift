@@ -54,10 +54,6 @@ struct Registry {
                 // Peers only with the lean client: skopeo hides the filesystem, and takes its time.
                 try skopeo(shape, shape.image(seed: seed &+ 1), targets.filter(isOfInterest))
             }
-            for target in targets {
-                try runCommand(["rm", "-rf", target.directory + "/registry/docker"])
-                try runner.settle(target)
-            }
         }
     }
 

@@ -68,7 +68,9 @@ struct Report {
         let counts = rows.reduce(into: [Int](repeating: 0, count: rows[0].count)) { widths, row in
             for (index, cell) in row.enumerated() { widths[index] = max(widths[index], cell.count) }
         }
-        var text = ""
+        let told = ["commit", "passthrough", "kernel", "cpus", "disk", "load"]
+        let facts = options.facts.filter { told.contains($0.key) }
+        var text = facts.map { "\($0.key): \($0.value)" }.joined(separator: "; ") + "\n\n"
         for row in rows {
             var line = ""
             for (index, cell) in row.enumerated() {

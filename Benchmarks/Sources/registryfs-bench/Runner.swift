@@ -82,8 +82,9 @@ final class Runner {
     private func takesPart(_ target: Target, in works: [Work]) -> Bool {
         if round == 0 || options.allPeers { return true }
         if target.name == disk.name || target.name == mount.name { return true }
-        // The works of this group build on each other.
-        return works.contains { $0.group == .files } && Bound.isReference(target.name)
+        return works.contains { work in
+            Bound.isReference(target.name, in: work.isNeeded ? nil : work.name)
+        }
     }
 
     func record(_ value: Double, _ work: Work, _ target: Target) {

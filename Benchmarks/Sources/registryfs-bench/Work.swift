@@ -24,12 +24,18 @@ struct Work: Hashable {
     let unit: Unit
     /// A figure of the mount alone, which has no counterpart on the disk.
     var isAlone = false
+    /// Later work needs what this one leaves, so that nobody may skip it.
+    var isNeeded = false
 
-    init(_ group: Group, _ name: String, _ unit: Unit, isAlone: Bool = false) {
+    init(
+        _ group: Group, _ name: String, _ unit: Unit, isAlone: Bool = false,
+        isNeeded: Bool = false
+    ) {
         self.group = group
         self.name = name
         self.unit = unit
         self.isAlone = isAlone
+        self.isNeeded = isNeeded
     }
 }
 
@@ -72,11 +78,11 @@ struct Bound {
 
     func holds(_ value: Double) -> Bool { isAtLeast ? value >= limit : value <= limit }
 
-    /// Whether something must hold against this filesystem.
-    static func isReference(_ name: String) -> Bool {
+    /// Whether something must hold against this filesystem; where a work item is given, in that one.
+    static func isReference(_ name: String, in work: String? = nil) -> Bool {
         all.contains { bound in
             guard case .ratioTo(let peer) = bound.measure else { return false }
-            return peer == name
+            return peer == name && (work == nil || work == bound.work)
         }
     }
 
