@@ -207,6 +207,12 @@ public enum Sys {
         rfs_is_sole_user(descriptor) == 1
     }
 
+    /// Whether somebody else has the file open or mapped for certain: not `isSoleUser`, but false
+    /// where leases are not to be had.
+    public static func hasOtherUser(of descriptor: Int32) -> Bool {
+        rfs_is_sole_user(descriptor) == 0
+    }
+
     /// Sets the access time alone (futimens(3) with UTIME_OMIT for the other).
     public static func setAccessTime(
         of descriptor: Int32, to time: Timestamp

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CShims.h"
+#include <errno.h>
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -40,7 +41,7 @@ int rfs_exchange(int directory, const char *one, const char *other) {
 }
 
 int rfs_is_sole_user(int fd) {
-    if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return 0;
+    if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) return errno == EAGAIN ? 0 : -1;
     fcntl(fd, F_SETLEASE, F_UNLCK);
     return 1;
 }

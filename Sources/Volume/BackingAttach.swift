@@ -92,7 +92,10 @@ extension Volume {
             if file.isServedByRequest { return .done(byRequest) }
             let object = try state.object(of: record)
             guard let object, !object.isInline else {
-                guard flags.isWritable, !hasSetID else { return refuse(file, byRequest) }
+                // Nobody could keep a backing file from taking the room that the manifest needs.
+                guard flags.isWritable, !hasSetID, (try? checkRoom(state)) != nil else {
+                    return refuse(file, byRequest)
+                }
                 guard let object else { return .usePool([]) }
                 return .usePool(try state.inlineBytes(of: object))
             }
@@ -231,7 +234,7 @@ extension Volume {
     }
 
     /// Removes a flat file that never was an object.
-    private func discard(_ id: UInt64) {
+    func discard(_ id: UInt64) {
         do throws(Errno) {
             try store.remove(id)
             manifest.withLock { $0.releaseReservation(id) }

@@ -47,6 +47,8 @@ final class Backing: @unchecked Sendable {
     /// The size and modification time at which the manifest took the bytes over; nil where they may
     /// be newer.
     var settled: (size: UInt64, modified: Timestamp)?
+    /// The size and modification time when the manifest last took over; the bytes may be newer.
+    var taken: (size: UInt64, modified: Timestamp)?
     /// The file's own times, as the inode's times last took notice of them.
     var modifiedSeen: Timestamp
     var accessedSeen: Timestamp

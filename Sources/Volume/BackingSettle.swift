@@ -55,7 +55,9 @@ extension Volume {
                 ?? false
             return (isSame, record.object == backing.file.id, record.object != nil)
         }
-        guard !isDone else { return }
+        // A store to a page that is mapped and dirty already changes no time. Of a flat file the
+        // next flush takes it along; bytes that are kept elsewhere are compared.
+        guard !(isDone && isFlat) else { return }
         // A write within the clock's step after this would leave the time as it is; so it counts as
         // taken over only where that can no longer happen.
         let isOld = status.modified.isPast
@@ -73,6 +75,7 @@ extension Volume {
                 try keepFlat(record, backing, status, state)
             }
             backing.settled = isOld ? (status.size, status.modified) : nil
+            backing.taken = (status.size, status.modified)
         }
         keepChangesBounded()
     }
@@ -259,8 +262,11 @@ extension Volume {
         }
     }
 
+    /// Files whose backing file was still mapped after the last close.
+    package var mappedFileCount: Int { manifest.withLock { _ in running.lingering.count } }
+
     /// Tries again to take away backing files that were still mapped.
-    func detachLingering() {
+    package func detachLingering() {
         let files = manifest.withLock { _ in
             running.lingering.compactMap { running.openFiles[$0] }
         }

@@ -80,6 +80,7 @@ extension Volume {
     public func report(
         of inode: Inode, leafCountMax: Int = 10_000
     ) throws(Errno) -> InodeReport {
+        try settle(inode)
         try manifest.commit()
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
@@ -146,7 +147,8 @@ extension Volume {
     /// The figures of the volume. Reads every object's row: cheap for thousands, a moment for
     /// millions.
     public func status() throws(Errno) -> VolumeStatus {
-        try reading { (state) throws(Errno) in
+        settleAll()
+        return try reading { (state) throws(Errno) in
             let totals = try state.totals()
             let root = try state.inode(.root)
             return VolumeStatus(

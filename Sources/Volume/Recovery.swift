@@ -1,4 +1,5 @@
 internal import Base
+internal import Glibc
 internal import InodeManifest
 internal import Logging
 internal import ObjectStore
@@ -35,11 +36,14 @@ extension Volume {
     /// A staging object is as long as its flat file, which may have grown, or been cut by a power
     /// loss, since the last commit. What nobody writes any more is sealed.
     private func recoverStaging() throws(Errno) {
+        // What `Sys.hasOtherUser` needs.
+        signal(SIGIO, SIG_IGN)
         let ids = try reading { (state) throws(Errno) in try state.stagingObjects() }
         for id in ids {
             let (owners, isInline) = try reading { (state) throws(Errno) in
                 (try state.inodes(holding: id), try state.object(id)?.isInline ?? true)
             }
+            let id = isInline ? id : fence(id, of: owners) ?? id
             let size = isInline ? nil : try store.size(of: id)
             for owner in owners {
                 if !isInline {
@@ -49,6 +53,40 @@ extension Volume {
                 }
                 enqueueSeal(Inode(owner))
             }
+        }
+    }
+
+    /// Gives the inodes of an object a copy of its flat file, where somebody still has that open: a
+    /// process goes on with the backing file that it had from the last daemon, unseen, and must not
+    /// change what is sealed by now. Gives the copy's number; nil where there is nothing to fear.
+    private func fence(_ id: UInt64, of owners: [UInt64]) -> UInt64? {
+        guard let file = try? store.open(id, forWriting: true), Sys.hasOtherUser(of: file.raw)
+        else { return nil }
+        log.notice("object \(id): copied, because a process of before still has it open")
+        let copy = manifest.withLock { $0.reserveObject() }
+        do throws(Errno) {
+            let size = try Sys.status(of: file.raw).size
+            let made = try store.create(copy)
+            let copied = try Sys.copy(from: file.raw, at: 0, to: made.raw, at: 0, length: size)
+            if copied < size { try Sys.truncate(made.raw, to: size) }
+            try made.synchronize(in: store)
+            try reading { (state) throws(Errno) in
+                guard let old = try state.object(id) else { return }
+                let new = state.makeObject(id: copy, size: size)
+                for (index, owner) in owners.enumerated() {
+                    guard let record = try state.inode(Inode(owner)) else { continue }
+                    if index > 0 { state.retain(new) }
+                    record.object = new.id
+                    state.mark(record)
+                    state.release(old)
+                }
+            }
+            return copy
+        } catch {
+            // The volume is of more use than none, and a read tells bytes that do not verify.
+            log.error("object \(id): cannot be copied, and is in use: \(error)")
+            discard(copy)
+            return nil
         }
     }
 

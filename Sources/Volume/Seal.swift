@@ -108,6 +108,7 @@ extension Volume {
         for _ in 0..<attempts {
             try settle(inode)
             let source = try beginSeal(inode)
+            if case .unsettled = source { continue }
             guard case .content(let content, let size, let version, let modified, let file) = source
             else {
                 if case .known(let cid, let treeSize) = source { return (cid, treeSize) }
@@ -148,13 +149,16 @@ extension Volume {
         case known(CID, treeSize: UInt64)
         /// With the time of the last write to a backing file that may be written meanwhile.
         case content(Content, size: UInt64, version: UInt64, modified: Timestamp?, OpenFile)
+        /// The backing file was written since it was settled.
+        case unsettled
         case gone
     }
 
     private func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
         try reading { (state) throws(Errno) in
             guard let record = try state.inode(inode), record.kind == .regular else { return .gone }
-            let isUnsettled = running.openFiles[inode.number]?.backing?.isWritable ?? false
+            let backing = running.openFiles[inode.number]?.backing
+            let isUnsettled = backing?.isWritable ?? false
             if isUnsettled {
                 // What the manifest knows may be older than what the backing file holds.
             } else if let object = try state.object(of: record) {
@@ -172,6 +176,12 @@ extension Volume {
                 if isUnsettled, case .flat(let flat) = content {
                     let status = try Sys.status(of: flat.raw)
                     (size, modified) = (status.size, status.modified)
+                    // A commit must not tell of a CID above this one that belongs to newer bytes
+                    // than it has of this file.
+                    guard backing?.taken?.size == size, backing?.taken?.modified == modified else {
+                        endUse(file, state)
+                        return .unsettled
+                    }
                 }
                 return .content(
                     content, size: size, version: record.contentVersion, modified: modified, file)

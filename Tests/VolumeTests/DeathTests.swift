@@ -17,6 +17,10 @@ enum Deed: String, CaseIterable, Codable, Sendable {
     case truncationOfSharedFile
     case removalOfLastName
     case sealing
+    case growthAfterSynchronizing
+    case writeToSharedFileWithReader
+    case mappedWritesWithoutDescriptor
+    case manySmallFiles
 
     static let old = content(seed: 1, count: 60_000)
     static let new = content(seed: 2, count: 50_000)
@@ -35,11 +39,13 @@ enum Deed: String, CaseIterable, Codable, Sendable {
             _ = try volume.cid(of: .root)
         case .replacementByRename:
             try volume.makeFile("file", Self.old)
+        case .growthAfterSynchronizing, .mappedWritesWithoutDescriptor, .manySmallFiles:
+            break
         case .exchangeOfDirectories:
             try volume.makeFile("file", in: volume.makeDirectory("one"), Self.old)
             try volume.makeFile("file", in: volume.makeDirectory("two"), Self.new)
             _ = try volume.cid(of: .root)
-        case .truncationOfSharedFile:
+        case .truncationOfSharedFile, .writeToSharedFileWithReader:
             for name: FileName in ["file", "twin"] {
                 try volume.makeFile(name, Self.old)
                 _ = try volume.cid(of: .root)
@@ -48,28 +54,28 @@ enum Deed: String, CaseIterable, Codable, Sendable {
         try volume.synchronizeAll()
     }
 
-    func perform(_ volume: Volume) throws {
+    func perform(_ volume: Volume, _ kernel: KernelStand) throws {
         switch self {
         case .rewriteOfSealedFile:
             let file = try volume.resolve(path: ["file"])
-            let opened = try volume.open(file, flags: .both, caller: root)
-            try volume.write(opened.handle, at: 20_000, Self.small)
-            try volume.synchronize(opened.handle, dataOnly: true)
-            volume.release(opened.handle)
+            let opened = try kernel.open(file, .both)
+            try kernel.write(opened, at: 20_000, Self.small)
+            try volume.synchronize(opened, dataOnly: true)
+            kernel.release(opened)
         case .writeAfterTreeCIDWithoutClose:
             let file = try volume.resolve(path: ["file"])
-            let opened = try volume.open(file, flags: .both, caller: root)
+            let opened = try kernel.open(file, .both)
             _ = try volume.cid(of: .root)
             try volume.synchronizeAll()
-            try volume.write(opened.handle, at: 20_000, Self.small)
-            try volume.write(opened.handle, at: 40_000, Self.small)
+            try kernel.write(opened, at: 20_000, Self.small)
+            try kernel.write(opened, at: 40_000, Self.small)
         case .growthOutOfManifest:
             let file = try volume.resolve(path: ["file"])
-            let opened = try volume.open(file, flags: .both, caller: root)
-            try volume.write(opened.handle, at: 3_000, Self.new)
-            try volume.synchronize(opened.handle, dataOnly: true)
+            let opened = try kernel.open(file, .both)
+            try kernel.write(opened, at: 3_000, Self.new)
+            try volume.synchronize(opened, dataOnly: true)
         case .replacementByRename:
-            try volume.makeFile("new", Self.new)
+            try kernel.makeFile("new", Self.new)
             try volume.rename("new", in: .root, to: "file", in: .root, flags: [])
             try volume.synchronizeDirectory(.root)
         case .exchangeOfDirectories:
@@ -81,6 +87,43 @@ enum Deed: String, CaseIterable, Codable, Sendable {
         case .removalOfLastName:
             try volume.unlink("file", in: .root)
             try volume.synchronizeDirectory(.root)
+            kernel.releaseAll()
+            try volume.close()
+        case .growthAfterSynchronizing:
+            let (_, opened) = try kernel.create("file")
+            try kernel.write(opened, at: 0, Self.small)
+            try volume.synchronize(opened, dataOnly: true)
+            close(open(Self.synchronizedMarker(volume), O_RDWR | O_CREAT, 0o600))
+            try kernel.write(opened, at: 3_000, Self.new)
+            try volume.synchronize(opened, dataOnly: true)
+            try volume.synchronizeAll()
+            kernel.release(opened)
+        case .writeToSharedFileWithReader:
+            let file = try volume.resolve(path: ["file"])
+            let reader = try kernel.open(file, .read)
+            let opened = try kernel.open(file, .both)
+            try kernel.write(opened, at: 20_000, Self.small)
+            try volume.synchronize(opened, dataOnly: true)
+            try volume.unlink("twin", in: .root)
+            try volume.synchronizeAll()
+            kernel.release(opened)
+            kernel.release(reader)
+        case .mappedWritesWithoutDescriptor:
+            let (_, opened) = try kernel.create("file")
+            try kernel.write(opened, at: 0, Self.old)
+            let mapping = kernel.registry == nil ? nil : try kernel.map(opened, count: 60_000)
+            kernel.release(opened)
+            try volume.synchronizeAll()
+            mapping?.bytes.copyBytes(from: Self.new)
+            mapping?.end()
+            try volume.synchronizeAll()
+        case .manySmallFiles:
+            for name: FileName in ["a", "b", "c"] {
+                try kernel.makeFile(name, Self.small)
+                try volume.synchronizeAll()
+            }
+            try volume.unlink("a", in: .root)
+            kernel.releaseAll()
             try volume.close()
         case .sealing:
             _ = try volume.cid(of: .root)
@@ -88,8 +131,13 @@ enum Deed: String, CaseIterable, Codable, Sendable {
         }
     }
 
+    /// Stands beside the state directory once the first part of a deed is durable.
+    static func synchronizedMarker(_ volume: Volume) -> String {
+        volume.stateDirectoryPath + "/../synchronized"
+    }
+
     /// Whether content is a possible one, wherever the deed was cut off.
-    func allows(_ path: String, _ bytes: [UInt8]) -> Bool {
+    func allows(_ path: String, _ bytes: [UInt8], isSynchronized: Bool) -> Bool {
         func patched(_ offsets: Int...) -> [UInt8] {
             var bytes = Self.old
             for offset in offsets {
@@ -109,6 +157,15 @@ enum Deed: String, CaseIterable, Codable, Sendable {
             case .truncationOfSharedFile:
                 path == "/twin" ? [Self.old] : [Self.old, Array(Self.old[..<40_000])]
             case .removalOfLastName, .sealing: [Self.old]
+            case .growthAfterSynchronizing:
+                isSynchronized
+                    ? [Self.small, Self.small + Self.new]
+                    : [[], Self.small, Self.small + Self.new]
+            case .writeToSharedFileWithReader:
+                path == "/twin" ? [Self.old] : [Self.old, patched(20_000)]
+            case .mappedWritesWithoutDescriptor:
+                [[], Self.old, Self.new + Self.old.dropFirst(Self.new.count)]
+            case .manySmallFiles: [[], Self.small]
             }
         return states.contains(bytes)
     }
@@ -119,6 +176,7 @@ struct Death: Codable, Sendable {
     let deed: Deed
     let directory: String
     let callsToDeath: Int
+    let usesBackingFiles: Bool
 
     var marker: String { directory + "/done" }
 
@@ -126,8 +184,10 @@ struct Death: Codable, Sendable {
         let volume = try Volume.open(
             stateDirectory: directory + "/state", options: stillOptions, log: quietLog)
         try deed.prepare(volume)
+        let kernel = try KernelStand(volume, usesBackingFiles: usesBackingFiles)
         Faults.arm(Set(Faults.Call.allCases), passing: callsToDeath, outcome: .death)
-        try deed.perform(volume)
+        try deed.perform(volume, kernel)
+        if kernel.violation != nil { exit(1) }
         Faults.disarm()
         close(open(marker, O_RDWR | O_CREAT, 0o600))
         kill(getpid(), SIGKILL)
@@ -135,11 +195,15 @@ struct Death: Codable, Sendable {
 }
 
 @Suite struct DeathTests {
-    @Test(arguments: Deed.allCases)
-    func deathAtAnyCallLeavesTheStateBeforeOrAfter(_ deed: Deed) async throws {
+    @Test(arguments: Deed.allCases, [false, true])
+    func deathAtAnyCallLeavesTheStateBeforeOrAfter(
+        _ deed: Deed, usesBackingFiles: Bool
+    ) async throws {
         for calls in 0... {
             let scratch = ScratchDirectory()
-            let death = Death(deed: deed, directory: scratch.path, callsToDeath: calls)
+            let death = Death(
+                deed: deed, directory: scratch.path, callsToDeath: calls,
+                usesBackingFiles: usesBackingFiles)
             await #expect(processExitsWith: .signal(SIGKILL)) { [death = death as Death] in
                 try death.die()
             }
@@ -152,11 +216,16 @@ struct Death: Codable, Sendable {
     }
 
     private func check(_ death: Death, _ scratch: ScratchDirectory) throws {
-        let title = "\(death.deed), killed after \(death.callsToDeath) calls"
+        let title =
+            "\(death.deed), killed after \(death.callsToDeath) calls"
+            + (death.usesBackingFiles ? ", with backing files" : "")
         let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(title): \(found.problems)")
         let volume = try openVolume(scratch, stillOptions)
-        try checkFiles(in: .root, path: "", of: volume, death.deed, title)
+        let isSynchronized = access(Deed.synchronizedMarker(volume), F_OK) == 0
+        if isSynchronized { #expect(try volume.entries(of: .root).count == 1, "\(title)") }
+        try checkFiles(
+            in: .root, path: "", of: volume, death.deed, isSynchronized: isSynchronized, title)
         #expect(
             try volume.cid(of: .root) == independentRoot(of: .root, in: volume).cid, "\(title)")
         try volume.close()
@@ -166,16 +235,21 @@ struct Death: Codable, Sendable {
     }
 
     private func checkFiles(
-        in directory: Inode, path: String, of volume: Volume, _ deed: Deed, _ title: String
+        in directory: Inode, path: String, of volume: Volume, _ deed: Deed, isSynchronized: Bool,
+        _ title: String
     ) throws {
         for entry in try volume.entries(of: directory) {
             let path = path + "/\(entry.name)"
             if entry.kind == .directory {
-                try checkFiles(in: Inode(entry.inode), path: path, of: volume, deed, title)
+                try checkFiles(
+                    in: Inode(entry.inode), path: path, of: volume, deed,
+                    isSynchronized: isSynchronized, title)
                 continue
             }
             let bytes = try volume.contents(of: Inode(entry.inode))
-            #expect(deed.allows(path, bytes), "\(path) with \(bytes.count) bytes: \(title)")
+            #expect(
+                deed.allows(path, bytes, isSynchronized: isSynchronized),
+                "\(path) with \(bytes.count) bytes: \(title)")
             // What is told without hashing must be the hash.
             let report = try volume.report(of: Inode(entry.inode))
             if let cid = report.cid {

@@ -154,6 +154,53 @@ final class KernelStand {
         volume.release(handle)
     }
 
+    /// The number of the backing file of an open file; nil where it is served by requests.
+    func backing(of handle: HandleID) -> Int32? {
+        guard let file = files[handle.number], !file.isCached else { return nil }
+        return uses[file.inode.number]?.id?.number
+    }
+
+    /// Maps the backing file of an open file, shared, as mmap(2) of the open file does.
+    func map(_ handle: HandleID, count: Int) throws(Errno) -> SharedMapping {
+        guard let own = files[handle.number]?.own else { throw .invalidArgument }
+        guard
+            let base = mmap(
+                nil, count, PROT_READ | PROT_WRITE, MAP_SHARED, own.raw, 0), base != MAP_FAILED
+        else { throw Errno(rawValue: errno) }
+        return SharedMapping(UnsafeMutableRawBufferPointer(start: base, count: count))
+    }
+
+    /// Opens a file.
+    func open(_ inode: Inode, _ flags: OpenFlags) throws(Errno) -> HandleID {
+        let opened = try volume.open(inode, flags: flags, caller: root)
+        self.opened(opened, inode, flags)
+        return opened.handle
+    }
+
+    /// Makes a file and opens it.
+    func create(
+        _ name: FileName, mode: UInt32 = 0o644, _ flags: OpenFlags = .both
+    ) throws(Errno) -> (Inode, HandleID) {
+        let (attributes, opened) = try volume.create(
+            name, in: .root, mode: mode, flags: flags, caller: root)
+        self.opened(opened, attributes.inode, flags)
+        return (attributes.inode, opened.handle)
+    }
+
+    /// Makes a file with some content, and closes it.
+    @discardableResult
+    func makeFile(_ name: FileName, _ bytes: [UInt8]) throws(Errno) -> Inode {
+        let (inode, handle) = try create(name)
+        try write(handle, at: 0, bytes)
+        release(handle)
+        return inode
+    }
+
+    @discardableResult
+    func write(_ handle: HandleID, at offset: UInt64, _ bytes: [UInt8]) throws(Errno) -> Int {
+        try write(handle, at: offset, bytes, clearSetID: false)
+    }
+
     /// Ends all files, as when their processes end.
     func releaseAll() {
         for number in files.keys.sorted() { release(HandleID(number)) }
@@ -243,6 +290,27 @@ final class KernelStand {
 
     /// Drops what was kept of an inode that the kernel forgets.
     func evict(_ inode: Inode) { pages[inode.number] = nil }
+}
+
+extension Volume {
+    /// Waits until no backing file of a closed file is in use: a process that is just being started
+    /// has a copy of every descriptor for a moment.
+    func awaitDetaching() {
+        detachLingering()
+        while mappedFileCount > 0 {
+            usleep(1000)
+            detachLingering()
+        }
+    }
+}
+
+/// A shared mapping of a file, which lasts until it is ended.
+final class SharedMapping {
+    let bytes: UnsafeMutableRawBufferPointer
+
+    init(_ bytes: UnsafeMutableRawBufferPointer) { self.bytes = bytes }
+
+    func end() { munmap(bytes.baseAddress, bytes.count) }
 }
 
 extension OpenFlags {

@@ -25,6 +25,7 @@ final class VolumeDriver {
     /// Ends all handles and closes the volume.
     func close() throws(VolumeError) {
         kernel.releaseAll()
+        volume.awaitDetaching()
         try volume.close()
     }
 
