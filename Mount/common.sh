@@ -91,7 +91,13 @@ stop_registry() {
     fi
     rm -f "$1"
 }
-process_gone() { [[ ! -e /proc/$1 || $(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null) == [Z] ]]; }
+# Its first thread may have ended long before the others, which hold its files.
+process_gone() {
+    [[ ! -e /proc/$1 ]] || {
+        [[ $(cut -d' ' -f3 "/proc/$1/stat" 2>/dev/null) == Z ]] &&
+            (($(find "/proc/$1/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l) <= 1))
+    }
+}
 
 # The skopeo options that a registry on the loopback without TLS needs.
 skopeo_copy() {

@@ -249,15 +249,14 @@ extension Volume {
             state.isReservationOld(ready.file.id, by: BackingPool.numberAgeMax)
         }
         if !isOld, (try? Sys.truncate(ready.file.raw, to: 0)) != nil, backings.put(ready) { return }
-        backings.registry?.unregister(ready.id)
+        backings.unregister(ready.id)
         discard(ready.file.id)
     }
 
     /// Gives the pool's files back; what is still open stays with its backing file.
     func stopBackingFiles() {
-        let registry = backings.registry
         for ready in backings.stop() {
-            registry?.unregister(ready.id)
+            backings.unregister(ready.id)
             discard(ready.file.id)
         }
         // What is still mapped keeps its file; the name goes, where it is no object's.

@@ -74,6 +74,7 @@ final class BackingPool: Sendable {
 
     private struct State {
         var registry: (any BackingRegistry)?
+        var isStopped = false
         var ready: [Ready] = []
     }
 
@@ -85,7 +86,10 @@ final class BackingPool: Sendable {
 
     private let state = Guarded(State())
 
-    var registry: (any BackingRegistry)? { state.withLock { $0.registry } }
+    /// Nil where nothing is registered any more.
+    var registry: (any BackingRegistry)? {
+        state.withLock { $0.isStopped ? nil : $0.registry }
+    }
 
     func start(_ registry: any BackingRegistry) {
         state.withLock { $0.registry = registry }
@@ -94,9 +98,15 @@ final class BackingPool: Sendable {
     /// Ends the registering; gives what lay ready.
     func stop() -> [Ready] {
         state.withLock { state in
-            defer { state = State() }
+            defer { state.ready = [] }
+            state.isStopped = true
             return state.ready
         }
+    }
+
+    /// Ends a registration, also one that outlived the registering.
+    func unregister(_ id: BackingID) {
+        state.withLock { $0.registry }?.unregister(id)
     }
 
     func take() -> Ready? { state.withLock { $0.ready.popLast() } }
@@ -104,7 +114,9 @@ final class BackingPool: Sendable {
     /// Puts an empty file back; false where there are enough.
     func put(_ file: Ready) -> Bool {
         state.withLock { state in
-            guard state.registry != nil, state.ready.count < Self.readyMax else { return false }
+            guard state.registry != nil, !state.isStopped, state.ready.count < Self.readyMax else {
+                return false
+            }
             state.ready.append(file)
             return true
         }

@@ -145,6 +145,7 @@ extension Volume {
     func takeOverTimes(
         of record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
     ) {
+        dropSetID(of: record, backing, status, state)
         let (modified, changed, accessed) = times(of: record, backing, status)
         backing.modifiedSeen = status.modified
         backing.accessedSeen = status.accessed
@@ -155,6 +156,19 @@ extension Volume {
         record.changed = changed
         record.accessed = accessed
         state.mark(record)
+    }
+
+    /// Clears set-id bits that were set before the last write to a backing file: who wrote, nobody
+    /// was told, and most may not keep them (write(2)).
+    func dropSetID(
+        of record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
+    ) {
+        guard record.mode & 0o6000 != 0, backing.isWritable,
+            status.modified != backing.modifiedSeen
+        else { return }
+        let mode = record.mode
+        clearSetIDBits(of: record)
+        if record.mode != mode { state.mark(record) }
     }
 
     /// The times of an inode, with what its backing file knows and it does not yet.
@@ -221,7 +235,7 @@ extension Volume {
             defer { backing.id = nil }
             return backing.id
         }
-        if let id { backings.registry?.unregister(id) }
+        if let id { backings.unregister(id) }
     }
 
     /// Whether nobody has the file any more. The kernel lets go of it just after it says so.

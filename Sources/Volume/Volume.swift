@@ -313,6 +313,7 @@ public final class Volume: Sendable {
         if record.kind == .regular {
             let file = running.openFiles[record.inode.number]
             if let backing = file?.backing, let status = try? Sys.status(of: backing.file.raw) {
+                dropSetID(of: record, backing, status, state)
                 times = self.times(of: record, backing, status)
                 if backing.isWritable {
                     (size, record.blocks) = (status.size, status.blocks)

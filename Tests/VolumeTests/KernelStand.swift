@@ -37,6 +37,9 @@ final class FakeRegistry: BackingRegistry {
         }
     }
 
+    /// The stand remembers no attributes.
+    func attributesMayChange(of inode: Inode) {}
+
     func unregister(_ id: BackingID) {
         if let file = state.withLock({ $0.files.removeValue(forKey: id.number) }) { close(file) }
     }
@@ -250,7 +253,11 @@ final class KernelStand {
         _ handle: HandleID, at offset: UInt64, _ bytes: [UInt8], clearSetID: Bool
     ) throws(Errno) -> Int {
         let file = files[handle.number]
-        if let file, let own = file.own, !clearSetID {
+        // Who writes to a file with set-id bits here, may keep them.
+        let hasSetID = try file.map { (file) throws(Errno) in
+            try volume.attributes(of: file.inode).mode & 0o6000 != 0
+        }
+        if let file, let own = file.own, !clearSetID, hasSetID == false {
             guard file.flags.isWritable else { throw .badFileDescriptor }
             passedCount += 1
             // With O_APPEND pwrite(2) appends on Linux, whatever the offset is.
