@@ -16,7 +16,9 @@ let package = Package(
     name: "registryfs",
     products: [
         .executable(name: "registryfs", targets: ["registryfs"]),
-        // For the fuzz targets, which are a package of their own (Fuzz/).
+        // For the fuzz targets and the micro-benchmarks, which are packages of their own (Fuzz/,
+        // Benchmarks/Micro).
+        .library(name: "Volume", targets: ["Base", "Volume"]),
         .library(name: "MerkleDAG", targets: ["MerkleDAG"]),
         .library(name: "Multiformats", targets: ["Multiformats"]),
     ],

@@ -88,7 +88,7 @@ package final class InodeManifest: Sendable {
                     """)
         }
         let nextObject = max(firstUnstoredObject, UInt64(bitPattern: highest ?? 0) + 1)
-        let counters = try Self.counters(of: row, isCurrent: wasClean, in: writer)
+        let counters = try Self.counters(of: row, isCurrent: wasClean, in: writer, path: path)
         var readerConfiguration = Self.configuration(synchronous: "NORMAL", cacheKiB: 2048)
         readerConfiguration.readonly = true
         let reader = try DatabaseQueue(path: path, configuration: readerConfiguration)
@@ -104,8 +104,13 @@ package final class InodeManifest: Sendable {
 
     /// The counters of the volume's row, counted anew where it was not closed properly.
     private static func counters(
-        of row: Row, isCurrent: Bool, in writer: DatabaseQueue
+        of row: Row, isCurrent: Bool, in writer: DatabaseQueue, path: String
     ) throws -> Counters {
+        for column in ["next_inode", "next_cookie", "next_object", "inode_count"] {
+            guard (row[column] as Int64) >= 0 else {
+                throw ManifestError.damaged(path: path, reason: "\(column) is negative")
+            }
+        }
         var stored: Counters = (
             UInt64(bitPattern: row["next_inode"] as Int64),
             UInt64(bitPattern: row["next_cookie"] as Int64),

@@ -43,7 +43,7 @@ extension ManifestState {
                 changed: Timestamp(nanoseconds: statement.int64(10)),
                 created: Timestamp(nanoseconds: statement.int64(11)))
             record.isStored = true
-            record.size = statement.uint64(6)
+            record.size = try Self.size(statement.int64(6))
             record.blocks = statement.uint64(7)
             record.otherParents = decodeParents(statement.bytes(13))
             record.object = statement.isNull(14) ? nil : statement.uint64(14)
@@ -52,6 +52,12 @@ extension ManifestState {
             record.hasAttributes = statement.int64(18) != 0
             return record
         }
+    }
+
+    /// A size as a row has it; EIO for what no file can have, which only damage leaves there.
+    private static func size(_ stored: Int64) throws(Errno) -> UInt64 {
+        guard let size = UInt64(exactly: stored) else { throw .ioError }
+        return size
     }
 
     func loadEntry(_ name: FileName, parent: Inode) throws(Errno) -> DirectoryEntryRecord? {
@@ -111,8 +117,8 @@ extension ManifestState {
                 throw Errno.ioError
             }
             let record = ObjectRecord(
-                id: id, state: state, references: statement.uint32(1), size: statement.uint64(2),
-                isInline: statement.int64(5) != 0)
+                id: id, state: state, references: statement.uint32(1),
+                size: try Self.size(statement.int64(2)), isInline: statement.int64(5) != 0)
             record.isStored = true
             record.cid = statement.isNull(3) ? nil : try CID(bytes: statement.bytes(3))
             record.treeSize = statement.uint64(4)

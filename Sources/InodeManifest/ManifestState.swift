@@ -360,6 +360,7 @@ package final class ManifestState {
     package func inlineBytes(of record: ObjectRecord) throws(Errno) -> [UInt8] {
         if let bytes = record.inlineBytes { return bytes }
         let bytes = try readInline(record.id)
+        guard UInt64(bytes.count) == record.size else { throw .ioError }
         record.inlineBytes = bytes
         inlineBytesCached += bytes.count
         return bytes
@@ -407,7 +408,8 @@ package final class ManifestState {
 
     /// Drops an inode's reference; an object without any is deleted once it has no pins.
     package func release(_ record: ObjectRecord) {
-        precondition(record.references > 0)
+        // In a damaged manifest a count may be too low; such an object is left for `check` to find.
+        guard record.references > 0 else { return }
         record.references -= 1
         mark(record)
         deleteIfUnused(record)

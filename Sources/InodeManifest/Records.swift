@@ -85,6 +85,13 @@ package final class InodeRecord {
     }
 }
 
+extension InodeRecord {
+    /// Takes one from the count of links, which in a damaged manifest may be too low.
+    package func dropLink() {
+        if linkCount > 0 { linkCount -= 1 }
+    }
+}
+
 /// A dag-pb block that the manifest keeps.
 package struct StoredNode: Sendable {
     package let multihash: [UInt8]

@@ -81,7 +81,11 @@ extension Volume {
     ) throws(Errno) -> Content {
         if let backing = file.backing { return .flat(backing.file) }
         guard let object = try state.object(of: record) else { return .empty }
-        if object.isInline { return .inline(try state.inlineBytes(of: object)) }
+        if object.isInline {
+            let bytes = try state.inlineBytes(of: object)
+            guard UInt64(bytes.count) == record.size else { throw .ioError }
+            return .inline(bytes)
+        }
         return .flat(try objectFile(file, object: object.id, forWriting: false))
     }
 

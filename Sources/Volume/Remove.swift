@@ -38,7 +38,7 @@ extension Volume {
             guard target.kind == .directory else { throw .notDirectory }
             guard try state.isEmpty(target) else { throw .directoryNotEmpty }
             state.remove(name, in: directory)
-            directory.linkCount -= 1
+            directory.dropLink()
             try touchDirectory(directory, state)
             dropDirectory(target, state)
         }
@@ -54,7 +54,7 @@ extension Volume {
 
     /// Takes one name, which stood in a directory, from an inode that is no directory.
     func dropLink(of target: InodeRecord, in directory: InodeRecord, _ state: ManifestState) {
-        target.linkCount -= 1
+        target.dropLink()
         target.changed = Timestamp.now()
         if let index = target.otherParents.firstIndex(of: directory.inode) {
             target.otherParents.remove(at: index)

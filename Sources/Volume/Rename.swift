@@ -45,7 +45,7 @@ extension Volume {
                 if replaced.inode == moved.inode { return }
                 try checkReplacing(replaced, by: moved, state)
                 if replaced.kind == .directory {
-                    to.linkCount -= 1
+                    to.dropLink()
                     dropDirectory(replaced, state)
                 } else {
                     dropLink(of: replaced, in: to, state)
@@ -66,11 +66,13 @@ extension Volume {
         moving moved: InodeRecord, into directory: InodeRecord, _ state: ManifestState
     ) throws(Errno) {
         var ancestor = directory
-        while true {
+        // No more steps than there are inodes: in a damaged manifest the way up may be a ring.
+        for _ in 0...state.inodeCount {
             if ancestor === moved { throw .invalidArgument }
             if ancestor.inode == .root || ancestor.parent == ancestor.inode { return }
             ancestor = try record(ancestor.parent, state)
         }
+        throw .ioError
     }
 
     private func checkReplacing(
@@ -112,7 +114,7 @@ extension Volume {
         state.mark(moved)
         guard from !== to else { return }
         if moved.kind == .directory {
-            from.linkCount -= 1
+            from.dropLink()
             to.linkCount += 1
         }
         if moved.parent == from.inode {

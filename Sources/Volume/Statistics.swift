@@ -12,7 +12,7 @@ extension Volume {
         let used = manifest.withLock { $0.inodeCount }
         return FilesystemStatistics(
             blockSize: disk.blockSize, blocks: disk.blocks, blocksFree: disk.blocksFree,
-            blocksAvailable: disk.blocksAvailable, files: used + disk.filesFree,
+            blocksAvailable: disk.blocksAvailable, files: used &+ disk.filesFree,
             filesFree: disk.filesFree, nameLengthMax: UInt64(Self.nameLengthMax))
     }
 }
