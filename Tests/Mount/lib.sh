@@ -27,7 +27,7 @@ current="set up"
 why=""
 begin() {
     [[ $current == "set up" ]] || echo "ok $current"
-    current=$1
+    current=$1$mode_name
 }
 fail() {
     why=$*
@@ -92,8 +92,20 @@ excerpt() {
     tr '\n' ' ' <<<"${found:-$(tail -n 3 "$2")}"
 }
 
+# in_both_modes [VARIABLE=VALUE...]: for a script that is to run with passthrough and without: it
+# runs itself once more without, with such variables, and names its cases so.
+mode_options=()
+mode_name=""
+in_both_modes() {
+    if [[ -n ${REGISTRYFS_TEST_NO_PASSTHROUGH:-} ]]; then
+        mode_options=(--no-passthrough)
+        mode_name=", without passthrough"
+        return
+    fi
+    env REGISTRYFS_TEST_NO_PASSTHROUGH=1 "$@" "$here/$(basename "$0")" || failed=1
+}
 volume_up() { # volume_up [OPTION...]: mounts $state at $mnt
-    "$registryfs" mount --state-dir "$state" "$@" "$mnt"
+    "$registryfs" mount --state-dir "$state" "${mode_options[@]}" "$@" "$mnt"
     is_mounted "$mnt" || fail "mount returned, and $mnt is not mounted"
 }
 volume_down() {

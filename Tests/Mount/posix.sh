@@ -2,13 +2,14 @@
 # What a local filesystem offers, by real system calls (posix.py); that all of it is still there
 # after unmount and mount; and that a read-only mount refuses every change.
 source "$(dirname "$0")/lib.sh"
+in_both_modes
 
 volume_up
 chmod 755 "$mnt"
 current=""
-python3 "$here/posix.py" "$mnt" || failed=1
+python3 "$here/posix.py" "$mnt" | sed -uE "s/^(ok .*|not ok [^:]*)/\\1$mode_name/" || failed=1
 
-current="metadata and content are the same after unmount and mount"
+current="metadata and content are the same after unmount and mount$mode_name"
 why=""
 tree=$mnt/tree
 mkdir -p "$tree/deep/er" "$tree/empty"
