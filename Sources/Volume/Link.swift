@@ -10,7 +10,9 @@ extension Volume {
     public func link(
         _ inode: Inode, as name: FileName, in parent: Inode
     ) throws(Errno) -> Attributes {
-        try changing { (state) throws(Errno) in
+        // What was written to a backing file comes with the name.
+        try settle(inode)
+        return try changing { (state) throws(Errno) in
             try checkName(name)
             let directory = try directory(parent, state)
             let target = try record(inode, state)

@@ -125,19 +125,24 @@ extension Volume {
     }
 
     /// Makes the bytes of a file durable before it takes the name of another, so that a crash
-    /// leaves the old content or the new, as ext4 does for programs that forget to fsync.
+    /// leaves the old content or the new, as ext4 does for programs that forget to fsync. What was
+    /// written to a backing file is taken over before any new name, so that none comes without it.
     private func synchronizeBeforeReplacing(
         _ name: FileName, in parent: Inode, by newName: FileName, in newParent: Inode,
         flags: RenameFlags
     ) throws(Errno) {
-        guard !flags.contains(.noReplace), !flags.contains(.exchange) else { return }
-        let inode = try reading { (state) throws(Errno) -> Inode? in
+        let moved = try reading { (state) throws(Errno) -> (inode: Inode, replaces: Bool)? in
             guard let entry = try state.entry(name, in: try directory(parent, state)),
-                entry.kind == .regular,
-                try state.entry(newName, in: try directory(newParent, state)) != nil
+                entry.kind == .regular
             else { return nil }
-            return entry.inode
+            let other = try state.entry(newName, in: try directory(newParent, state))
+            return (entry.inode, other != nil)
         }
-        if let inode { try synchronizeBytes(of: inode) }
+        guard let moved else { return }
+        if moved.replaces, !flags.contains(.noReplace), !flags.contains(.exchange) {
+            try synchronizeBytes(of: moved.inode)
+        } else {
+            try settle(moved.inode)
+        }
     }
 }

@@ -413,6 +413,31 @@ private var quickOptions: VolumeOptions {
         try end(volume, kernel)
     }
 
+    @Test(arguments: [400, 100_000])
+    func newNameComesWithWhatWasWritten(_ count: Int) async throws {
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+            [state = scratch.state as String, count = count as Int] in
+            let volume = try Volume.open(
+                stateDirectory: state, options: stillOptions, log: quietLog)
+            let kernel = try KernelStand(volume, usesBackingFiles: true)
+            for name: FileName in ["moved", "linked"] {
+                let (_, handle) = try kernel.create(name)
+                try kernel.write(handle, at: 0, content(seed: 1, count: count))
+            }
+            try volume.rename("moved", in: .root, to: "new", in: .root, flags: [])
+            let linked = try volume.resolve(path: ["linked"])
+            _ = try volume.link(linked, as: "link", in: .root)
+            try volume.synchronizeDirectory(.root)
+            kill(getpid(), SIGKILL)
+        }
+        let (volume, kernel) = try start()
+        for name: FileName in ["new", "link"] {
+            let bytes = try volume.contents(of: volume.resolve(path: [name]))
+            #expect(bytes == content(seed: 1, count: count))
+        }
+        try end(volume, kernel)
+    }
+
     /// Also right after a write, and of the tree above.
     @Test(arguments: [100, 100_000])
     func cidIsToldWhileAFileIsBeingWritten(_ count: Int) throws {

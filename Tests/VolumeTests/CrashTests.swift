@@ -48,6 +48,8 @@ struct CrashScenario: Codable, Sendable {
     private var inlineSizeMax: Int { seed % 2 == 0 ? 2048 : 16 << 10 }
     private var profile: ImportProfile { seed % 3 == 0 ? .unixfsV1_2025 : .unixfsV0_2015 }
 
+    private var usesBackingFiles: Bool { seed % 4 < 2 }
+
     private var options: VolumeOptions {
         var options = VolumeOptions()
         options.profile = profile
@@ -71,7 +73,7 @@ struct CrashScenario: Codable, Sendable {
 
     /// Runs in a process of its own, which does not return.
     func runToDeath() throws {
-        let driver = try VolumeDriver(try open(), usesBackingFiles: seed % 4 < 2)
+        let driver = try VolumeDriver(try open(), usesBackingFiles: usesBackingFiles)
         let model = ModelFilesystem(profile: profile)
         var generator = generator()
         var progress = Progress()
@@ -99,12 +101,30 @@ struct CrashScenario: Codable, Sendable {
         return try? model.apply(operation)
     }
 
+    /// The inode whose bytes an operation makes durable; 0 for all.
+    private func synchronizedInode(_ operation: Operation, _ model: ModelFilesystem) -> UInt64? {
+        switch operation {
+        case .synchronize(let number, _):
+            model.handles.first { $0.number == number }?.inode
+        case .synchronizeAll: 0
+        default: nil
+        }
+    }
+
     /// All states of the model that a crash may have left behind.
     func possibleStates(_ progress: Progress) -> PossibleStates {
         let model = ModelFilesystem(profile: profile)
         var generator = generator()
-        for _ in 0..<progress.durable { _ = apply(generator.next(model), to: model) }
         var states = PossibleStates()
+        for _ in 0..<progress.durable {
+            let operation = generator.next(model)
+            let synchronized = synchronizedInode(operation, model)
+            let isDone = apply(operation, to: model) != nil
+            // What is written to a backing file comes with its own fsync, not with another one.
+            guard usesBackingFiles else { continue }
+            states.remember(model)
+            if isDone, let synchronized { states.forget(synchronized) }
+        }
         states.add(model)
         for _ in progress.durable..<progress.begun {
             _ = apply(generator.next(model), to: model)
@@ -201,6 +221,21 @@ struct Names: Equatable, CustomStringConvertible {
 struct PossibleStates {
     private(set) var names: [Names] = []
     private var contents: [[UInt64: [UInt8]]] = []
+    /// Older bytes that an inode may have, because it was not synchronized since.
+    private var older: [UInt64: [[UInt8]]] = [:]
+
+    /// Keeps the bytes of all files as ones that they may have.
+    mutating func remember(_ model: ModelFilesystem) {
+        for (inode, node) in model.nodes
+        where node.kind == .regular && older[inode]?.last != node.bytes {
+            older[inode, default: [[]]].append(node.bytes)
+        }
+    }
+
+    /// Only the last bytes of an inode may be found; 0 stands for all inodes.
+    mutating func forget(_ inode: UInt64) {
+        older = older.filter { inode != 0 && $0.key != inode }
+    }
 
     mutating func add(_ model: ModelFilesystem) {
         names.append(Names(model))
@@ -217,7 +252,8 @@ struct PossibleStates {
         }
         for place in found.places where place.kind == .regular {
             let bytes = try volume.contents(of: Inode(place.inode))
-            let candidates = contents[state...].compactMap { $0[place.inode] }
+            let candidates =
+                (older[place.inode] ?? []) + contents[state...].compactMap { $0[place.inode] }
             guard Self.isMixture(bytes, of: candidates) else {
                 return "inode \(place.inode) has bytes of no state after \(state)"
             }

@@ -17,7 +17,7 @@ private func runWithFaults(seed: UInt64, directory: String) throws {
     func open() throws -> Volume {
         try Volume.open(stateDirectory: directory + "/state", options: options, log: quietLog)
     }
-    let driver = try VolumeDriver(try open(), usesBackingFiles: false)
+    let driver = try VolumeDriver(try open(), usesBackingFiles: seed % 2 == 0)
     let model = ModelFilesystem(profile: .unixfsV0_2015)
     var generator = OperationGenerator(seed: seed, inlineSizeMax: 2048, chunkSize: 1 << 18)
     generator.synchronizePercent = 6
