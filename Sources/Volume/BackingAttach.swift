@@ -194,13 +194,17 @@ extension Volume {
             } else {
                 ready = try makePoolFile(registry)
             }
-            if !bytes.isEmpty {
-                try bytes.withBytes { (content) throws(Errno) in
-                    try Sys.write(ready.file.raw, at: 0, content)
-                }
+        } catch {
+            log.debug("\(file.inode): served without passthrough: \(error)")
+            return false
+        }
+        do throws(Errno) {
+            try bytes.withBytes { (content) throws(Errno) in
+                try Sys.write(ready.file.raw, at: 0, content)
             }
         } catch {
             log.debug("\(file.inode): served without passthrough: \(error)")
+            recycle(ready)
             return false
         }
         do throws(Errno) {
@@ -240,6 +244,8 @@ extension Volume {
             manifest.withLock { $0.releaseReservation(id) }
         } catch {
             log.warning("object \(id): an unused file cannot be removed: \(error)")
+            // Like any object without a user, it goes after a commit.
+            manifest.withLock { state in state.release(state.makeObject(id: id, size: 0)) }
         }
     }
 
