@@ -23,14 +23,19 @@ struct Listing {
         try runner.eachRound(.listing) { () throws(Failure) in
             for (name, command) in [("find", ["find"]), ("ls -lR", ["ls", "-lR"])] {
                 try runner.measure(
-                    ["cold", "warm"].map { Work(.listing, "\(name), \($0)", .time) },
+                    ["cold", "second", "warm"].map { Work(.listing, "\(name), \($0)", .time) },
                     prepare: { target throws(Failure) in
                         try dropCaches()
                         // The program itself is not what is measured.
                         try runCommand(command + [target.directory + "/nothing"])
                     },
                     { target throws(Failure) in
-                        [try time(command, target), try time(command, target)]
+                        // After its first listing a directory's access time is asked for once more,
+                        // so a FUSE filesystem is warm from the third pass on.
+                        [
+                            try time(command, target), try time(command, target),
+                            try time(command, target),
+                        ]
                     })
             }
         }
