@@ -57,6 +57,12 @@ public enum Sys {
         try retrying { Glibc.fdatasync(descriptor) }
     }
 
+    /// Has the kernel begin to write the dirty pages of a file (sync_file_range(2)); nothing is
+    /// durable by that. Best effort.
+    public static func beginWriteback(_ descriptor: Int32) {
+        _ = rfs_begin_writeback(descriptor)
+    }
+
     /// fsync(2).
     public static func synchronize(_ descriptor: Int32) throws(Errno) {
         try Faults.check(.synchronize)

@@ -54,6 +54,10 @@ void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void
         pthread_cond_wait(condition, mutex);
 }
 
+int rfs_begin_writeback(int fd) {
+    return sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 void rfs_lower_priority(void) {
     // A nice value is a thread's on Linux; 0 is the calling one.
     (void)setpriority(PRIO_PROCESS, 0, 10);

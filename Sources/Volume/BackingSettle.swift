@@ -198,6 +198,7 @@ extension Volume {
     /// Takes the backing file away after the last close, once no mapping of it is left either.
     func detachBacking(of file: OpenFile) {
         var wasWritable = false
+        var isLarge = false
         var unused: BackingPool.Ready?
         file.writeLock.withLock { _ in
             let backing = manifest.withLock { _ in file.opens == 0 ? file.backing : nil }
@@ -219,6 +220,7 @@ extension Volume {
                     unused = BackingPool.Ready(file: backing.file, id: id)
                 }
                 wasWritable = backing.isWritable
+                isLarge = (try? state.inode(file.inode))?.size ?? 0 >= Self.worthWaitingSizeMin
                 endUse(file, state)
             }
             if backing.isPooled, unused == nil { endRegistration(of: backing) }
@@ -227,7 +229,7 @@ extension Volume {
         let missedTwin = manifest.withLock { _ in
             running.missedTwins.contains(file.inode.number)
         }
-        if wasWritable || missedTwin { enqueueSeal(file.inode) }
+        if wasWritable || missedTwin { enqueueSeal(file.inode, isLarge: isLarge) }
     }
 
     private func endRegistration(of backing: Backing) {

@@ -81,6 +81,8 @@ final class RunningState: @unchecked Sendable {
         unsynchronized.removeValue(forKey: inode.number)
     }
 
+    /// How many seals of an inode are under way.
+    var sealing: [UInt64: Int] = [:]
     /// What was hashed of files that had a writer, by inode.
     var hashed: [UInt64: HashedFile] = [:]
     private static let hashedMax = 32

@@ -81,12 +81,26 @@ final class SealQueue: Sendable {
 
 extension Volume {
     /// Has a file sealed in the background once it has rested.
-    func enqueueSeal(_ inode: Inode) {
+    ///
+    /// - Parameter isLarge: what is hashed of it is kept should it be opened again, so that it need
+    ///   not rest.
+    func enqueueSeal(_ inode: Inode, isLarge: Bool = false) {
         guard options.sealThreads > 0, !options.isReadOnly else { return }
-        sealQueue.add(inode, delayMilliseconds: options.sealDelayMilliseconds)
+        sealQueue.add(
+            inode,
+            delayMilliseconds: isLarge
+                ? min(Self.sealDelayOfLargeFiles, options.sealDelayMilliseconds)
+                : options.sealDelayMilliseconds)
     }
 
+    /// In milliseconds.
+    private static let sealDelayOfLargeFiles = 30
+
     func sealInBackground(_ inode: Inode) {
+        // Somebody who asked for the CID is at it: this only sees to it that it is kept.
+        guard manifest.withLock({ _ in running.sealing[inode.number] == nil }) else {
+            return enqueueSeal(inode)
+        }
         do throws(Errno) {
             // With a writer about, what is found is kept beside the manifest until its close.
             _ = try seal(inode, attempts: 1)
@@ -105,6 +119,13 @@ extension Volume {
     /// - Parameter attempts: how often to begin again when the content changes meanwhile; the
     ///   last one fails with EAGAIN.
     func seal(_ inode: Inode, attempts: Int) throws(Errno) -> (cid: CID, treeSize: UInt64) {
+        manifest.withLock { _ in running.sealing[inode.number, default: 0] += 1 }
+        defer {
+            manifest.withLock { _ in
+                let left = running.sealing[inode.number, default: 1] - 1
+                running.sealing[inode.number] = left == 0 ? nil : left
+            }
+        }
         for _ in 0..<attempts {
             try settle(inode)
             let source = try beginSeal(inode)
@@ -227,6 +248,8 @@ extension Volume {
             return known.result
         }
         let isLasting = try flushForHashing(flat, inode, status)
+        // The disk works while the processors do; sealing needs the bytes durable in the end.
+        Sys.beginWriteback(flat.raw)
         let helpers = takeHelpers()
         defer { giveBack(helpers) }
         let result: SealResult
@@ -270,7 +293,7 @@ extension Volume {
     }
 
     /// The size from which hashing a file twice costs more than a moment's rest before.
-    private static let worthWaitingSizeMin: UInt64 = 32 << 20
+    static let worthWaitingSizeMin: UInt64 = 32 << 20
 
     /// Threads for hashing beside the caller's, from those that all seals have together.
     private func takeHelpers() -> Int {

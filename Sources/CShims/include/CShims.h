@@ -37,6 +37,9 @@ int rfs_is_sole_user(int fd);
 /// <pthread.h> would take its types away from the Glibc module.
 void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void *guarded);
 
+/// sync_file_range(2) of a whole file with SYNC_FILE_RANGE_WRITE; 0 or -1 with errno.
+int rfs_begin_writeback(int fd);
+
 /// setpriority(2) of the calling thread to nice value 10.
 void rfs_lower_priority(void);
 
