@@ -27,6 +27,8 @@ ready() { [[ -s $work/journal-$1 ]] && grep -q ready "$work/journal-$1"; }
 # The registry writes the small blobs of manifests in place, so one of them may be empty.
 check_blobs() {
     local path
+    # The first push may have been cut off before it made anything durable.
+    [[ -d $mnt/docker/registry/v2/blobs ]] || return 0
     find "$mnt/docker/registry/v2/blobs" -name data -size +0 -newer "$work/since" 2>/dev/null |
         while read -r path; do
             echo "$(basename "$(dirname "$path")")  $path"

@@ -232,9 +232,11 @@ struct PossibleStates {
         }
     }
 
-    /// Only the last bytes of an inode may be found; 0 stands for all inodes.
+    /// Forgets all but the last bytes of an inode; 0 stands for all inodes.
     mutating func forget(_ inode: UInt64) {
-        older = older.filter { inode != 0 && $0.key != inode }
+        for key in older.keys where inode == 0 || inode == key {
+            older[key] = older[key].map { Array($0.suffix(1)) }
+        }
     }
 
     mutating func add(_ model: ModelFilesystem) {
