@@ -158,6 +158,13 @@ public enum Sys {
         return FileStatus(status)
     }
 
+    /// The number of the filesystem that a file is on (f_type of statfs(2)).
+    public static func filesystemType(of descriptor: Int32) throws(Errno) -> UInt64 {
+        var type: UInt64 = 0
+        try retrying { rfs_filesystem_type(descriptor, &type) }
+        return type
+    }
+
     /// fstatvfs(3).
     public static func filesystemStatus(of descriptor: Int32) throws(Errno) -> FilesystemStatus {
         var status = statvfs()

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 int rfs_openat(int directory, const char *path, int flags, mode_t mode) {
@@ -52,6 +53,13 @@ void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void
         pthread_cond_timedwait(condition, mutex, deadline);
     else
         pthread_cond_wait(condition, mutex);
+}
+
+int rfs_filesystem_type(int fd, uint64_t *type) {
+    struct statfs status;
+    if (fstatfs(fd, &status) != 0) return -1;
+    *type = (uint64_t)status.f_type;
+    return 0;
 }
 
 int rfs_begin_writeback(int fd) {

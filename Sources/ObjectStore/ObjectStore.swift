@@ -21,6 +21,10 @@ package final class ObjectStore: Sendable {
     /// Buckets that are known to exist on stable storage.
     private let knownBuckets = Guarded<Set<UInt64>>([])
 
+    /// Whether the disk's filesystem is known to move a file's modification time with the first
+    /// store to a clean page of a shared mapping. tmpfs, for one, does not.
+    package let tellsStores: Bool
+
     private static let objectsPerBucketBits: UInt64 = 12
 
     /// Opens the folder `objects` of a state directory, which is made where it is missing.
@@ -29,7 +33,13 @@ package final class ObjectStore: Sendable {
         directory = try Sys.open(
             "objects", in: stateDirectory, flags: O_RDONLY | O_DIRECTORY)
         try Sys.synchronize(stateDirectory)
+        tellsStores = Self.tellingFilesystems.contains(try Sys.filesystemType(of: directory.raw))
     }
+
+    /// ext4, XFS, Btrfs and F2FS, whose page_mkwrite does it (numbers of linux/magic.h).
+    private static let tellingFilesystems: Set<UInt64> = [
+        0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010,
+    ]
 
     /// Makes the empty flat file of a new object.
     ///

@@ -19,8 +19,8 @@ public struct Attributes: Sendable {
     public let modified: Timestamp
     public let changed: Timestamp
     public let created: Timestamp
-    /// Size, times and blocks can change without the volume being asked: somebody has the backing
-    /// file open for writing.
+    /// Times and blocks can change without the kernel's notice: somebody may have the backing file
+    /// mapped for writing.
     public let mayChangeUnseen: Bool
 
     /// st_mode: kind and permission bits.
@@ -93,6 +93,8 @@ public struct OpenFlags: Sendable {
     // The access mode is the two lowest bits: O_RDONLY 0, O_WRONLY 1, O_RDWR 2 (open(2)).
     public var isReadable: Bool { rawValue & 3 != 1 }
     public var isWritable: Bool { rawValue & 3 == 1 || rawValue & 3 == 2 }
+    /// To read and to write, as a shared mapping that can be written needs it.
+    var isMappable: Bool { isReadable && isWritable }
     /// O_TRUNC.
     public var truncates: Bool { rawValue & 0o1000 != 0 }
     /// O_DSYNC or O_SYNC, which holds the bit of O_DSYNC: writes return when they are durable.

@@ -49,7 +49,7 @@ extension Volume {
             while true {
                 switch try nextStep(for: file, flags) {
                 case .done(let access):
-                    if case .backingFile = access, flags.isWritable, !isNew {
+                    if case .backingFile = access, flags.isMappable, !isNew {
                         registry.attributesMayChange(of: file.inode)
                     }
                     return access
@@ -83,6 +83,7 @@ extension Volume {
             let record = try record(file.inode, state)
             let hasSetID = record.mode & 0o6000 != 0
             if let backing = file.backing {
+                if flags.isMappable { backing.isMappable = true }
                 if flags.isWritable, !backing.isWritable { return .makeWritable(backing) }
                 guard let id = backing.id else { return .register(backing) }
                 let byRequest = flags.isSynchronous || (flags.isWritable && hasSetID)

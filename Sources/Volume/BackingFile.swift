@@ -41,6 +41,9 @@ final class Backing: @unchecked Sendable {
     /// Somebody can write. It stays true until the backing file is taken away, because a shared
     /// mapping may outlive its file descriptor.
     var isWritable = false
+    /// Somebody could map it to be written, which takes a handle to read and write (mmap(2), EACCES).
+    /// Of what is written by write(2) alone, the kernel knows.
+    var isMappable = false
 
     /// Its hashing was begun before its close.
     var wasHashedAhead = false

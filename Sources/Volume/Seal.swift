@@ -107,6 +107,7 @@ extension Volume {
             try shareMissedTwin(inode)
         } catch {
             // Changed meanwhile: the next close brings it again. Gone meanwhile: nothing is left to do.
+            _ = manifest.withLock { _ in running.missedTwins.remove(inode.number) }
             guard error != .resourceTemporarilyUnavailable, error != Errno(rawValue: ESTALE)
             else { return }
             log.warning("\(inode): cannot be sealed: \(error)")
@@ -284,10 +285,11 @@ extension Volume {
         _ flat: ObjectFile, _ inode: Inode, _ before: FileStatus
     ) throws(Errno) -> Bool {
         guard before.modified.isPast else { return false }
-        let isWritable = manifest.withLock { _ in
-            running.openFiles[inode.number]?.backing?.isWritable ?? false
+        let isMappable = manifest.withLock { _ in
+            running.openFiles[inode.number]?.backing?.isMappable ?? false
         }
-        guard isWritable else { return true }
+        guard isMappable else { return true }
+        guard store.tellsStores else { return false }
         try Sys.synchronizeData(flat.raw)
         return try Sys.status(of: flat.raw).modified == before.modified
     }

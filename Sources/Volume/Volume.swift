@@ -317,7 +317,7 @@ public final class Volume: Sendable {
                 times = self.times(of: record, backing, status)
                 if backing.isWritable {
                     (size, record.blocks) = (status.size, status.blocks)
-                    mayChangeUnseen = true
+                    mayChangeUnseen = backing.isMappable
                 }
             } else if let flat = running.unsynchronized[record.inode.number]?.file,
                 // Bytes may have come and gone as holes; the file itself knows.
@@ -374,6 +374,7 @@ public final class Volume: Sendable {
         }
         running.forgetUnsynchronized(record.inode)
         running.hashed[record.inode.number] = nil
+        running.missedTwins.remove(record.inode.number)
         state.delete(record)
     }
 

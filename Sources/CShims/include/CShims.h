@@ -37,6 +37,9 @@ int rfs_is_sole_user(int fd);
 /// <pthread.h> would take its types away from the Glibc module.
 void rfs_condition_wait(void *condition, void *mutex, const void *deadline, void *guarded);
 
+/// f_type of fstatfs(2), whose header the importer does not see; 0 or -1 with errno.
+int rfs_filesystem_type(int fd, uint64_t *type);
+
 /// sync_file_range(2) of a whole file with SYNC_FILE_RANGE_WRITE; 0 or -1 with errno.
 int rfs_begin_writeback(int fd);
 
