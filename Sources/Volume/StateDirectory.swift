@@ -35,8 +35,14 @@ struct StateDirectory: ~Copyable, Sendable {
         }
         let opened = StateDirectory(
             path: path, descriptor: OwnedDescriptor(descriptor), lock: OwnedDescriptor(lock))
-        let isLocked = try failing(path, "cannot be locked") { () throws(Errno) in
+        var isLocked = try failing(path, "cannot be locked") { () throws(Errno) in
             try Sys.lockExclusively(lock)
+        }
+        // A daemon that was killed holds the lock until the last of its threads has ended.
+        for _ in 0..<Self.waitsForDyingHolder where !isLocked {
+            guard let pid = holder(lock), isDying(pid) else { break }
+            Threads.sleep(milliseconds: 100)
+            isLocked = (try? Sys.lockExclusively(lock)) ?? false
         }
         guard isLocked else { throw .inUse(path: path, pid: holder(lock)) }
         try failing(path, "cannot be written") { () throws(Errno) in
@@ -77,6 +83,22 @@ struct StateDirectory: ~Copyable, Sendable {
             if stat(prefix, &status) == 0 { continue }
             try Sys.makeDirectory(prefix)
         }
+    }
+
+    /// How often the lock of a process that is ending is tried again, 0.1 s apart.
+    private static let waitsForDyingHolder = 50
+
+    /// Whether a process is gone but for threads that have not ended yet: a zombie (proc(5), the
+    /// state in /proc/PID/stat), or no longer there at all.
+    private static func isDying(_ pid: Int32) -> Bool {
+        guard let stat = try? Sys.open("/proc/\(pid)/stat", flags: O_RDONLY) else { return true }
+        var bytes = [UInt8](repeating: 0, count: 512)
+        let count = bytes.withUnsafeMutableBytes { buffer in
+            (try? Sys.read(stat.raw, at: 0, into: buffer)) ?? 0
+        }
+        // The name before it is in brackets, and may hold any byte.
+        guard let end = bytes[..<count].lastIndex(of: 0x29), end + 2 < count else { return true }
+        return bytes[end + 2] == UInt8(ascii: "Z") || bytes[end + 2] == UInt8(ascii: "X")
     }
 
     private static func holder(_ descriptor: Int32) -> Int32? {
