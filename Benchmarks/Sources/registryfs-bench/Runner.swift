@@ -31,6 +31,19 @@ final class Runner {
         }
     }
 
+    /// Does on each filesystem what is not measured. A peer that cannot do it (one may have no more
+    /// descriptors, say) fails in the lines that need it, and does not end the run.
+    func onEach(_ what: String, _ body: (Target) throws(Failure) -> Void) throws(Failure) {
+        for target in targets {
+            do throws(Failure) {
+                try body(target)
+            } catch {
+                guard target.name != disk.name, target.name != mount.name else { throw error }
+                say("failed: \(what) on \(target.name): \(error.message)")
+            }
+        }
+    }
+
     func progress(_ line: String) {
         say("[\(Int(now() - start)) s] \(line)")
     }
