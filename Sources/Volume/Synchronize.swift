@@ -12,20 +12,18 @@ extension Volume {
     /// - Throws: EBADF, EIO, ENOSPC.
     public func synchronize(_ handle: HandleID, dataOnly: Bool) throws(Errno) {
         let description = try handles.handle(handle)
-        hashAhead(description.file, isFlushed: false)
         // Data first: the manifest must never tell of bytes that a power loss takes back.
         try synchronizeBytes(of: description.file.inode)
-        hashAhead(description.file, isFlushed: true)
+        hashAhead(description.file)
         try manifest.commit()
     }
 
     /// Begins to hash a large file before its last close: who asks for fsync(2) has often written all
-    /// there is. Where the file may be mapped, only clean pages are worth it; see `flushForHashing`.
-    private func hashAhead(_ file: OpenFile, isFlushed: Bool) {
+    /// there is. Not before the flush, which hashing would slow.
+    private func hashAhead(_ file: OpenFile) {
         let isLarge = manifest.withLock { _ in
             // Once: a database that calls fsync all day would be hashed all day.
             guard let backing = file.backing, backing.isWritable, !backing.wasHashedAhead,
-                isFlushed || !backing.isMappable,
                 let status = try? Sys.status(of: backing.file.raw),
                 status.size >= Self.hashAheadSizeMin
             else { return false }
