@@ -215,16 +215,24 @@ public enum Sys {
     /// false also where leases are not to be had.
     ///
     /// A write lease is granted only then (fcntl(2), F_SETLEASE), so one is taken and given back.
-    /// Whoever opens the file in between waits for that. The process must ignore SIGIO.
+    /// Whoever opens the file in between waits for that. From the first call on, the process ignores
+    /// SIGIO, by which the kernel tells the holder of a lease of such an open.
     public static func isSoleUser(of descriptor: Int32) -> Bool {
-        rfs_is_sole_user(descriptor) == 1
+        askForLease(of: descriptor) == 1
     }
 
     /// Whether somebody else has the file open or mapped for certain: not `isSoleUser`, but false
     /// where leases are not to be had.
     public static func hasOtherUser(of descriptor: Int32) -> Bool {
-        rfs_is_sole_user(descriptor) == 0
+        askForLease(of: descriptor) == 0
     }
+
+    private static func askForLease(of descriptor: Int32) -> Int32 {
+        ignoreLeaseSignal
+        return rfs_is_sole_user(descriptor)
+    }
+
+    private static let ignoreLeaseSignal: Void = { _ = signal(SIGIO, SIG_IGN) }()
 
     /// Sets the access time alone (futimens(3) with UTIME_OMIT for the other).
     public static func setAccessTime(

@@ -27,8 +27,6 @@ extension Volume {
             backings.start(registry)
             return
         }
-        // What `Sys.isSoleUser` needs.
-        signal(SIGIO, SIG_IGN)
         let probe = try makePoolFile(registry)
         backings.start(registry)
         recycle(probe)
@@ -305,10 +303,7 @@ extension Volume {
             return (state.reserveObject(), try record(file.inode, state).size)
         }
         do throws(Errno) {
-            let copy = try store.create(id)
-            let copied = try Sys.copy(
-                from: backing.file.raw, at: 0, to: copy.raw, at: 0, length: size)
-            if copied < size { try Sys.truncate(copy.raw, to: size) }
+            let copy = try fillFlatFile(id, from: .flat(backing.file), size: size)
             try copy.synchronize(in: store)
             // Until a commit says more, both hold the same, so a crash may come at any point.
             try store.exchange(shared, id)

@@ -64,13 +64,11 @@ extension Volume {
         let inline =
             isFlat || status.size > options.inlineSizeMax
             ? nil : try inlineContent(of: backing, size: Int(status.size))
-        // So little is hashed sooner than a queue would come to it; and its row is written once.
-        let result = inline.map { SealResult.sealing($0, profile: profile) }
         // Older content may be durable already; the newer must be before it takes its place.
         if inline == nil, !isFlat, isReplacing { try backing.file.synchronize(in: store) }
         try manifest.withLock { (state) throws(Errno) in
-            if let inline, let result {
-                try keep(inline, result, of: record, backing, status, state)
+            if let inline {
+                try keep(inline, of: record, backing, status, state)
             } else {
                 try keepFlat(record, backing, status, state)
             }
@@ -91,8 +89,8 @@ extension Volume {
     }
 
     private func keep(
-        _ bytes: [UInt8], _ result: SealResult, of record: InodeRecord, _ backing: Backing,
-        _ status: FileStatus, _ state: ManifestState
+        _ bytes: [UInt8], of record: InodeRecord, _ backing: Backing, _ status: FileStatus,
+        _ state: ManifestState
     ) throws(Errno) {
         let old = try state.object(of: record)
         let isSame: Bool
@@ -109,6 +107,8 @@ extension Volume {
                 let own = try ownInlineObject(of: record, state)
                 own.inlineBytes = bytes
                 state.markInline(own)
+                // So little is hashed sooner than a queue would come to it; and its row is written once.
+                let result = SealResult.sealing(bytes, profile: profile)
                 state.seal(own, as: result, size: UInt64(bytes.count))
                 running.missedTwins.insert(record.inode.number)
             }

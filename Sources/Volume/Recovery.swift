@@ -1,5 +1,4 @@
 internal import Base
-internal import Glibc
 internal import InodeManifest
 internal import Logging
 internal import ObjectStore
@@ -36,8 +35,6 @@ extension Volume {
     /// A staging object is as long as its flat file, which may have grown, or been cut by a power
     /// loss, since the last commit. What nobody writes any more is sealed.
     private func recoverStaging() throws(Errno) {
-        // What `Sys.hasOtherUser` needs.
-        signal(SIGIO, SIG_IGN)
         let ids = try reading { (state) throws(Errno) in try state.stagingObjects() }
         for id in ids {
             let (owners, isInline) = try reading { (state) throws(Errno) in
@@ -66,9 +63,7 @@ extension Volume {
         let copy = manifest.withLock { $0.reserveObject() }
         do throws(Errno) {
             let size = try Sys.status(of: file.raw).size
-            let made = try store.create(copy)
-            let copied = try Sys.copy(from: file.raw, at: 0, to: made.raw, at: 0, length: size)
-            if copied < size { try Sys.truncate(made.raw, to: size) }
+            let made = try fillFlatFile(copy, from: .flat(file), size: size)
             try made.synchronize(in: store)
             try reading { (state) throws(Errno) in
                 guard let old = try state.object(id) else { return }

@@ -232,12 +232,7 @@ extension Volume {
                 return (try fillFlatFile(id, from: content, size: size), size)
             }
         } catch {
-            let isGone = (try? store.remove(id)) != nil
-            manifest.withLock { state in
-                guard !isGone else { return state.releaseReservation(id) }
-                // Like any object without a user, it goes after a commit.
-                state.release(state.makeObject(id: id, size: 0))
-            }
+            discard(id)
             throw error
         }
         try changing { (state) throws(Errno) in
@@ -256,7 +251,8 @@ extension Volume {
         return made
     }
 
-    private func fillFlatFile(
+    /// Makes the flat file of a reserved number, with the first bytes of some content.
+    func fillFlatFile(
         _ id: UInt64, from content: Content, size: UInt64
     ) throws(Errno) -> ObjectFile {
         let made = try store.create(id)
