@@ -21,12 +21,16 @@ let package = Package(
         .library(name: "Volume", targets: ["Base", "Volume"]),
         .library(name: "MerkleDAG", targets: ["MerkleDAG"]),
         .library(name: "Multiformats", targets: ["Multiformats"]),
+        // For the mount tests: a Kubo node's double, as a program of its own.
+        .executable(name: "kubo-double", targets: ["KuboDoubleServer"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        // For tests only: the server of the Kubo double.
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
@@ -111,6 +115,23 @@ let package = Package(
                 "Base", "FuseSession", "Volume", .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        // A Kubo node's RPC, for tests: the double, and which node the tests run against.
+        .target(
+            name: "KuboDouble",
+            dependencies: [
+                "Multiformats", "MerkleDAG",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
+            path: "Tests/KuboDouble", swiftSettings: settings),
+        .executableTarget(
+            name: "KuboDoubleServer", dependencies: ["KuboDouble"],
+            path: "Tests/KuboDoubleServer", swiftSettings: settings),
+        .testTarget(
+            name: "KuboTests",
+            dependencies: ["KuboDouble", "Multiformats", "MerkleDAG"],
+            exclude: ["Transcripts"], swiftSettings: settings),
         .testTarget(
             name: "CommandTests",
             dependencies: [
