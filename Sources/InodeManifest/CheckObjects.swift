@@ -4,6 +4,8 @@
 package struct CheckedObject: Sendable {
     package let id: Int64
     package let isSealed: Bool
+    /// Its bytes are at the node, and need not be here.
+    package let isRemote: Bool
     /// Bytes; may be out of range in a damaged row.
     package let size: Int64
     package let cid: [UInt8]?
@@ -41,7 +43,7 @@ extension ManifestCheck {
             try skip(&holders, &leaves, &nodes, below: object.id)
             try checkObject(object)
             try checkHolders(of: object, &holders)
-            let mayHaveBlocks = object.state == .sealed && object.size > chunkSize
+            let mayHaveBlocks = object.state != .staging && object.size > chunkSize
             var hasBlocks = false
             for isLeaf in [true, false] {
                 guard (isLeaf ? leaves.key : nodes.key) == object.id else { continue }
@@ -51,7 +53,7 @@ extension ManifestCheck {
             if hasBlocks, !mayHaveBlocks {
                 try add(mend: .removeBlocks(object: object.id)) { () throws(CheckFailure) in
                     "\(try describe(object: object.id)): leaves or nodes are stored, "
-                        + (object.state == .sealed
+                        + (object.state != .staging
                             ? "but it has one leaf" : "but it is not sealed")
                 }
             }
@@ -139,7 +141,7 @@ extension ManifestCheck {
                         + "but it has \(object.inlineLength) bytes"
                 }
             }
-        case .sealed:
+        case .sealed, .remote:
             counts.sealedObjects += 1
             if !object.hasCID {
                 try add { () throws(CheckFailure) in
@@ -226,7 +228,9 @@ extension ManifestCheck {
         while try objects.step() {
             try body(
                 CheckedObject(
-                    id: objects.integer(0), isSealed: objects.integer(1) == 2,
+                    id: objects.integer(0),
+                    isSealed: objects.integer(1) == ObjectState.sealed.rawValue,
+                    isRemote: objects.integer(1) == ObjectState.remote.rawValue,
                     size: objects.integer(2), cid: objects.optionalBytes(3),
                     treeSize: objects.integer(4), isInline: objects.integer(5) != 0),
                 objects.lent(6))

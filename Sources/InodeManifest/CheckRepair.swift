@@ -308,7 +308,8 @@ extension ManifestCheck {
     private func clearTree(_ directory: Int64) throws(CheckFailure) {
         let row = try database.prepare(
             """
-            UPDATE inode SET cid = NULL, tree_size = 0 WHERE id = ? AND kind = 2
+            UPDATE inode SET cid = NULL, tree_size = 0, published = 0
+            WHERE id = ? AND kind = 2 AND unexpanded = 0
             RETURNING parent
             """)
         var seen: Set<Int64> = []

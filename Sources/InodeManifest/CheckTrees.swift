@@ -38,7 +38,7 @@ extension ManifestCheck {
         let rows = try database.prepare(
             """
             SELECT id, cid, tree_size, target FROM inode
-            WHERE kind = ? AND cid IS NOT NULL ORDER BY id
+            WHERE kind = ? AND cid IS NOT NULL AND unexpanded = 0 ORDER BY id
             """)
         rows.restart(CheckValue(areDirectories ? 2 : 3))
         while try rows.step() {
@@ -79,7 +79,7 @@ extension ManifestCheck {
         case 1:
             if rows.isNull(5) { return .empty }
             if rows.isNull(6) { return .missing }
-            guard rows.integer(6) == ObjectState.sealed.rawValue else { return .unsealed }
+            guard rows.integer(6) != ObjectState.staging.rawValue else { return .unsealed }
             if rows.isNull(7) { return .missing }
             return .dag(
                 cid: rows.bytes(7), treeSize: rows.integer(8), object: rows.integer(5))

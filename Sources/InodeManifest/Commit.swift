@@ -19,6 +19,8 @@ struct CommitBatch: Sendable {
         let object: UInt64?
         let cid: [UInt8]?
         let treeSize: UInt64
+        let isPublished: Bool
+        let isExpanded: Bool
         let target: [UInt8]?
         let hasAttributes: Bool
         /// All attributes, where they changed.
@@ -35,6 +37,7 @@ struct CommitBatch: Sendable {
         let size: UInt64
         let cid: [UInt8]?
         let treeSize: UInt64
+        let isPublished: Bool
         /// Empty for a flat file; nil where the row's bytes are current.
         let inlineBytes: [UInt8]?
         let isInline: Bool
@@ -57,11 +60,15 @@ struct CommitBatch: Sendable {
     var unlinkedObjects: [UInt64] = []
     /// Nil while the stored one is near enough.
     var nextObject: UInt64?
+    /// Nil where it did not change.
+    var published: PublishedState?
 }
 
 extension ManifestState {
     /// Whether anything waits for a commit.
-    var hasChanges: Bool { changeCount > 0 || !unlinkedObjects.isEmpty }
+    var hasChanges: Bool {
+        changeCount > 0 || !unlinkedObjects.isEmpty || isPublishedDirty
+    }
 
     /// Copies out all changes and opens the next generation.
     func takeBatch() -> CommitBatch {
@@ -85,6 +92,7 @@ extension ManifestState {
                     parent: record.parent.number,
                     otherParents: encodeParents(record.otherParents), object: record.object,
                     cid: record.cid?.bytes, treeSize: record.treeSize,
+                    isPublished: record.isPublished, isExpanded: record.isExpanded,
                     target: record.kind == .symlink ? record.target : nil,
                     hasAttributes: record.hasAttributes,
                     attributes: record.attributesDirty ? record.attributes : nil,
@@ -105,6 +113,7 @@ extension ManifestState {
                 CommitBatch.ObjectRow(
                     id: record.id, state: record.state, references: record.references,
                     size: record.size, cid: record.cid?.bytes, treeSize: record.treeSize,
+                    isPublished: record.isPublished,
                     inlineBytes: record.inlineDirty ? record.inlineBytes : nil,
                     isInline: record.isInline, dropsBlocks: record.dropsBlocks,
                     newBlocks: record.newBlocks, isStored: record.isStored))
@@ -117,6 +126,8 @@ extension ManifestState {
         batch.entryChanges = entryChanges
         batch.unlinkedObjects = unlinkedObjects
         batch.nextObject = nextObjectToStore()
+        if isPublishedDirty { batch.published = published }
+        isPublishedDirty = false
         dirtyInodes.removeAll(keepingCapacity: dirtyInodes.count < 1024)
         dirtyObjects.removeAll(keepingCapacity: dirtyObjects.count < 1024)
         entryChanges = []
@@ -149,6 +160,7 @@ extension ManifestState {
         // Older changes first: SQLite must see them in their order.
         entryChanges = batch.entryChanges + entryChanges
         unlinkedObjects += batch.unlinkedObjects
+        if batch.published != nil { isPublishedDirty = true }
     }
 }
 
@@ -184,6 +196,19 @@ extension CommitBatch {
             volume.bind(nextObject)
             try volume.run()
         }
+        if let published {
+            var row = try BoundStatement(
+                """
+                INSERT OR REPLACE INTO published(id, peer, path, root, view, time)
+                VALUES (1,?,?,?,?,?)
+                """, in: db)
+            row.bind(published.peer)
+            row.bind(published.path)
+            row.bind(published.root?.bytes)
+            row.bind(published.view?.bytes)
+            row.bind(published.time.nanoseconds)
+            try row.run()
+        }
     }
 
     private func deleteRows(in db: Database) throws {
@@ -212,7 +237,8 @@ extension CommitBatch {
             """
             INSERT OR REPLACE INTO inode(id, kind, mode, uid, gid, nlink, rdev, size, blocks,
             atime, mtime, ctime, btime, parent, other_parents, object, cid, tree_size, target,
-            has_xattrs) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+            has_xattrs, published, unexpanded)
+            VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
             """, in: db)
         var dropAttributes = try BoundStatement("DELETE FROM xattr WHERE inode = ?", in: db)
         var putAttribute = try BoundStatement(
@@ -241,6 +267,8 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.target)
             put.bind(row.hasAttributes)
+            put.bind(row.isPublished)
+            put.bind(!row.isExpanded)
             try put.run()
             if let attributes = row.attributes {
                 dropAttributes.bind(row.id)
@@ -269,9 +297,10 @@ extension CommitBatch {
     private func writeObjects(to db: Database) throws {
         var put = try BoundStatement(
             """
-            INSERT INTO object(id, state, refs, size, cid, tree_size, inline)
-            VALUES (?1,?2,?3,?4,?5,?6,?7) ON CONFLICT(id) DO UPDATE SET state = ?2, refs = ?3,
-            size = ?4, cid = ?5, tree_size = ?6, inline = CASE ?8 WHEN 1 THEN inline ELSE ?7 END
+            INSERT INTO object(id, state, refs, size, cid, tree_size, inline, published)
+            VALUES (?1,?2,?3,?4,?5,?6,?7,?9) ON CONFLICT(id) DO UPDATE SET state = ?2, refs = ?3,
+            size = ?4, cid = ?5, tree_size = ?6, inline = CASE ?8 WHEN 1 THEN inline ELSE ?7 END,
+            published = ?9
             """, in: db)
         var dropLeaves = try BoundStatement("DELETE FROM leaf WHERE object = ?", in: db)
         var dropNodes = try BoundStatement("DELETE FROM node WHERE object = ?", in: db)
@@ -288,6 +317,7 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.inlineBytes)
             put.bind(row.isInline && row.inlineBytes == nil)
+            put.bind(row.isPublished)
             try put.run()
             if row.isStored && (row.dropsBlocks || row.newBlocks != nil) {
                 dropLeaves.bind(row.id)

@@ -3,6 +3,7 @@ internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
 package import Logging
+internal import Multiformats
 internal import Synchronization
 
 package import struct SystemPackage.Errno
@@ -97,7 +98,22 @@ package final class InodeManifest: Sendable {
         state = Monitor(
             ManifestState(
                 reader: reader, nextInode: counters.nextInode, nextCookie: counters.nextCookie,
-                nextObject: nextObject, inodeCount: counters.inodeCount))
+                nextObject: nextObject, inodeCount: counters.inodeCount,
+                published: try Self.published(in: writer)))
+    }
+
+    private static func published(in writer: DatabaseQueue) throws -> PublishedState? {
+        try writer.inDatabase { db in
+            var row = try BoundStatement(
+                "SELECT peer, path, root, view, time FROM published", in: db)
+            defer { row.reset() }
+            guard try row.step() else { return nil }
+            return PublishedState(
+                peer: row.text(0), path: row.text(1),
+                root: row.isNull(2) ? nil : try CID(bytes: row.bytes(2)),
+                view: row.isNull(3) ? nil : try CID(bytes: row.bytes(3)),
+                time: Timestamp(nanoseconds: row.int64(4)))
+        }
     }
 
     private typealias Counters = (nextInode: UInt64, nextCookie: UInt64, inodeCount: UInt64)

@@ -22,7 +22,8 @@ extension ManifestState {
             var statement = try BoundStatement(
                 """
                 SELECT kind, mode, uid, gid, nlink, rdev, size, blocks, atime, mtime, ctime, btime,
-                parent, other_parents, object, cid, tree_size, target, has_xattrs
+                parent, other_parents, object, cid, tree_size, target, has_xattrs, published,
+                unexpanded
                 FROM inode WHERE id = ?
                 """, in: db)
             statement.bind(inode.number)
@@ -50,6 +51,8 @@ extension ManifestState {
             record.cid = statement.isNull(15) ? nil : try CID(bytes: statement.bytes(15))
             record.treeSize = statement.uint64(16)
             record.hasAttributes = statement.int64(18) != 0
+            record.isPublished = statement.int64(19) != 0
+            record.isExpanded = statement.int64(20) == 0
             return record
         }
     }
@@ -107,7 +110,7 @@ extension ManifestState {
         try read { db in
             var statement = try BoundStatement(
                 """
-                SELECT state, refs, size, cid, tree_size, inline IS NOT NULL
+                SELECT state, refs, size, cid, tree_size, inline IS NOT NULL, published
                 FROM object WHERE id = ?
                 """, in: db)
             statement.bind(id)
@@ -122,6 +125,7 @@ extension ManifestState {
             record.isStored = true
             record.cid = statement.isNull(3) ? nil : try CID(bytes: statement.bytes(3))
             record.treeSize = statement.uint64(4)
+            record.isPublished = statement.int64(6) != 0
             return record
         }
     }

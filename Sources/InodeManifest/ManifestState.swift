@@ -85,12 +85,20 @@ package final class ManifestState {
     var deletableObjects: [UInt64] = []
     /// Flat files that were unlinked; their `deleted_object` rows go with the next commit.
     var unlinkedObjects: [UInt64] = []
+    /// What stands at the node; nil while the volume has never had one.
+    package var published: PublishedState? {
+        didSet { isPublishedDirty = isPublishedDirty || published != oldValue }
+    }
+    var isPublishedDirty = false
+    /// The directory for whose entries an operation failed with `ManifestState.unexpanded`.
+    package var unexpandedDirectory: Inode?
 
     init(
         reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
-        inodeCount: UInt64
+        inodeCount: UInt64, published: PublishedState?
     ) {
         self.reader = reader
+        self.published = published
         self.nextInode = nextInode
         self.nextCookie = nextCookie
         self.nextObject = nextObject
@@ -154,6 +162,7 @@ package final class ManifestState {
         if let entry = directory.children.entries[name] {
             return entry.isTombstone ? nil : entry
         }
+        try requireEntries(of: directory)
         guard !directory.children.isComplete else { return nil }
         guard let entry = try loadEntry(name, parent: directory.inode) else { return nil }
         directory.children.entries[name] = entry
@@ -247,7 +256,20 @@ package final class ManifestState {
         }
     }
 
+    /// Fails for a directory whose entries are not here. Its `isEmpty`, `entry` and `forEachEntry`
+    /// do the same, before they or their caller have changed anything: whoever catches the error
+    /// finds the entries out, without the lock, and begins again.
+    private func requireEntries(of directory: InodeRecord) throws(Errno) {
+        guard !directory.isExpanded else { return }
+        unexpandedDirectory = directory.inode
+        throw Self.unexpanded
+    }
+
+    /// Tells that the entries of `unexpandedDirectory` are needed; no error of the system's.
+    package static let unexpanded = Errno(rawValue: 1_000_001)
+
     private func loadChildren(of directory: InodeRecord) throws(Errno) {
+        try requireEntries(of: directory)
         guard !directory.children.isComplete else { return }
         let rows = try readEntries(of: directory.inode)
         directory.children.entries.reserveCapacity(rows.count)
@@ -372,6 +394,7 @@ package final class ManifestState {
     ) {
         record.cid = cid
         record.treeSize = treeSize
+        record.isPublished = false
         record.newNodes = nodes
         dirtyContentBytes += nodes.reduce(0) { $0 + $1.bytes.count }
         mark(record)
@@ -383,6 +406,7 @@ package final class ManifestState {
         record.size = size
         record.cid = result.cid
         record.treeSize = result.treeSize
+        record.isPublished = false
         record.newBlocks = result
         recentlySealed[result.cid] = record.id
         mark(record)
@@ -394,6 +418,7 @@ package final class ManifestState {
         guard record.state == .sealed else { return false }
         record.state = .staging
         record.cid = nil
+        record.isPublished = false
         record.dropsBlocks = true
         record.newBlocks = nil
         mark(record)

@@ -32,6 +32,10 @@ package final class InodeRecord {
     package var cid: CID?
     /// The Tsize of a link to `cid`.
     package var treeSize: UInt64 = 0
+    /// The node has all blocks of a directory's or symlink's `cid`.
+    package var isPublished = false
+    /// The entries of a directory are known; else they are in the DAG of `cid`.
+    package var isExpanded = true
     /// The target of a symlink.
     package let target: [UInt8]
     /// Whether rows stand in `xattr`, or will.
@@ -128,6 +132,8 @@ package final class ObjectRecord {
     package var size: UInt64
     package var cid: CID?
     package var treeSize: UInt64 = 0
+    /// The node has all blocks of `cid`.
+    package var isPublished = false
     /// Whether the bytes stand in the manifest rather than in a flat file.
     package var isInline: Bool
     /// The bytes of an inline object while they are loaded.
@@ -156,6 +162,28 @@ package final class ObjectRecord {
         self.references = references
         self.size = size
         self.isInline = isInline
+    }
+}
+
+/// What stands at the node of a volume that publishes to one.
+package struct PublishedState: Sendable, Equatable {
+    /// The node's peer id.
+    package var peer: String
+    /// The MFS path of the tree.
+    package var path: String
+    /// The root that is pinned; nil before the first.
+    package var root: CID?
+    /// The CID of the directory at `path` as it was left; nil before the first time.
+    package var view: CID?
+    /// When `root` was pinned.
+    package var time: Timestamp
+
+    package init(peer: String, path: String, root: CID?, view: CID?, time: Timestamp) {
+        self.peer = peer
+        self.path = path
+        self.root = root
+        self.view = view
+        self.time = time
     }
 }
 

@@ -1,19 +1,24 @@
 internal import GRDB
 
-// The manifest's format, version 1: one SQLite database, `manifest.sqlite`, in WAL mode.
+// The manifest's format, version 2: one SQLite database, `manifest.sqlite`, in WAL mode.
 //
 //   volume            one row: what holds for the whole state directory, and the next free numbers
-//   inode             one row an inode; `id` is the FUSE node id
+//   inode             one row an inode; `id` is the FUSE node id; of a directory with `unexpanded` the
+//                     entries are not here yet, but in the DAG of `cid`
 //   entry             one row a directory entry; `cookie` is its place in a listing, ascending in
 //                     the order of creation and never used twice
 //   xattr             extended attributes, ACLs among them
-//   object            one row a version of a file's bytes: inline in the row, or in the flat file
-//                     objects/<id>; `refs` counts the inodes that name it
+//   object            one row a version of a file's bytes: inline in the row, in the flat file
+//                     objects/<id>, or at the node; `refs` counts the inodes that name it
 //   leaf              the leaves of sealed objects of more than one leaf: leaf `number` is the
 //                     bytes [number * chunk, (number + 1) * chunk) of the object
 //   node              the interior dag-pb nodes of sealed objects
 //   directory_node    the dag-pb nodes of a directory whose CID is in its inode row
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit
+//   published         one row, once the volume has a node: what stands there
+//
+// `published` of `inode` and `object`: the node has acknowledged all blocks of the DAG of `cid`. What
+// is sealed and has it not is the outbox; so a change and what it leaves to send are one commit.
 //
 // Validity: every `entry.inode` names an inode row; `nlink` of an inode that is not a directory is
 // the number of its entries, of a directory 2 plus its subdirectories; an inode with nlink 0 was
@@ -30,11 +35,14 @@ package enum ObjectState: Int64, Sendable {
     case staging = 1
     /// Immutable, CID known.
     case sealed = 2
+    /// Immutable, CID known, and its bytes at the node. There may be a flat file with some of them,
+    /// which no later process relies on.
+    case remote = 3
 }
 
 enum Schema {
     /// PRAGMA user_version of the newest format that this program reads and writes.
-    static let version: Int32 = 1
+    static let version: Int32 = 2
     /// PRAGMA application_id: "rfs1".
     static let applicationID: Int32 = 0x7266_7331
 
@@ -127,6 +135,23 @@ enum Schema {
                     ) STRICT, WITHOUT ROWID;
                     CREATE INDEX directory_node_multihash ON directory_node(multihash);
                     CREATE TABLE deleted_object(id INTEGER PRIMARY KEY) STRICT;
+                    """)
+        }
+        migrator.registerMigration("2") { db in
+            try db.execute(
+                sql: """
+                    PRAGMA user_version = 2;
+                    ALTER TABLE inode ADD COLUMN published INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE inode ADD COLUMN unexpanded INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE object ADD COLUMN published INTEGER NOT NULL DEFAULT 0;
+                    CREATE TABLE published(
+                        id INTEGER PRIMARY KEY CHECK (id = 1),
+                        peer TEXT NOT NULL,
+                        path TEXT NOT NULL,
+                        root BLOB,
+                        view BLOB,
+                        time INTEGER NOT NULL
+                    ) STRICT;
                     """)
         }
         return migrator

@@ -55,6 +55,12 @@ struct BoundStatement {
         }
     }
 
+    mutating func bind(_ text: String) {
+        column += 1
+        let transient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+        sqlite3_bind_text(handle, column, text, -1, transient)
+    }
+
     /// Steps once; true where a row is there to be read.
     mutating func step() throws -> Bool {
         column = 0
@@ -88,6 +94,10 @@ struct BoundStatement {
     func uint64(_ index: Int32) -> UInt64 { UInt64(bitPattern: int64(index)) }
     func uint32(_ index: Int32) -> UInt32 { UInt32(truncatingIfNeeded: int64(index)) }
     func isNull(_ index: Int32) -> Bool { sqlite3_column_type(handle, index) == SQLITE_NULL }
+
+    func text(_ index: Int32) -> String {
+        sqlite3_column_text(handle, index).map { String(cString: $0) } ?? ""
+    }
 
     func bytes(_ index: Int32) -> [UInt8] {
         guard let base = sqlite3_column_blob(handle, index) else { return [] }

@@ -76,6 +76,7 @@ extension VolumeCheck {
     private func open(
         _ object: CheckedObject, store: ObjectStore?, profile: ImportProfile
     ) throws(CheckFailure) -> ObjectInspection? {
+        guard !object.isRemote else { return nil }
         let file: ObjectFile
         let fileSize: UInt64
         do throws(Errno) {
