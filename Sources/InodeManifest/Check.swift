@@ -58,7 +58,8 @@ package final class ManifestCheck {
             }
             guard version == Int64(Schema.version) else {
                 throw CheckFailure(
-                    code: 0, reason: "has the older format \(version): mount it once to bring it on")
+                    code: 0, reason: "has the older format \(version): mount it once to bring it on"
+                )
             }
             isMade = true
             if repair { try database.execute("BEGIN IMMEDIATE") }
