@@ -19,7 +19,7 @@ struct CommitBatch: Sendable {
         let object: UInt64?
         let cid: [UInt8]?
         let treeSize: UInt64
-        let isPublished: Bool
+        let publishedEpoch: UInt64
         let isExpanded: Bool
         let target: [UInt8]?
         let hasAttributes: Bool
@@ -37,7 +37,7 @@ struct CommitBatch: Sendable {
         let size: UInt64
         let cid: [UInt8]?
         let treeSize: UInt64
-        let isPublished: Bool
+        let publishedEpoch: UInt64
         /// Empty for a flat file; nil where the row's bytes are current.
         let inlineBytes: [UInt8]?
         let isInline: Bool
@@ -92,7 +92,7 @@ extension ManifestState {
                     parent: record.parent.number,
                     otherParents: encodeParents(record.otherParents), object: record.object,
                     cid: record.cid?.bytes, treeSize: record.treeSize,
-                    isPublished: record.isPublished, isExpanded: record.isExpanded,
+                    publishedEpoch: record.publishedEpoch, isExpanded: record.isExpanded,
                     target: record.kind == .symlink ? record.target : nil,
                     hasAttributes: record.hasAttributes,
                     attributes: record.attributesDirty ? record.attributes : nil,
@@ -113,7 +113,7 @@ extension ManifestState {
                 CommitBatch.ObjectRow(
                     id: record.id, state: record.state, references: record.references,
                     size: record.size, cid: record.cid?.bytes, treeSize: record.treeSize,
-                    isPublished: record.isPublished,
+                    publishedEpoch: record.publishedEpoch,
                     inlineBytes: record.inlineDirty ? record.inlineBytes : nil,
                     isInline: record.isInline, dropsBlocks: record.dropsBlocks,
                     newBlocks: record.newBlocks, isStored: record.isStored))
@@ -199,10 +199,11 @@ extension CommitBatch {
         if let published {
             var row = try BoundStatement(
                 """
-                INSERT OR REPLACE INTO published(id, peer, path, root, view, time)
-                VALUES (1,?,?,?,?,?)
+                INSERT OR REPLACE INTO published(id, peer, epoch, path, root, view, time)
+                VALUES (1,?,?,?,?,?,?)
                 """, in: db)
             row.bind(published.peer)
+            row.bind(published.epoch)
             row.bind(published.path)
             row.bind(published.root?.bytes)
             row.bind(published.view?.bytes)
@@ -267,7 +268,7 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.target)
             put.bind(row.hasAttributes)
-            put.bind(row.isPublished)
+            put.bind(row.publishedEpoch)
             put.bind(!row.isExpanded)
             try put.run()
             if let attributes = row.attributes {
@@ -317,7 +318,7 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.inlineBytes)
             put.bind(row.isInline && row.inlineBytes == nil)
-            put.bind(row.isPublished)
+            put.bind(row.publishedEpoch)
             try put.run()
             if row.isStored && (row.dropsBlocks || row.newBlocks != nil) {
                 dropLeaves.bind(row.id)

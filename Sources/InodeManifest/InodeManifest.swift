@@ -105,14 +105,14 @@ package final class InodeManifest: Sendable {
     private static func published(in writer: DatabaseQueue) throws -> PublishedState? {
         try writer.inDatabase { db in
             var row = try BoundStatement(
-                "SELECT peer, path, root, view, time FROM published", in: db)
+                "SELECT peer, epoch, path, root, view, time FROM published", in: db)
             defer { row.reset() }
             guard try row.step() else { return nil }
             return PublishedState(
-                peer: row.text(0), path: row.text(1),
-                root: row.isNull(2) ? nil : try CID(bytes: row.bytes(2)),
-                view: row.isNull(3) ? nil : try CID(bytes: row.bytes(3)),
-                time: Timestamp(nanoseconds: row.int64(4)))
+                peer: row.text(0), epoch: row.uint64(1), path: row.text(2),
+                root: row.isNull(3) ? nil : try CID(bytes: row.bytes(3)),
+                view: row.isNull(4) ? nil : try CID(bytes: row.bytes(4)),
+                time: Timestamp(nanoseconds: row.int64(5)))
         }
     }
 

@@ -51,7 +51,7 @@ extension ManifestState {
             record.cid = statement.isNull(15) ? nil : try CID(bytes: statement.bytes(15))
             record.treeSize = statement.uint64(16)
             record.hasAttributes = statement.int64(18) != 0
-            record.isPublished = statement.int64(19) != 0
+            record.publishedEpoch = statement.uint64(19)
             record.isExpanded = statement.int64(20) == 0
             return record
         }
@@ -125,7 +125,7 @@ extension ManifestState {
             record.isStored = true
             record.cid = statement.isNull(3) ? nil : try CID(bytes: statement.bytes(3))
             record.treeSize = statement.uint64(4)
-            record.isPublished = statement.int64(6) != 0
+            record.publishedEpoch = statement.uint64(6)
             return record
         }
     }
@@ -197,6 +197,58 @@ extension ManifestState {
                 if try statement.step() { return statement.bytes(0) }
             }
             return nil
+        }
+    }
+
+    /// The committed sealed objects that the node is not known to have, with numbers above one, in
+    /// order.
+    package func unpublishedObjects(
+        after id: UInt64, limit: Int
+    ) throws(Errno) -> [UInt64] {
+        let epoch = published?.epoch ?? 0
+        return try read { db in
+            var statement = try BoundStatement(
+                """
+                SELECT id FROM object WHERE id > ? AND state = 2 AND published <> ?
+                ORDER BY id LIMIT ?
+                """, in: db)
+            statement.bind(id)
+            statement.bind(epoch)
+            statement.bind(UInt64(limit))
+            defer { statement.reset() }
+            var ids: [UInt64] = []
+            while try statement.step() { ids.append(statement.uint64(0)) }
+            return ids
+        }
+    }
+
+    /// How many committed sealed objects the node is not known to have, and their bytes.
+    package func unpublishedTotals() throws(Errno) -> (count: UInt64, bytes: UInt64) {
+        let epoch = published?.epoch ?? 0
+        return try read { db in
+            var statement = try BoundStatement(
+                "SELECT count(*), total(size) FROM object WHERE state = 2 AND published <> ?",
+                in: db)
+            statement.bind(epoch)
+            defer { statement.reset() }
+            guard try statement.step() else { return (0, 0) }
+            return (statement.uint64(0), statement.uint64(1))
+        }
+    }
+
+    /// The stored interior nodes of an object.
+    package func nodes(of object: UInt64) throws(Errno) -> [StoredNode] {
+        try read { db in
+            var statement = try BoundStatement(
+                "SELECT multihash, bytes FROM node WHERE object = ?", in: db)
+            statement.bind(object)
+            defer { statement.reset() }
+            var nodes: [StoredNode] = []
+            while try statement.step() {
+                nodes.append(
+                    StoredNode(multihash: statement.bytes(0), bytes: statement.bytes(1)))
+            }
+            return nodes
         }
     }
 

@@ -22,6 +22,8 @@ package enum ManifestBounds {
     package static let contentBytesPerCommit = 4 << 20
     /// Bytes of clean inline content kept in memory.
     package static let inlineBytesCachedMax = 4 << 20
+    /// Sealed objects that wait to be told to whoever sends them to the node.
+    package static let sealedObjectsMax = 65_536
     /// Pages of the WAL after which a checkpoint is due.
     static let walPagesPerCheckpoint = 4_096
     /// Pages of the WAL after which commits wait for a checkpoint.
@@ -75,6 +77,9 @@ package final class ManifestState {
     private var nextObjectStored: UInt64 = 0
     /// Objects by their CID that were sealed since the last commit; SQLite cannot find them yet.
     private(set) var recentlySealed: [CID: UInt64] = [:]
+    /// See `keepSealed`.
+    private var sealedObjects: [UInt64]?
+    private var hasLostSealed = false
     /// Flat files that exist, or may, before their row does.
     private var reservedObjects: Set<UInt64> = []
     /// Records went out of memory since `takeEviction`; what they took is free in pieces.
@@ -394,10 +399,51 @@ package final class ManifestState {
     ) {
         record.cid = cid
         record.treeSize = treeSize
-        record.isPublished = false
+        record.publishedEpoch = 0
         record.newNodes = nodes
         dirtyContentBytes += nodes.reduce(0) { $0 + $1.bytes.count }
         mark(record)
+    }
+
+    /// Whether the node is known to have all blocks of a directory's CID.
+    package func isPublished(_ record: InodeRecord) -> Bool {
+        record.cid != nil && record.publishedEpoch != 0
+            && record.publishedEpoch == published?.epoch
+    }
+
+    /// Whether the node is known to have all blocks of an object's CID.
+    package func isPublished(_ record: ObjectRecord) -> Bool {
+        record.cid != nil && record.publishedEpoch != 0
+            && record.publishedEpoch == published?.epoch
+    }
+
+    /// Notes that the node has all blocks of a directory's CID.
+    package func notePublished(_ record: InodeRecord) {
+        guard let epoch = published?.epoch, record.publishedEpoch != epoch else { return }
+        record.publishedEpoch = epoch
+        mark(record)
+    }
+
+    /// Notes that the node has all blocks of an object's CID.
+    package func notePublished(_ record: ObjectRecord) {
+        guard let epoch = published?.epoch, record.publishedEpoch != epoch else { return }
+        record.publishedEpoch = epoch
+        mark(record)
+    }
+
+    /// Has the numbers of the objects kept that are sealed from now on, for `takeSealed`.
+    package func keepSealed() {
+        if sealedObjects == nil { sealedObjects = [] }
+    }
+
+    /// The objects that were sealed since the last call, in order; nil where they were too many, so
+    /// that `unpublishedObjects` must be asked.
+    package func takeSealed() -> [UInt64]? {
+        defer {
+            sealedObjects = []
+            hasLostSealed = false
+        }
+        return hasLostSealed ? nil : sealedObjects ?? []
     }
 
     /// Makes an object immutable, with the CID and the blocks that sealing found.
@@ -406,9 +452,16 @@ package final class ManifestState {
         record.size = size
         record.cid = result.cid
         record.treeSize = result.treeSize
-        record.isPublished = false
+        record.publishedEpoch = 0
         record.newBlocks = result
         recentlySealed[result.cid] = record.id
+        if let count = sealedObjects?.count {
+            if count < ManifestBounds.sealedObjectsMax {
+                sealedObjects?.append(record.id)
+            } else {
+                hasLostSealed = true
+            }
+        }
         mark(record)
     }
 
@@ -418,7 +471,7 @@ package final class ManifestState {
         guard record.state == .sealed else { return false }
         record.state = .staging
         record.cid = nil
-        record.isPublished = false
+        record.publishedEpoch = 0
         record.dropsBlocks = true
         record.newBlocks = nil
         mark(record)

@@ -32,8 +32,8 @@ package final class InodeRecord {
     package var cid: CID?
     /// The Tsize of a link to `cid`.
     package var treeSize: UInt64 = 0
-    /// The node has all blocks of a directory's or symlink's `cid`.
-    package var isPublished = false
+    /// The epoch in which the node has told that it has all blocks of a directory's `cid`.
+    var publishedEpoch: UInt64 = 0
     /// The entries of a directory are known; else they are in the DAG of `cid`.
     package var isExpanded = true
     /// The target of a symlink.
@@ -132,8 +132,8 @@ package final class ObjectRecord {
     package var size: UInt64
     package var cid: CID?
     package var treeSize: UInt64 = 0
-    /// The node has all blocks of `cid`.
-    package var isPublished = false
+    /// The epoch in which the node has told that it has all blocks of `cid`.
+    var publishedEpoch: UInt64 = 0
     /// Whether the bytes stand in the manifest rather than in a flat file.
     package var isInline: Bool
     /// The bytes of an inline object while they are loaded.
@@ -169,6 +169,8 @@ package final class ObjectRecord {
 package struct PublishedState: Sendable, Equatable {
     /// The node's peer id.
     package var peer: String
+    /// Counts the times, from 1 on, that nothing was known to be at the node; see Schema.
+    package var epoch: UInt64
     /// The MFS path of the tree.
     package var path: String
     /// The root that is pinned; nil before the first.
@@ -178,8 +180,11 @@ package struct PublishedState: Sendable, Equatable {
     /// When `root` was pinned.
     package var time: Timestamp
 
-    package init(peer: String, path: String, root: CID?, view: CID?, time: Timestamp) {
+    package init(
+        peer: String, epoch: UInt64, path: String, root: CID?, view: CID?, time: Timestamp
+    ) {
         self.peer = peer
+        self.epoch = epoch
         self.path = path
         self.root = root
         self.view = view

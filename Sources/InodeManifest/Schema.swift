@@ -17,8 +17,10 @@ internal import GRDB
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit
 //   published         one row, once the volume has a node: what stands there
 //
-// `published` of `inode` and `object`: the node has acknowledged all blocks of the DAG of `cid`. What
-// is sealed and has it not is the outbox; so a change and what it leaves to send are one commit.
+// `published` of `inode` and `object`: the `epoch` in which the node has acknowledged all blocks of the
+// DAG of `cid`; 0 for never. A new epoch begins when the node has lost blocks, or is another one.
+// What is sealed and not published in the current epoch is the outbox; so a change and what it
+// leaves to send are one commit.
 //
 // Validity: every `entry.inode` names an inode row; `nlink` of an inode that is not a directory is
 // the number of its entries, of a directory 2 plus its subdirectories; an inode with nlink 0 was
@@ -147,6 +149,7 @@ enum Schema {
                     CREATE TABLE published(
                         id INTEGER PRIMARY KEY CHECK (id = 1),
                         peer TEXT NOT NULL,
+                        epoch INTEGER NOT NULL,
                         path TEXT NOT NULL,
                         root BLOB,
                         view BLOB,
