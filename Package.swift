@@ -72,6 +72,17 @@ let package = Package(
             ],
             swiftSettings: settings),
         .systemLibrary(
+            name: "CCurl", path: "Sources/CCurl", pkgConfig: "libcurl",
+            providers: [.apt(["libcurl4-openssl-dev"])]),
+        .target(
+            name: "Kubo",
+            dependencies: [
+                "Base", "Multiformats", "MerkleDAG", "CCurl",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .systemLibrary(
             name: "CFuse", path: "Sources/CFuse", pkgConfig: "fuse3",
             providers: [.apt(["libfuse3-dev"])]),
         .target(

@@ -1,0 +1,66 @@
+/// One request: the command, its options, and what it needs.
+struct Call {
+    /// Whether a call may be made twice.
+    enum Repetition {
+        /// The second time changes nothing.
+        case harmless
+        /// Only where the first request certainly was not sent.
+        case onlyUnsent
+    }
+
+    /// As in `block/get`.
+    var command: String
+    /// What errors name.
+    var subject: String?
+    /// Escaped, without the `?`.
+    private(set) var query: [UInt8] = []
+    var repetition: Repetition
+    /// Whether the node may work long before it answers.
+    var isLongWork = false
+    /// The longest reply, in bytes.
+    var replyBytesMax = Call.replyBytesMaxDefault
+    /// The limit of the whole call with its repetitions.
+    var deadlineMilliseconds: Int?
+    var cancellation: Cancellation?
+    /// The body, if it is at hand; nil for none or one that is streamed.
+    var body: [[UInt8]]?
+    /// The value of Content-Type, if there is a body.
+    var contentType: String?
+
+    /// Enough for any reply but listings.
+    static let replyBytesMaxDefault = 1 << 20
+    /// For listings: some 500,000 lines.
+    static let listingBytesMax = 64 << 20
+
+    init(_ command: String, _ repetition: Repetition, subject: String? = nil) {
+        self.command = command
+        self.repetition = repetition
+        self.subject = subject
+    }
+
+    /// Adds a positional argument.
+    mutating func add(argument: MFSPath) {
+        add("arg", bytes: argument.bytes)
+    }
+
+    /// Adds a positional argument.
+    mutating func add(argument: String) {
+        add("arg", bytes: Array(argument.utf8))
+    }
+
+    /// Adds an option. The node takes `true` and `false` for switches.
+    mutating func add(_ name: String, _ value: some CustomStringConvertible) {
+        add(name, bytes: Array(value.description.utf8))
+    }
+
+    private mutating func add(_ name: String, bytes: [UInt8]) {
+        if !query.isEmpty { query.append(UInt8(ascii: "&")) }
+        query += Array(name.utf8)
+        query.append(UInt8(ascii: "="))
+        Percent.append(bytes, to: &query)
+    }
+
+    func error(_ kind: KuboError.Kind, _ message: String) -> KuboError {
+        KuboError(kind, call: command, argument: subject, message: message)
+    }
+}

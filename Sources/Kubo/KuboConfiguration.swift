@@ -1,0 +1,35 @@
+/// How to speak to a node.
+public struct KuboConfiguration: Sendable {
+    /// Where the node listens.
+    public var address: KuboAddress
+    /// Who we are, where the node asks for that.
+    public var credentials: KuboCredentials?
+    /// How the program calls itself; never a name with `/kubo/` in it, which the node would hold
+    /// against its own version.
+    public var userAgent = "registryfs"
+    /// The longest that connecting may take.
+    public var connectMilliseconds = 5_000
+    /// The longest from the last byte of a request to the first of its reply.
+    public var firstByteMilliseconds = 30_000
+    /// The same, for calls that have the node walk or write much before it answers: pins, imports,
+    /// flushes, copies and removals of MFS trees.
+    public var workMilliseconds = 300_000
+    /// The longest without a byte moved while a request is sent or a reply received.
+    public var stallMilliseconds = 30_000
+    /// How many calls may be under way at once, at least 1; further ones wait. A quarter of them is
+    /// kept free of uploads.
+    public var connectionsMax = 8
+    /// How often a call is tried that may be tried again, the first time counted; at least 1.
+    public var attemptsMax = 4
+    /// The limit of all uploads together; nil for none. Not below
+    /// `KuboConfiguration.uploadBytesPerSecondMin`.
+    public var uploadBytesPerSecond: UInt64?
+
+    /// The lowest limit of uploads; a lower one counts as this one.
+    public static let uploadBytesPerSecondMin: UInt64 = 1024
+
+    public init(address: KuboAddress, credentials: KuboCredentials? = nil) {
+        self.address = address
+        self.credentials = credentials
+    }
+}

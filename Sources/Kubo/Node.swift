@@ -1,0 +1,97 @@
+/// What a node says of its program.
+public struct KuboVersion: Sendable, Hashable {
+    /// As in `0.43.0`.
+    public var version: String
+    public var commit: String
+}
+
+/// What a node says of its repository.
+public struct KuboRepositoryStatus: Sendable, Hashable {
+    public var sizeBytes: UInt64
+    /// What the node is configured to hold before it collects garbage.
+    public var storageBytesMax: UInt64
+    public var objectCount: UInt64
+    /// The directory, on the node's machine.
+    public var path: String
+}
+
+extension KuboClient {
+    /// Asks for the program's version. Tried again.
+    public func version(
+        deadlineMilliseconds: Int? = nil, cancellation: Cancellation? = nil
+    ) throws(KuboError) -> KuboVersion {
+        var call = Call("version", .harmless)
+        call.deadlineMilliseconds = deadlineMilliseconds
+        call.cancellation = cancellation
+        let reply = try decode(VersionReply.self, from: perform(call), of: call)
+        return KuboVersion(
+            version: KuboError.line(reply.Version), commit: KuboError.line(reply.Commit ?? ""))
+    }
+
+    /// Asks for the node's peer id. Tried again.
+    public func identity(cancellation: Cancellation? = nil) throws(KuboError) -> String {
+        var call = Call("id", .harmless)
+        call.cancellation = cancellation
+        return KuboError.line(
+            try decode(IdentityReply.self, from: perform(call), of: call).ID)
+    }
+
+    /// Asks for the size of the node's repository; the node walks all of it. Tried again.
+    public func repoStat(
+        cancellation: Cancellation? = nil
+    ) throws(KuboError) -> KuboRepositoryStatus {
+        var call = Call("repo/stat", .harmless)
+        call.isLongWork = true
+        call.cancellation = cancellation
+        let reply = try decode(RepositoryReply.self, from: perform(call), of: call)
+        return KuboRepositoryStatus(
+            sizeBytes: reply.RepoSize, storageBytesMax: reply.StorageMax,
+            objectCount: reply.NumObjects, path: KuboError.line(reply.RepoPath))
+    }
+
+    /// Asks for one value of the node's configuration, as `Import.UnixFSChunker`; gives its JSON
+    /// text. Tried again.
+    ///
+    /// - Throws: `notFound` for a key that is not set.
+    public func config(
+        _ key: String, cancellation: Cancellation? = nil
+    ) throws(KuboError) -> String {
+        throw Call("config", .harmless).error(.failed, "not made yet")
+    }
+
+    /// Reads a file's content by its path (`/ipfs/CID…`), piece by piece. Not tried again once
+    /// the first piece was given.
+    ///
+    /// - Parameters:
+    ///   - length: the most bytes to read; nil for all.
+    ///   - sink: takes the pieces, each valid during its call only; its time counts towards no
+    ///     deadline.
+    public func cat<Failure: Error>(
+        _ path: MFSPath, offset: UInt64 = 0, length: UInt64? = nil,
+        cancellation: Cancellation? = nil,
+        _ sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(KuboUploadError<Failure>) {
+        var call = Call("cat", .harmless, subject: "\(path)")
+        call.add(argument: path)
+        if offset > 0 { call.add("offset", offset) }
+        if let length { call.add("length", length) }
+        call.cancellation = cancellation
+        try download(call, sink)
+    }
+}
+
+private struct VersionReply: Decodable {
+    var Version: String
+    var Commit: String?
+}
+
+private struct IdentityReply: Decodable {
+    var ID: String
+}
+
+private struct RepositoryReply: Decodable {
+    var RepoSize: UInt64
+    var StorageMax: UInt64
+    var NumObjects: UInt64
+    var RepoPath: String
+}

@@ -1,0 +1,163 @@
+public import Multiformats
+
+/// A pin of a node.
+public struct KuboPin: Sendable, Hashable {
+    /// What a pin covers.
+    public enum Kind: String, Sendable {
+        /// The block alone.
+        case direct
+        /// The block and all below it.
+        case recursive
+        /// Nothing of its own: it is below a recursive one.
+        case indirect
+    }
+
+    public var cid: CID
+    public var kind: Kind
+    public var name: String?
+}
+
+extension KuboClient {
+    /// Pins a DAG. Tried again.
+    ///
+    /// - Parameters:
+    ///   - name: at most 255 bytes.
+    ///   - isRecursive: everything below it too; the node walks all of that, and fetches what it
+    ///     lacks unless it is asked offline.
+    /// - Throws: `notFound` where blocks are missing and the node is asked offline.
+    public func pinAdd(
+        _ cid: CID, name: String? = nil, isRecursive: Bool = true, isOffline: Bool = false,
+        cancellation: Cancellation? = nil
+    ) throws(KuboError) {
+        var call = Call("pin/add", .harmless, subject: "\(cid)")
+        call.add(argument: "\(cid)")
+        if let name { call.add("name", name) }
+        if !isRecursive { call.add("recursive", false) }
+        if isOffline { call.add("offline", true) }
+        call.isLongWork = true
+        call.cancellation = cancellation
+        try expectPins([cid], in: perform(call), of: call)
+    }
+
+    /// Pins one DAG in place of another, in one step; the node walks only what differs. The new pin
+    /// has the old one's name. Not tried again.
+    ///
+    /// - Parameter unpinsOld: whether the old pin ends.
+    /// - Throws: `notFound` where `old` is not pinned recursively.
+    public func pinUpdate(
+        from old: CID, to new: CID, unpinsOld: Bool = true, isOffline: Bool = false,
+        cancellation: Cancellation? = nil
+    ) throws(KuboError) {
+        var call = Call("pin/update", .onlyUnsent, subject: "\(new)")
+        call.add(argument: "\(old)")
+        call.add(argument: "\(new)")
+        if !unpinsOld { call.add("unpin", false) }
+        if isOffline { call.add("offline", true) }
+        call.isLongWork = true
+        call.cancellation = cancellation
+        try expectPins([old, new], in: perform(call), of: call)
+    }
+
+    /// Ends a recursive pin. Not tried again.
+    ///
+    /// - Throws: `notFound` where there is none.
+    public func pinRemove(_ cid: CID, cancellation: Cancellation? = nil) throws(KuboError) {
+        var call = Call("pin/rm", .onlyUnsent, subject: "\(cid)")
+        call.add(argument: "\(cid)")
+        call.isLongWork = true
+        call.cancellation = cancellation
+        try expectPins([cid], in: perform(call), of: call)
+    }
+
+    /// Lists the recursive pins, all of them or those of exactly this name. Tried again.
+    public func pins(
+        named name: String? = nil, cancellation: Cancellation? = nil
+    ) throws(KuboError) -> [KuboPin] {
+        var call = Call("pin/ls", .harmless, subject: name)
+        call.add("type", "recursive")
+        call.add("stream", true)
+        call.add("names", true)
+        // The node looks for the name anywhere in the names, and older ones do not know the option.
+        if let name { call.add("name", name) }
+        call.replyBytesMax = Call.listingBytesMax
+        call.isLongWork = true
+        call.cancellation = cancellation
+        var pins: [KuboPin] = []
+        for line in try decodeLines(PinLine.self, from: perform(call), of: call) {
+            let pinName = line.Name.flatMap { $0.isEmpty ? nil : $0 }
+            guard name == nil || pinName == name else { continue }
+            pins.append(
+                KuboPin(
+                    cid: try cid(line.Cid, of: call), kind: try pinKind(line.Kind, of: call),
+                    name: pinName))
+        }
+        return pins
+    }
+
+    /// Says how a CID is pinned; nil where it is not. Tried again.
+    public func pin(of cid: CID, cancellation: Cancellation? = nil) throws(KuboError) -> KuboPin? {
+        var call = Call("pin/ls", .harmless, subject: "\(cid)")
+        call.add(argument: "\(cid)")
+        call.add("names", true)
+        call.isLongWork = true
+        call.cancellation = cancellation
+        do throws(KuboError) {
+            let reply = try decode(PinKeys.self, from: perform(call), of: call)
+            guard let found = reply.Keys.first(where: { matches($0.key, cid) })?.value else {
+                throw call.error(.protocolViolation, "the node speaks of another pin")
+            }
+            return KuboPin(
+                cid: cid, kind: try pinKind(found.Kind, of: call),
+                name: found.Name.flatMap { $0.isEmpty ? nil : $0 })
+        } catch {
+            guard error.kind == .notFound else { throw error }
+            return nil
+        }
+    }
+
+    private func pinKind(_ text: String, of call: Call) throws(KuboError) -> KuboPin.Kind {
+        // "indirect through CID" for a single one.
+        guard let kind = KuboPin.Kind(rawValue: String(text.prefix { $0 != " " })) else {
+            throw call.error(.protocolViolation, "the reply has a pin of an unknown kind")
+        }
+        return kind
+    }
+
+    private func expectPins(
+        _ cids: [CID], in reply: [UInt8], of call: Call
+    ) throws(KuboError) {
+        let pins = try decode(PinsReply.self, from: reply, of: call).Pins
+        guard pins.count == cids.count, zip(pins, cids).allSatisfy({ matches($0, $1) }) else {
+            throw call.error(.protocolViolation, "the node names other pins than were asked for")
+        }
+    }
+}
+
+private struct PinsReply: Decodable {
+    var Pins: [String]
+}
+
+private struct PinLine: Decodable {
+    var Cid: String
+    var Kind: String
+    var Name: String?
+
+    private enum CodingKeys: String, CodingKey {
+        case Cid, Name
+        case Kind = "Type"
+    }
+}
+
+private struct PinKeys: Decodable {
+    struct Pin: Decodable {
+        var Kind: String
+        var Name: String?
+
+        private enum CodingKeys: String, CodingKey {
+            case Name
+            case Kind = "Type"
+        }
+    }
+
+    var Keys: [String: Pin]
+}
