@@ -66,7 +66,7 @@ let package = Package(
         .target(
             name: "Volume",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "InodeManifest", "ObjectStore",
+                "Base", "Multiformats", "MerkleDAG", "InodeManifest", "ObjectStore", "Kubo",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -96,7 +96,7 @@ let package = Package(
         .executableTarget(
             name: "registryfs",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "Volume", "FuseSession",
+                "Base", "Multiformats", "MerkleDAG", "Kubo", "Volume", "FuseSession",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -146,6 +146,16 @@ extension Volume {
             return (content, record.size)
         }
         guard let (content, size) = source else { return nil }
+        return try leafBlock(number, of: content, size: size)
+    }
+
+    /// A leaf as a block, cut out of a file's content; nil where that is shorter.
+    func leafBlock(
+        _ number: UInt64, of content: Content, size: UInt64
+    ) throws(Errno) -> [UInt8]? {
+        let chunk = UInt64(profile.chunkSize)
+        let (start, overflow) = number.multipliedReportingOverflow(by: chunk)
+        guard !overflow, start <= size else { return nil }
         let length = Int(min(chunk, size - start))
         switch content {
         case .empty: return nil

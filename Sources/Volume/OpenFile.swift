@@ -81,6 +81,11 @@ final class RunningState: @unchecked Sendable {
         unsynchronized.removeValue(forKey: inode.number)
     }
 
+    /// Counts changes of names, attributes and content that came by requests.
+    var changes: UInt64 = 0
+    /// When the tree is to be published.
+    var publication = Publication()
+
     /// How many seals of an inode are under way.
     var sealing: [UInt64: Int] = [:]
     /// What was hashed of files that had a writer, by inode.

@@ -21,6 +21,8 @@ public struct VolumeOptions: Sendable {
     public var sealDelayMilliseconds = 200
     /// Threads that seal files in the background; 0 seals only when asked.
     public var sealThreads = Threads.processorCount
+    /// The Kubo node that the content goes to; nil for none.
+    public var node: NodeOptions?
 
     public init() {}
 }
@@ -52,6 +54,8 @@ public final class Volume: Sendable {
     let handles = HandleTable()
     let sealQueue = SealQueue()
     let backings = BackingPool()
+    /// The node that the volume publishes to; nil without one.
+    let node: NodeLink?
     /// Threads that may hash beside those that seal, all seals together. Measured on two processors:
     /// 1 GiB in 0.8 s with one of them, 1.1 s without.
     let hashHelpers = Guarded(max(0, Threads.processorCount - 1))
@@ -104,6 +108,8 @@ public final class Volume: Sendable {
         } catch {
             throw .stateDirectory(path: path, operation: "the object store cannot be opened", error)
         }
+        let uuid = manifest.uuid
+        node = options.node.map { NodeLink(options: $0, volume: uuid, log: log) }
     }
 
     /// Refuses objects without a manifest: a new one in its place would make all of them nameless.
@@ -133,6 +139,7 @@ public final class Volume: Sendable {
                         while let inode = sealQueue.next() { self?.sealInBackground(inode) }
                     })
             }
+            if let node, !options.isReadOnly { started += try startPublishing(node) }
             threads.withLock { $0 = started }
         } catch {
             throw .operation("starting threads", error)
@@ -192,6 +199,7 @@ public final class Volume: Sendable {
         settleAll()
         stopBackingFiles()
         sealQueue.stop()
+        node?.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
         let ended = threads.withLock { threads in
@@ -246,6 +254,7 @@ public final class Volume: Sendable {
         var (count, wantsCommit) = (0, false)
         let result = try manifest.withLock { (state) throws(Errno) in
             defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
+            running.changes &+= 1
             return try body(state)
         }
         afterChange(count: count, wantsCommit: wantsCommit)

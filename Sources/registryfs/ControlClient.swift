@@ -11,11 +11,11 @@ struct ControlClient: Sendable {
     ///
     /// - Parameters:
     ///   - data: takes raw bytes as they come.
-    ///   - pulse: called about once a second while the daemon works.
+    ///   - pulse: called about once a second while the daemon works, or when it tells how far it is.
     /// - Throws: kind `unreachable` where no daemon listens; else what the daemon said.
     func ask(
         _ request: ControlRequest,
-        pulse: () -> Void = {},
+        pulse: (ControlProgress?) -> Void = { _ in },
         data: (UnsafeRawBufferPointer) throws(Failure) -> Void = { _ in }
     ) throws(Failure) -> ControlResult {
         let socket = try connect()
@@ -44,7 +44,7 @@ struct ControlClient: Sendable {
             } else if let failed = reply.failed {
                 throw failed.failure
             } else {
-                pulse()
+                pulse(reply.progress)
             }
         }
     }

@@ -5,6 +5,7 @@
 // one of these members:
 //
 //     {"working":true}   still at it; sent every second while nothing else is
+//     {"progress":{…}}   how far `sync` is
 //     {"data":N}         N raw bytes follow the newline, at most `dataCountMax`
 //     {"done":{…}}       the end: what was asked is done
 //     {"failed":{…}}     the end: it is not, and why
@@ -44,7 +45,7 @@ enum ControlProtocol {
 /// What a client asks for.
 struct ControlRequest: Codable, Sendable {
     enum Command: String, Codable, Sendable {
-        case status, cid, inspect, block, exportCAR, unmount
+        case status, cid, inspect, block, exportCAR, sync, unmount
     }
 
     var version = ControlProtocol.version
@@ -61,14 +62,23 @@ struct ControlRequest: Codable, Sendable {
     var computesRoot = false
     /// `unmount`: detach although something still uses the mount.
     var isLazy = false
+    /// `sync`: how long nothing may move, in milliseconds.
+    var stallMilliseconds: Int?
 }
 
 /// One line of an answer.
 struct ControlReply: Codable, Sendable {
     var working: Bool?
+    var progress: ControlProgress?
     var data: Int?
     var done: ControlResult?
     var failed: ControlFailure?
+}
+
+/// How far `sync` is, in bytes.
+struct ControlProgress: Codable, Sendable {
+    var done: UInt64
+    var left: UInt64
 }
 
 /// The end of an answer that went well; which members are there depends on the command.

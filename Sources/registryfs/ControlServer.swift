@@ -179,9 +179,19 @@ final class ControlAnswer: Sendable {
 
     /// Tells the client that its request is worked on.
     fileprivate func pulse() {
+        tell(ControlReply(working: true))
+    }
+
+    /// Tells the client how far its request is; false once it is gone.
+    func progress(_ progress: ControlProgress) -> Bool {
+        tell(ControlReply(progress: progress))
+        return state.withLock { !$0.isBroken && $0.socket != nil }
+    }
+
+    private func tell(_ reply: ControlReply) {
         state.withLock { state in
             guard let socket = state.socket?.raw, !state.isBroken else { return }
-            let line = ControlProtocol.encode(ControlReply(working: true))
+            let line = ControlProtocol.encode(reply)
             // A full socket has something for the client to read already.
             let sent = ControlSocket.send(line[...], to: socket, flags: Int32(MSG_DONTWAIT))
             let isFull = errno == EAGAIN || errno == EWOULDBLOCK

@@ -106,6 +106,7 @@ final class Daemon: Sendable {
         var options = VolumeOptions()
         options.profile = settings.profile.flatMap { ImportProfile(name: $0) }
         options.isReadOnly = settings.fuse.isReadOnly
+        options.node = try settings.node?.options(log: log)
         do throws(VolumeError) {
             return try Volume.open(
                 stateDirectory: settings.stateDirectory, options: options, log: log)
@@ -257,6 +258,8 @@ final class Daemon: Sendable {
             switch request.command {
             case .status:
                 answer.done(ControlResult(status: try status(request)))
+            case .sync:
+                try publish(request, answer)
             case .unmount:
                 try unmount(request, answer)
             case .cid, .inspect, .block, .exportCAR:
@@ -269,6 +272,24 @@ final class Daemon: Sendable {
             answer.failed(error)
         }
     }
+
+    private func publish(
+        _ request: ControlRequest, _ answer: ControlAnswer
+    ) throws(Failure) {
+        do throws(NodeWaitError) {
+            let root = try volume.waitUntilPublished(
+                stallMilliseconds: request.stallMilliseconds ?? Self.stallMilliseconds
+            ) { progress in
+                answer.progress(
+                    ControlProgress(done: progress.sentBytes, left: progress.waitingBytes))
+            }
+            answer.done(ControlResult(cid: root?.description))
+        } catch {
+            throw Failure("\(RawText.shown(settings.mountPoint)): not published: \(error.reason)")
+        }
+    }
+
+    private static let stallMilliseconds = 60_000
 
     private func unmount(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
         log.info("unmounting: a command asked for it", metadata: ["lazy": "\(request.isLazy)"])
@@ -340,7 +361,9 @@ final class Daemon: Sendable {
 
     private func volumeStatus() throws(Failure) -> MountStatus {
         do throws(Errno) {
-            return MountStatus(try volume.status())
+            var status = MountStatus(try volume.status())
+            status.kubo = try volume.nodeStatus().map { NodeReport($0) }
+            return status
         } catch {
             throw Failure("the volume's figures: \(error.reason)")
         }

@@ -9,6 +9,8 @@ struct MountSettings: Sendable, Equatable {
     /// The name of a profile; nil takes the volume's own, or the default for a new volume.
     var profile: String?
     var logLevel = Logger.Level.info
+    /// The node that the volume publishes to; nil for none.
+    var node: NodeSettings?
     /// The options of `-o` that are not for the daemon itself, as FUSE takes them.
     var fuseOptions: [String] = []
     /// How the volume is mounted, `fuseOptions` among it.
@@ -18,12 +20,15 @@ struct MountSettings: Sendable, Equatable {
     mutating func add(options list: String) throws(Failure) {
         for option in list.split(separator: ",").map(String.init) {
             let parts = option.split(
-                separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            switch (parts[0], parts.count == 2 ? String(parts[1]) : "") {
+                separator: "=", maxSplits: 1, omittingEmptySubsequences: false
+            ).map(String.init)
+            switch (parts[0], parts.count == 2 ? parts[1] : "") {
             case ("state-dir", let value): stateDirectory = value
             case ("profile", let value): profile = try Self.profile(named: value)
             case ("log-level", let value): logLevel = try Self.level(named: value)
-            default: try add(fuseOption: option)
+            case (let name, let value):
+                guard try !NodeSettings.apply(name, value, to: &node) else { continue }
+                try add(fuseOption: option)
             }
         }
     }

@@ -54,6 +54,7 @@ struct RegistryFS: ParsableCommand {
         version: "registryfs \(Version.text)",
         subcommands: [
             MountCommand.self, UnmountCommand.self, StatusCommand.self, CIDCommand.self,
-            InspectCommand.self, BlockCommand.self, ExportCARCommand.self, CheckCommand.self,
+            InspectCommand.self, BlockCommand.self, ExportCARCommand.self, SyncCommand.self,
+            CheckCommand.self,
         ])
 }

@@ -36,8 +36,61 @@ struct MountStatus: Codable, Sendable {
     var objectBytes: UInt64?
     /// Why changes cannot be made durable at the moment.
     var commitFailure: String?
+    /// The node that the volume publishes to; nil without one.
+    var kubo: NodeReport?
     /// Why no daemon answers.
     var error: String?
+}
+
+/// What `status` says of the node.
+struct NodeReport: Codable, Sendable {
+    var address: String
+    var reachable: Bool
+    var version: String?
+    var peer: String?
+    var mfsPath: String
+    /// The root that was published last.
+    var publishedRoot: String?
+    /// When that was, as RFC 3339 in UTC.
+    var publishedAt: String?
+    var outboxFiles: UInt64
+    var outboxBytes: UInt64
+    var sentBytes: UInt64
+    var fetchedBytes: UInt64
+    /// Bytes a second over the last ten seconds.
+    var sendRate: UInt64
+    var fetchRate: UInt64
+    /// Bytes of content here that the node has, too.
+    var cachedBytes: UInt64
+    /// The bound of these; nil for none.
+    var cacheSize: UInt64?
+    var lastError: String?
+    var lastErrorAt: String?
+
+    init(_ status: NodeStatus) {
+        func time(_ seconds: Double?) -> String? {
+            seconds.map {
+                Figures.time(Timestamp(nanoseconds: Int64($0 * 1e9)), digits: 3)
+            }
+        }
+        address = status.address
+        reachable = status.isReachable
+        version = status.version
+        peer = status.peer
+        mfsPath = status.path
+        publishedRoot = status.root?.description
+        publishedAt = time(status.publishedAt)
+        outboxFiles = status.waitingFiles
+        outboxBytes = status.waitingBytes
+        sentBytes = status.sentBytes
+        fetchedBytes = status.fetchedBytes
+        sendRate = UInt64(status.sendRate)
+        fetchRate = UInt64(status.fetchRate)
+        cachedBytes = status.cachedBytes
+        cacheSize = status.cacheSizeMax
+        lastError = status.lastError
+        lastErrorAt = time(status.lastErrorAt)
+    }
 }
 
 extension MountStatus {

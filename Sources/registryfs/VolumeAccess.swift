@@ -54,7 +54,7 @@ enum VolumeAccess {
         data: (UnsafeRawBufferPointer) throws(Failure) -> Void = { _ in }
     ) throws(Failure) -> ControlResult {
         switch self {
-        case .daemon(let client): try client.ask(request, pulse: pulse, data: data)
+        case .daemon(let client): try client.ask(request, pulse: { _ in pulse() }, data: data)
         case .opened(let volume): try volume.answer(request, data: data)
         }
     }
@@ -124,7 +124,7 @@ struct VolumeFinder {
             }
             let client = ControlClient(stateDirectory: mount.stateDirectory)
             let result = try client.ask(
-                request(command, names, fixedCount: fixedCount, shown), pulse: pulse)
+                request(command, names, fixedCount: fixedCount, shown), pulse: { _ in pulse() })
             guard let elsewhere = result.elsewhere else { return result }
             path = Array(elsewhere)
             if path.first != UInt8(ascii: "/") {

@@ -37,6 +37,9 @@ struct MountCommand: ParsableCommand {
         help: "Serve every read and write by a request, also where the kernel could do it itself.")
     var refusesPassthrough = false
 
+    @OptionGroup(title: "Kubo options")
+    var node: NodeArguments
+
     @Flag(help: "Stay in the foreground and log to standard error.")
     var foreground = false
 
@@ -68,6 +71,7 @@ struct MountCommand: ParsableCommand {
         if readOnly { settings.fuse.isReadOnly = true }
         if refusesPassthrough { settings.fuse.usesPassthrough = false }
         if let allowOther { settings.fuse.allowsOthers = allowOther }
+        settings.node = try node.settings(over: settings.node)
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
         return settings
     }
@@ -104,6 +108,7 @@ enum MountRun {
         }
         settings.mountPoint = RawText.text(of: point)
         settings.stateDirectory = RawText.text(of: state)
+        settings.node = settings.node?.located()
         return settings
     }
 
@@ -135,6 +140,7 @@ enum MountRun {
         if !settings.fuseOptions.isEmpty {
             arguments += ["-o", settings.fuseOptions.joined(separator: ",")]
         }
+        arguments += settings.node?.arguments ?? []
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if settings.fuse.isReadOnly { arguments.append("--read-only") }
         arguments.append(settings.fuse.allowsOthers ? "--allow-other" : "--no-allow-other")

@@ -104,10 +104,34 @@ enum StatusRun {
         table.add(
             "stored",
             "\(Figures.bytes(status.objectBytes ?? 0)) in \(objects), \(saved) saved by sharing")
+        if let node = status.kubo { add(node, to: &table) }
         if let failure = status.commitFailure {
             table.add("trouble", "changes cannot be made durable: \(failure)")
         }
         return table.text
+    }
+}
+
+extension StatusRun {
+    private static func add(_ node: NodeReport, to table: inout Table) {
+        let version = node.version.map { "Kubo \($0)" } ?? "not reached yet"
+        table.add("node", "\(node.address), \(version)\(node.reachable ? "" : ", away")")
+        table.add("MFS", node.mfsPath)
+        table.add(
+            "published",
+            node.publishedRoot.map { "\($0), \(node.publishedAt ?? "?")" } ?? "nothing yet")
+        let files = Figures.count(node.outboxFiles, "file")
+        table.add("outbox", "\(Figures.bytes(node.outboxBytes)) in \(files)")
+        table.add(
+            "rates",
+            "\(Figures.bytes(node.sendRate))/s sent, \(Figures.bytes(node.fetchRate))/s fetched")
+        table.add(
+            "cache",
+            Figures.bytes(node.cachedBytes)
+                + (node.cacheSize.map { " of \(Figures.bytes($0))" } ?? ", no limit"))
+        if let error = node.lastError {
+            table.add("last error", "\(error), \(node.lastErrorAt ?? "?")")
+        }
     }
 }
 

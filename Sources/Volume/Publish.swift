@@ -1,0 +1,425 @@
+internal import Base
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import MerkleDAG
+internal import Multiformats
+
+internal import struct SystemPackage.Errno
+
+// A root is published in this order: all blocks below it, children before their parents → the pin
+// → the note in the manifest → the MFS view. So the node never holds a pinned root, nor a view,
+// whose blocks it lacks; and what a crash interrupts is done again from what the manifest says.
+
+extension Volume {
+    /// Why a root was not published.
+    enum PublishFailure: Error {
+        case node(KuboError)
+        /// The tree changed meanwhile; the next attempt takes the newer one.
+        case changed
+        case failed(String)
+    }
+
+    // MARK: Threads
+
+    func startPublishing(_ node: NodeLink) throws(Errno) -> [JoinableThread] {
+        manifest.withLock { $0.keepSealed() }
+        var started = [
+            try Threads.start(name: "rfs-publish") { [weak self] in
+                while let volume = self, volume.publishRound(node) {}
+            }
+        ]
+        for _ in 0..<Self.uploadThreads {
+            started.append(
+                try Threads.start(name: "rfs-upload") { [weak self] in
+                    while let volume = self, volume.uploadRound(node) {}
+                })
+        }
+        return started
+    }
+
+    private static let uploadThreads = 2
+    private static let uploadedAtOnce = 1_024
+    private static let pollMilliseconds = 100
+
+    /// Sends the next objects of the outbox; false once the link is stopped.
+    private func uploadRound(_ node: NodeLink) -> Bool {
+        guard node.waitUntilUsable() else { return false }
+        let ids = node.outbox.withLock { outbox in
+            if !outbox.hasWaiting { node.outbox.wait(&outbox, milliseconds: 500) }
+            return outbox.take(Self.uploadedAtOnce)
+        }
+        guard !ids.isEmpty else { return !node.isStopping }
+        do throws(KuboError) {
+            try upload(ids, to: node)
+            node.outbox.withLock { $0.end(ids) }
+        } catch {
+            node.outbox.withLock { outbox in
+                outbox.end(ids)
+                outbox.add(ids)
+            }
+            node.note(error)
+        }
+        node.outbox.wakeAll()
+        return true
+    }
+
+    /// One look at what there is to be done; false once the link is stopped.
+    private func publishRound(_ node: NodeLink) -> Bool {
+        node.state.withLock { state in
+            guard !state.isStopping, state.wantedSyncs == state.doneSyncs || state.pausedUntil > 0
+            else { return }
+            node.state.wait(&state, milliseconds: Self.pollMilliseconds)
+        }
+        guard !node.isStopping else { return false }
+        do throws(PublishFailure) {
+            try connect(node)
+            do throws(Errno) {
+                try fillOutbox(node)
+            } catch {
+                throw .failed("the outbox cannot be read: \(error)")
+            }
+            node.outbox.wakeAll()
+            try publishIfDue(node)
+        } catch {
+            switch error {
+            case .node(let error): node.note(error)
+            case .changed: break
+            case .failed(let problem): node.note(problem: problem)
+            }
+        }
+        return true
+    }
+
+    /// Asks the node who it is, where that is not known, or not since it was away.
+    private func connect(_ node: NodeLink) throws(PublishFailure) {
+        let (isPaused, isKnown) = node.state.withLock { state in
+            (state.pausedUntil > NodeLink.now(), state.peer != nil && state.isReachable)
+        }
+        guard !isPaused else { throw .changed }
+        guard !isKnown else { return }
+        let (peer, version): (String, String)
+        do throws(KuboError) {
+            version = try node.client.version(cancellation: node.cancellation).version
+            peer = try node.client.identity(cancellation: node.cancellation)
+        } catch {
+            throw .node(error)
+        }
+        let isOther = manifest.withLock { state in
+            let old = state.published
+            guard old?.peer != peer || old?.path != "\(node.path)" else { return false }
+            // Nothing is known of what another node has.
+            let isSamePeer = old?.peer == peer
+            state.published = PublishedState(
+                peer: peer, epoch: (old?.epoch ?? 0) + (isSamePeer ? 0 : 1), path: "\(node.path)",
+                root: isSamePeer ? old?.root : nil, view: nil, time: .now())
+            return !isSamePeer
+        }
+        if isOther {
+            node.forgetSent()
+            node.outbox.withLock { $0.searchAgain() }
+        }
+        node.state.withLock { state in
+            state.peer = peer
+            state.version = version
+        }
+        node.noteSuccess()
+        node.state.wakeAll()
+        log.info("node", metadata: ["peer": "\(peer)", "version": "\(version)"])
+    }
+
+    // MARK: The root
+
+    /// Publishes the tree where it is not, and either rests or has waited for long.
+    private func publishIfDue(_ node: NodeLink) throws(PublishFailure) {
+        let wanted = node.state.withLock { $0.wantedSyncs }
+        let isWanted = node.state.withLock { $0.doneSyncs < wanted }
+        let isDue = manifest.withLock { state in
+            running.publication.isDue(
+                root: (try? state.inode(.root))?.cid, published: state.published,
+                changes: running.changes, options: node.options)
+        }
+        guard isDue || isWanted else { return }
+        do throws(PublishFailure) {
+            try publishRoot(node)
+        } catch {
+            node.state.withLock { state in
+                switch error {
+                case .node(let error): state.publishFailure = "\(error)"
+                case .failed(let problem): state.publishFailure = problem
+                case .changed: break
+                }
+            }
+            node.state.wakeAll()
+            throw error
+        }
+        node.state.withLock { state in
+            state.publishFailure = nil
+            state.doneSyncs = max(state.doneSyncs, wanted)
+            state.mayHaveMore = false
+            state.problem = nil
+            state.problemTime = nil
+        }
+        node.state.wakeAll()
+    }
+
+    private func publishRoot(_ node: NodeLink) throws(PublishFailure) {
+        // MERGE
+        let root: CID
+        do throws(Errno) {
+            root = try cid(of: .root)
+            try manifest.commit()
+            try fillOutbox(node)
+        } catch {
+            guard error != .resourceTemporarilyUnavailable else { throw .changed }
+            throw .failed("the tree's CID: \(error)")
+        }
+        manifest.withLock { _ in running.publication.noteAttempt(changes: running.changes) }
+        let known = manifest.withLock { $0.published }
+        if known?.root != root {
+            try sendTree(root, node)
+            try pin(root, known?.root, node)
+            manifest.withLock { state in
+                state.published?.root = root
+                state.published?.time = .now()
+            }
+            log.info("published", metadata: ["root": "\(root)"])
+        }
+        try showTree(root, node)
+        do throws(Errno) {
+            try manifest.commit()
+        } catch {
+            throw .failed("what was published cannot be noted: \(error)")
+        }
+    }
+
+    /// Pins a root in place of the one before.
+    private func pin(_ root: CID, _ old: CID?, _ node: NodeLink) throws(PublishFailure) {
+        let isOffline = !node.state.withLock { $0.mustAskPeers }
+        do throws(KuboError) {
+            let cancellation = node.cancellation
+            if let old, try node.client.pin(of: old, cancellation: cancellation)?.kind == .recursive
+            {
+                try node.client.pinUpdate(
+                    from: old, to: root, isOffline: isOffline, cancellation: cancellation)
+            }
+            let pin = try node.client.pin(of: root, cancellation: cancellation)
+            if pin?.kind != .recursive || pin?.name != node.pinName {
+                try node.client.pinAdd(
+                    root, name: node.pinName, isOffline: isOffline, cancellation: cancellation)
+            }
+            node.state.withLock { $0.mustAskPeers = false }
+        } catch {
+            guard error.kind == .notFound, isOffline else { throw .node(error) }
+            // The node has lost blocks that it had: a garbage collection before the pin, or worse.
+            log.warning("the node lacks blocks of \(root): they are sent again: \(error)")
+            forgetPublished(node)
+            throw .changed
+        }
+    }
+
+    /// Begins an epoch in which nothing is known to be at the node.
+    func forgetPublished(_ node: NodeLink) {
+        manifest.withLock { state in
+            state.published?.epoch += 1
+        }
+        node.forgetSent()
+        node.outbox.withLock { $0.searchAgain() }
+        node.state.withLock { state in
+            state.mayHaveMore = true
+            state.mustAskPeers = true
+        }
+    }
+
+    // MARK: The blocks below a root
+
+    private struct Level {
+        let inode: Inode
+        let cid: CID
+        /// Nil before the directory is listed; the last one comes next.
+        var pending: [(name: FileName, inode: Inode)]?
+        var builder: DirectoryBuilder
+    }
+
+    /// What an entry adds to its directory.
+    private enum Child {
+        /// A file's content, not published if there is an object.
+        case file(CID, treeSize: UInt64, unpublished: UInt64?)
+        case block(CID, treeSize: UInt64, [UInt8])
+        case directory(CID, treeSize: UInt64, isPublished: Bool)
+        case none
+    }
+
+    /// Sends all blocks below a root that the node is not known to have, children first.
+    ///
+    /// Goes down by inodes, which may change meanwhile; so every directory is made again of what its
+    /// entries are, and the walk ends where that is not what its parent said.
+    private func sendTree(_ root: CID, _ node: NodeLink) throws(PublishFailure) {
+        let upload = Upload(self, node)
+        defer { upload.end() }
+        var levels = [
+            Level(
+                inode: .root, cid: root, pending: nil, builder: DirectoryBuilder(profile: profile))
+        ]
+        while let last = levels.indices.last {
+            guard !node.isStopping else { throw .changed }
+            if levels[last].pending == nil {
+                levels[last].pending = try names(in: levels[last].inode)
+            }
+            guard let entry = levels[last].pending?.popLast() else {
+                try sendDirectory(&levels[last], upload)
+                levels.removeLast()
+                continue
+            }
+            let name = entry.name.bytes
+            switch try child(entry.inode) {
+            case .none: break
+            case .file(let cid, let treeSize, let object):
+                levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
+                if let object { try send(object, upload, node) }
+            case .block(let cid, let treeSize, let bytes):
+                levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
+                try sending { () throws(KuboError) in try upload.add(cid, bytes) }
+            case .directory(let cid, let treeSize, let isPublished):
+                levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
+                guard !isPublished else { continue }
+                levels.append(
+                    Level(
+                        inode: entry.inode, cid: cid, pending: nil,
+                        builder: DirectoryBuilder(profile: profile)))
+            }
+        }
+        try sending { () throws(KuboError) in try upload.flush() }
+        guard upload.isWhole else { throw .changed }
+    }
+
+    private func sending(_ body: () throws(KuboError) -> Void) throws(PublishFailure) {
+        do throws(KuboError) { try body() } catch { throw .node(error) }
+    }
+
+    private func names(in inode: Inode) throws(PublishFailure) -> [(name: FileName, inode: Inode)] {
+        var names: [(name: FileName, inode: Inode)] = []
+        do throws(Errno) {
+            try manifest.withLock { (state) throws(Errno) in
+                guard let record = try state.inode(inode) else { throw Self.stale }
+                try state.forEachEntry(of: record, after: 0) { name, entry in
+                    names.append((name, entry.inode))
+                    return true
+                }
+            }
+        } catch {
+            throw .changed
+        }
+        return names
+    }
+
+    private func child(_ inode: Inode) throws(PublishFailure) -> Child {
+        let found: Child?
+        do throws(Errno) {
+            found = try manifest.withLock { (state) throws(Errno) in try child(inode, state) }
+        } catch {
+            throw .failed("\(inode): \(error)")
+        }
+        guard let found else { throw .changed }
+        return found
+    }
+
+    /// Nil where the entry went, or its content is not known any more.
+    private func child(_ inode: Inode, _ state: ManifestState) throws(Errno) -> Child? {
+        guard let record = try state.inode(inode) else { return nil }
+        switch record.kind {
+        case .regular:
+            guard let object = try state.object(of: record) else {
+                let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+                let leaf = profile.leaf(nothing)
+                return .block(leaf.cid, treeSize: leaf.treeSize, profile.leafBlock(nothing))
+            }
+            guard object.state != .staging, let cid = object.cid else { return nil }
+            let isMissing = object.state == .sealed && !state.isPublished(object)
+            return .file(
+                cid, treeSize: object.treeSize, unpublished: isMissing ? object.id : nil)
+        case .symlink:
+            let (root, block) = profile.symlink(target: record.target)
+            return .block(root.cid, treeSize: root.treeSize, block)
+        case .directory:
+            guard let cid = record.cid else { return nil }
+            // What was never looked into is at the node, where it came from.
+            return .directory(
+                cid, treeSize: record.treeSize,
+                isPublished: state.isPublished(record) || !record.isExpanded)
+        case .fifo, .socket, .characterDevice, .blockDevice:
+            return Child.none
+        }
+    }
+
+    /// Sends an object, or waits for somebody who is at it.
+    private func send(
+        _ object: UInt64, _ upload: Upload, _ node: NodeLink
+    ) throws(PublishFailure) {
+        let isOurs = node.outbox.withLock { outbox in
+            if outbox.claim(object) { return true }
+            while outbox.isUnderWay(object), !node.isStopping {
+                node.outbox.wait(&outbox, milliseconds: 500)
+            }
+            return outbox.claim(object)
+        }
+        guard isOurs else { throw .changed }
+        defer {
+            node.outbox.withLock { $0.end([object]) }
+            node.outbox.wakeAll()
+        }
+        // Where it was sent meanwhile, or went, nothing is added.
+        try sending { () throws(KuboError) in try upload.add(object: object) }
+    }
+
+    /// Adds the nodes of a directory whose entries are all in its builder.
+    private func sendDirectory(_ level: inout Level, _ upload: Upload) throws(PublishFailure) {
+        var nodes: [(CID, [UInt8])] = []
+        let root: DAGRoot
+        do {
+            root = try level.builder.finish { (cid, block) throws(Never) in
+                nodes.append((cid, block))
+            }
+        } catch {
+            throw .failed("\(level.inode): its directory node cannot be made: \(error)")
+        }
+        guard root.cid == level.cid else { throw .changed }
+        for (cid, block) in nodes {
+            try sending { () throws(KuboError) in try upload.add(cid, block) }
+        }
+        upload.completes(level.inode, level.cid)
+    }
+}
+
+/// When the tree is to be published.
+struct Publication {
+    /// The count of changes when it was last looked at, and since when it has stood still.
+    private var changes: UInt64?
+    private var restingSince: Int64 = 0
+    /// Since when there is something to publish.
+    private var waitingSince: Int64?
+
+    mutating func isDue(
+        root: CID?, published: PublishedState?, changes: UInt64, options: NodeOptions
+    ) -> Bool {
+        let now = NodeLink.now()
+        if changes != self.changes {
+            self.changes = changes
+            restingSince = now
+        }
+        guard let published else { return false }
+        guard root == nil || root != published.root || root != published.view else {
+            waitingSince = nil
+            return false
+        }
+        let since = waitingSince ?? now
+        waitingSince = since
+        return now - restingSince >= Int64(options.quietMilliseconds)
+            || now - since >= Int64(options.publishIntervalMilliseconds)
+    }
+
+    mutating func noteAttempt(changes: UInt64) {
+        self.changes = changes
+        waitingSince = nil
+    }
+}

@@ -1,0 +1,190 @@
+internal import Base
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import Multiformats
+
+internal import struct SystemPackage.Errno
+
+/// Blocks on their way to the node, many in a request.
+///
+/// Blocks are planned first and read while the request runs, so that memory holds one at a time.
+/// What is complete is noted as published once the node has acknowledged the request that ends it;
+/// so after a crash, at most one request is sent again. Not thread safe.
+final class Upload {
+    private enum Planned {
+        case stored(ObjectBlocks, index: Int)
+        case made(CID, [UInt8])
+    }
+
+    private enum Complete {
+        case object(ObjectBlocks)
+        case directory(Inode, CID)
+
+        func isDone(_ failed: Set<UInt64>) -> Bool {
+            switch self {
+            case .object(let blocks): !failed.contains(blocks.object)
+            // What is below may be among the failed.
+            case .directory: failed.isEmpty
+            }
+        }
+    }
+
+    private let volume: Volume
+    private let node: NodeLink
+    private var planned: [Planned] = []
+    private var plannedBytes = 0
+    private var plannedCIDs: Set<CID> = []
+    private var complete: [Complete] = []
+    private var open: [ObjectBlocks] = []
+    /// Objects that turned out to be outdated or damaged.
+    private var failed: Set<UInt64> = []
+
+    /// Whether everything that was added is at the node, or will be with the next `flush`.
+    var isWhole: Bool { failed.isEmpty }
+
+    /// Bytes of blocks in one request.
+    private static let requestBytesMax = 32 << 20
+    /// Blocks in one request.
+    private static let requestBlocksMax = 4_096
+
+    init(_ volume: Volume, _ node: NodeLink) {
+        self.volume = volume
+        self.node = node
+    }
+
+    /// Lets go of all objects; must be called once.
+    func end() {
+        for blocks in open { blocks.end() }
+        open = []
+    }
+
+    /// Adds the blocks of an object that is not published; nothing where it is not sealed any more.
+    func add(object: UInt64) throws(KuboError) {
+        let blocks: ObjectBlocks
+        do throws(Errno) {
+            guard let found = try ObjectBlocks(object, of: volume) else { return }
+            blocks = found
+        } catch {
+            failed.insert(object)
+            if error != .resourceTemporarilyUnavailable {
+                node.note(problem: "object \(object) cannot be read: \(error)")
+            }
+            return
+        }
+        open.append(blocks)
+        let mayBeThere = try node.mayHave(blocks)
+        for index in 0..<blocks.count {
+            guard let cid = blocks.cid(at: index) else { continue }
+            if mayBeThere, try node.client.hasBlock(cid) { continue }
+            try plan(.stored(blocks, index: index), cid, byteCount: blocks.byteCount(at: index))
+        }
+        complete.append(.object(blocks))
+    }
+
+    /// Adds a block that is no part of an object.
+    func add(_ cid: CID, _ bytes: [UInt8]) throws(KuboError) {
+        try plan(.made(cid, bytes), cid, byteCount: bytes.count)
+    }
+
+    /// Notes that with what was added until now a directory and all below it are complete.
+    func completes(_ directory: Inode, _ cid: CID) {
+        complete.append(.directory(directory, cid))
+    }
+
+    private func plan(_ block: Planned, _ cid: CID, byteCount: Int) throws(KuboError) {
+        guard !node.wasSent(cid), plannedCIDs.insert(cid).inserted else { return }
+        planned.append(block)
+        plannedBytes += byteCount
+        if plannedBytes >= Self.requestBytesMax || planned.count >= Self.requestBlocksMax {
+            try flush()
+        }
+    }
+
+    /// Sends what is planned and waits for the node's answer.
+    func flush() throws(KuboError) {
+        if !planned.isEmpty { try send() }
+        let done = complete.filter { $0.isDone(failed) }
+        volume.manifest.withLock { state in
+            for item in done {
+                switch item {
+                case .object(let blocks):
+                    guard let record = try? state.object(blocks.object), record.state == .sealed,
+                        record.cid == blocks.root
+                    else { continue }
+                    state.notePublished(record)
+                case .directory(let inode, let cid):
+                    guard let record = try? state.inode(inode), record.cid == cid else { continue }
+                    state.notePublished(record)
+                }
+            }
+        }
+        for case .object(let blocks) in complete {
+            blocks.end()
+            open.removeAll { $0 === blocks }
+        }
+        complete = []
+        volume.keepChangesBounded()
+    }
+
+    private func send() throws(KuboError) {
+        defer {
+            planned = []
+            plannedBytes = 0
+            plannedCIDs = []
+        }
+        var index = 0
+        var bytes = 0
+        var sent: [CID] = []
+        // A request without any block is refused.
+        guard let first = nextBlock(&index) else { return }
+        var held: (cid: CID, bytes: [UInt8])? = first
+        do throws(KuboUploadError<Never>) {
+            try node.client.importBlocks(cancellation: node.cancellation) { () throws(Never) in
+                var next = held
+                held = nil
+                if next == nil { next = nextBlock(&index) }
+                guard let next else { return nil }
+                bytes += next.bytes.count
+                sent.append(next.cid)
+                return next
+            }
+        } catch {
+            switch error {
+            case .kubo(let error): throw error
+            }
+        }
+        node.noteSent(sent, bytes: bytes)
+    }
+
+    private func nextBlock(_ index: inout Int) -> (cid: CID, bytes: [UInt8])? {
+        while index < planned.count {
+            defer { index += 1 }
+            switch planned[index] {
+            case .made(let cid, let bytes): return (cid, bytes)
+            case .stored(let blocks, let number):
+                guard !failed.contains(blocks.object), let cid = blocks.cid(at: number) else {
+                    continue
+                }
+                do throws(ObjectBlocks.Interruption) {
+                    return (cid, try blocks.block(at: number))
+                } catch {
+                    failed.insert(blocks.object)
+                    note(error, blocks, cid)
+                }
+            }
+        }
+        return nil
+    }
+
+    private func note(_ error: ObjectBlocks.Interruption, _ blocks: ObjectBlocks, _ cid: CID) {
+        switch error {
+        case .outdated: break
+        case .damaged:
+            node.note(
+                problem: "object \(blocks.object): block \(cid) is damaged: run registryfs check")
+        case .failed(let errno):
+            node.note(problem: "object \(blocks.object): block \(cid) cannot be read: \(errno)")
+        }
+    }
+}

@@ -1,0 +1,265 @@
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import Kubo
+import Logging
+import Volume
+
+/// What `mount` was told of the Kubo node that the volume publishes to.
+struct NodeSettings: Sendable, Equatable {
+    /// An address, or `auto` for that of the node whose repository `$IPFS_PATH` names.
+    var address: String
+    var path: String?
+    var cacheSize: UInt64?
+    var publishSeconds: Double?
+    var uploadLimit: UInt64?
+    var isDurableAtNode = false
+    var adoptsTree = false
+    var keptPaths: [String] = []
+    /// A file with the credentials.
+    var credentialsFile: String?
+    var fetchSeconds: Double?
+
+    /// The arguments of `mount` that say the same.
+    var arguments: [String] {
+        var arguments = ["--kubo", address]
+        if let path { arguments += ["--mfs-path", path] }
+        if let cacheSize { arguments += ["--cache-size", String(cacheSize)] }
+        if let publishSeconds { arguments += ["--publish-interval", String(publishSeconds)] }
+        if let uploadLimit { arguments += ["--upload-limit", String(uploadLimit)] }
+        if isDurableAtNode { arguments += ["--durability", "kubo"] }
+        if adoptsTree { arguments.append("--from-mfs") }
+        for path in keptPaths { arguments += ["--keep", path] }
+        if let credentialsFile { arguments += ["--kubo-auth-file", credentialsFile] }
+        if let fetchSeconds { arguments += ["--fetch-timeout", String(fetchSeconds)] }
+        return arguments
+    }
+
+    /// The settings for a process with another working directory.
+    func located() -> NodeSettings {
+        var settings = self
+        if let file = credentialsFile, !file.hasPrefix("/"), let here = getcwd(nil, 0) {
+            settings.credentialsFile = String(cString: here) + "/" + file
+            free(here)
+        }
+        return settings
+    }
+
+    /// Checks the settings, and makes the volume's side of them. Sends nothing.
+    func options(log: Logger) throws(Failure) -> NodeOptions {
+        var configuration = KuboConfiguration(address: try parsedAddress())
+        configuration.credentials = try credentials()
+        configuration.userAgent = "registryfs/\(Version.text)"
+        configuration.uploadBytesPerSecond = uploadLimit
+        let client: KuboClient
+        do throws(KuboError) {
+            client = try KuboClient(configuration, log: log)
+        } catch {
+            throw Failure("\(error)")
+        }
+        var options = NodeOptions(client: client)
+        options.path = try checkedPath()
+        options.cacheSizeMax = cacheSize
+        if let publishSeconds {
+            options.publishIntervalMilliseconds = try Self.milliseconds(
+                publishSeconds, "--publish-interval")
+            options.quietMilliseconds = min(
+                options.quietMilliseconds, options.publishIntervalMilliseconds)
+        }
+        if let fetchSeconds {
+            options.fetchMilliseconds = try Self.milliseconds(fetchSeconds, "--fetch-timeout")
+        }
+        options.isDurableAtNode = isDurableAtNode
+        options.adoptsTree = adoptsTree
+        options.keptPaths = keptPaths
+        return options
+    }
+
+    private func parsedAddress() throws(Failure) -> KuboAddress {
+        do throws(KuboAddressError) {
+            guard address == "auto" else { return try KuboAddress(address) }
+            return try .discovered(environment: ProcessInfo.processInfo.environment)
+        } catch {
+            throw Failure("\(error)", exitCode: 64)
+        }
+    }
+
+    private func credentials() throws(Failure) -> KuboCredentials? {
+        do throws(KuboCredentialsError) {
+            if let credentialsFile { return try KuboCredentials(file: credentialsFile) }
+            return try KuboCredentials(environment: ProcessInfo.processInfo.environment)
+        } catch {
+            throw Failure("\(error)", exitCode: 64)
+        }
+    }
+
+    private func checkedPath() throws(Failure) -> String? {
+        guard let path else { return nil }
+        let names = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        guard path.hasPrefix("/"), !names.isEmpty,
+            names.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." })
+        else {
+            throw Failure(
+                "--mfs-path \(RawText.shown(path)): it must be a path from / on, below /",
+                exitCode: 64)
+        }
+        return path
+    }
+
+    private static func milliseconds(_ seconds: Double, _ name: String) throws(Failure) -> Int {
+        guard seconds >= 0.1, seconds <= 86_400 else {
+            throw Failure("\(name): it must be from 0.1 to 86400 seconds", exitCode: 64)
+        }
+        return Int(seconds * 1000)
+    }
+
+    /// Reads a size as `500M`, `10GiB` or in bytes.
+    static func size(_ text: String) throws(Failure) -> UInt64 {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        var unit = text.dropFirst(digits.count).lowercased()
+        if unit.hasSuffix("ib") {
+            unit.removeLast(2)
+        } else if unit.hasSuffix("b") {
+            unit.removeLast()
+        }
+        let shifts: [String: UInt64] = ["": 0, "k": 10, "m": 20, "g": 30, "t": 40]
+        guard let value = UInt64(digits), let shift = shifts[unit],
+            value.multipliedReportingOverflow(by: 1 << shift).overflow == false
+        else {
+            throw Failure(
+                "'\(RawText.shown(text))' is no size: 500M, 10G or a number of bytes", exitCode: 64)
+        }
+        return value << shift
+    }
+}
+
+/// The options of `mount` that are about a Kubo node.
+struct NodeArguments: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "The Kubo node that the content goes to; 'auto' takes that of $IPFS_PATH.",
+            discussion: "An http:// address, a multiaddr, host:port or /unix/PATH.",
+            valueName: "addr"))
+    var kubo: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Where the tree stands in the node's MFS (default: /registryfs/ and the volume's id).",
+            valueName: "path"))
+    var mfsPath: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "The most content to keep here that the node has, too, as in 10G.", valueName: "size"))
+    var cacheSize: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How long a tree that never rests waits to be published (default: 5).",
+            valueName: "seconds"))
+    var publishInterval: Double?
+
+    @Option(
+        help: ArgumentHelp("The most to send in a second, as in 20M.", valueName: "size"))
+    var uploadLimit: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "When fsync returns: with the file on this disk, or at the node as well.",
+            valueName: "local|kubo"))
+    var durability: String?
+
+    @Flag(help: "Begin a new volume with the tree that stands at the MFS path.")
+    var fromMfs = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Content that always stays here: paths from the mount point on, with * and ?.",
+            valueName: "glob"))
+    var keep: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "A file with the node's credentials: bearer:TOKEN or basic:USER:PASSWORD.",
+            discussion:
+                "The environment variable \(KuboCredentials.environmentName) may have them.",
+            valueName: "file"),
+        completion: .file())
+    var kuboAuthFile: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How long a read waits for a block (default: 30).", valueName: "seconds"))
+    var fetchTimeout: Double?
+
+    /// The settings; nil without a node.
+    func settings(over base: NodeSettings?) throws(Failure) -> NodeSettings? {
+        guard let address = kubo ?? base?.address else {
+            let isAlone =
+                mfsPath == nil && cacheSize == nil && publishInterval == nil && uploadLimit == nil
+                && durability == nil && !fromMfs && keep.isEmpty && kuboAuthFile == nil
+                && fetchTimeout == nil
+            guard isAlone else {
+                throw Failure("options for a node need the node: add --kubo ADDR", exitCode: 64)
+            }
+            return nil
+        }
+        var settings = base ?? NodeSettings(address: address)
+        settings.address = address
+        if let mfsPath { settings.path = mfsPath }
+        if let cacheSize { settings.cacheSize = try NodeSettings.size(cacheSize) }
+        if let publishInterval { settings.publishSeconds = publishInterval }
+        if let uploadLimit { settings.uploadLimit = try NodeSettings.size(uploadLimit) }
+        if let durability { try settings.set(durability: durability) }
+        if fromMfs { settings.adoptsTree = true }
+        settings.keptPaths += keep
+        if let kuboAuthFile { settings.credentialsFile = kuboAuthFile }
+        if let fetchTimeout { settings.fetchSeconds = fetchTimeout }
+        return settings
+    }
+}
+
+extension NodeSettings {
+    mutating func set(durability text: String) throws(Failure) {
+        switch text {
+        case "local": isDurableAtNode = false
+        case "kubo": isDurableAtNode = true
+        default:
+            throw Failure(
+                "unknown durability '\(RawText.shown(text))': local or kubo", exitCode: 64)
+        }
+    }
+
+    /// Takes an option of `-o`; false where it is none of these.
+    static func apply(
+        _ name: String, _ value: String, to settings: inout NodeSettings?
+    ) throws(Failure) -> Bool {
+        let names = [
+            "kubo", "mfs-path", "cache-size", "publish-interval", "upload-limit", "durability",
+            "from-mfs", "keep", "kubo-auth-file", "fetch-timeout",
+        ]
+        guard names.contains(name) else { return false }
+        var node = settings ?? NodeSettings(address: "")
+        switch name {
+        case "kubo": node.address = value
+        case "mfs-path": node.path = value
+        case "cache-size": node.cacheSize = try size(value)
+        case "upload-limit": node.uploadLimit = try size(value)
+        case "publish-interval": node.publishSeconds = try seconds(value, name)
+        case "fetch-timeout": node.fetchSeconds = try seconds(value, name)
+        case "durability": try node.set(durability: value)
+        case "from-mfs": node.adoptsTree = true
+        case "keep": node.keptPaths.append(value)
+        default: node.credentialsFile = value
+        }
+        settings = node
+        return true
+    }
+
+    private static func seconds(_ text: String, _ name: String) throws(Failure) -> Double {
+        guard let seconds = Double(text) else {
+            throw Failure("\(name)=\(RawText.shown(text)): a number of seconds", exitCode: 64)
+        }
+        return seconds
+    }
+}
