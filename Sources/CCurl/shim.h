@@ -39,6 +39,12 @@ static inline CURLcode rfs_curl_set_text(void *easy, CURLoption option, const ch
     return curl_easy_setopt((CURL *)easy, option, value);
 }
 
+/// Where curl writes the reason of a failure, CURL_ERROR_SIZE bytes that outlive the handle.
+static inline CURLcode rfs_curl_set_error_buffer(void *easy, char *buffer)
+{
+    return curl_easy_setopt((CURL *)easy, CURLOPT_ERRORBUFFER, buffer);
+}
+
 static inline CURLcode rfs_curl_set_list(void *easy, CURLoption option, struct curl_slist *value)
 {
     return curl_easy_setopt((CURL *)easy, option, value);

@@ -85,9 +85,72 @@ extension KuboClient {
     public func importBlocks<Failure: Error>(
         pinsRoots roots: [CID] = [], cancellation: Cancellation? = nil,
         _ next: () throws(Failure) -> (cid: CID, bytes: [UInt8])?
-    ) throws(KuboUploadError<Failure>) -> UInt64 {
-        let call = Call("dag/import", .onlyUnsent)
-        throw .kubo(call.error(.failed, "not made yet"))
+    ) throws(KuboStreamError<Failure>) -> UInt64 {
+        var call = Call("dag/import", .harmless)
+        call.add("pin-roots", !roots.isEmpty)
+        call.add("stats", true)
+        let multipart = Multipart()
+        call.isUpload = true
+        call.contentType = multipart.contentType
+        call.isLongWork = true
+        call.replyBytesMax = Call.listingBytesMax
+        call.cancellation = cancellation
+
+        var sentCount: UInt64 = 0
+        var isOpen = false
+        var isOver = false
+        let reply = try upload(call) { () throws(Failure) in
+            if isOver { return nil }
+            var pieces: [[UInt8]] = []
+            if !isOpen {
+                isOpen = true
+                pieces = [multipart.head(), CAR.encodedHeader(roots: roots)]
+            }
+            guard let (cid, bytes) = try next() else {
+                isOver = true
+                return pieces + [multipart.end]
+            }
+            // A block that lies in its CID is not stored by anyone.
+            if cid.multihash.code != .identity {
+                pieces.append(CAR.encodedSectionHead(cid, blockByteCount: bytes.count))
+                pieces.append(bytes)
+                sentCount += 1
+            }
+            return pieces
+        }
+        do throws(KuboError) {
+            return try checkImport(reply, of: call, roots: roots, sentCount: sentCount)
+        } catch {
+            throw .kubo(error)
+        }
+    }
+
+    private func checkImport(
+        _ reply: [UInt8], of call: Call, roots: [CID], sentCount: UInt64
+    ) throws(KuboError) -> UInt64 {
+        var storedCount: UInt64?
+        var pinnedRoots: Set<CID> = []
+        for line in try decodeLines(ImportLine.self, from: reply, of: call) {
+            if let stats = line.Stats { storedCount = stats.BlockCount }
+            if let root = line.Root {
+                if let message = root.PinErrorMsg, !message.isEmpty {
+                    throw call.error(
+                        NodeReply.kind(status: 500, code: nil, message),
+                        "a root was not pinned: \(message)")
+                }
+                pinnedRoots.insert(try cid(root.Cid.cid, of: call).asV1)
+            }
+        }
+        guard storedCount == sentCount else {
+            throw call.error(
+                .protocolViolation,
+                "\(sentCount) blocks were sent, and the node says that it stored "
+                    + (storedCount.map { "\($0)" } ?? "it does not know how many"))
+        }
+        guard roots.allSatisfy({ pinnedRoots.contains($0.asV1) }) else {
+            throw call.error(.protocolViolation, "the node does not say that it pinned all roots")
+        }
+        return sentCount
     }
 
     /// Sends blocks to the node, in one request for each codec among them (`block/put`).
@@ -99,7 +162,51 @@ extension KuboClient {
     public func putBlocks(
         _ blocks: [(cid: CID, bytes: [UInt8])], cancellation: Cancellation? = nil
     ) throws(KuboError) {
-        throw Call("block/put", .harmless).error(.failed, "not made yet")
+        var groups: [BlockFormat: [(cid: CID, bytes: [UInt8])]] = [:]
+        for block in blocks where block.cid.multihash.code != .identity {
+            guard let format = BlockFormat(block.cid) else {
+                throw Call("block/put", .harmless, subject: "\(block.cid)").error(
+                    .refused, "blocks of this codec or hash function cannot be put")
+            }
+            groups[format, default: []].append(block)
+        }
+        for (format, group) in groups {
+            try putBlocks(group, as: format, cancellation)
+        }
+    }
+
+    private func putBlocks(
+        _ blocks: [(cid: CID, bytes: [UInt8])], as format: BlockFormat,
+        _ cancellation: Cancellation?
+    ) throws(KuboError) {
+        var call = Call(
+            "block/put", .harmless, subject: blocks.count == 1 ? "\(blocks[0].cid)" : nil)
+        call.add("cid-codec", format.codec)
+        call.add("mhtype", format.hash)
+        let multipart = Multipart()
+        var body: [[UInt8]] = []
+        body.reserveCapacity(2 * blocks.count + 1)
+        for (index, block) in blocks.enumerated() {
+            body.append(multipart.head(isFirst: index == 0))
+            body.append(block.bytes)
+        }
+        body.append(multipart.end)
+        call.isUpload = true
+        call.body = body
+        call.contentType = multipart.contentType
+        call.isLongWork = true
+        call.replyBytesMax = Call.listingBytesMax
+        call.cancellation = cancellation
+        let stored = try decodeLines(BlockStatus.self, from: perform(call), of: call)
+        guard stored.count == blocks.count else {
+            throw call.error(
+                .protocolViolation,
+                "\(blocks.count) blocks were sent, and the node names \(stored.count)")
+        }
+        for (answer, block) in zip(stored, blocks) where !matches(answer.Key, block.cid) {
+            throw call.error(
+                .protocolViolation, "the node stored \(block.cid) as \(KuboError.line(answer.Key))")
+        }
     }
 
     func matches(_ text: String, _ cid: CID) -> Bool {
@@ -111,4 +218,40 @@ extension KuboClient {
 private struct BlockStatus: Decodable {
     var Key: String
     var Size: UInt64
+}
+
+private struct ImportLine: Decodable {
+    struct Statistics: Decodable {
+        var BlockCount: UInt64
+    }
+
+    struct Root: Decodable {
+        var Cid: JSONLink
+        var PinErrorMsg: String?
+    }
+
+    var Stats: Statistics?
+    var Root: Root?
+}
+
+/// What `block/put` has to be told of blocks, by the names of the multicodec table.
+private struct BlockFormat: Hashable {
+    var codec: String
+    var hash: String
+
+    /// Nil for what has no name here.
+    init?(_ cid: CID) {
+        switch cid.codec {
+        case .raw: codec = "raw"
+        case .dagPB: codec = "dag-pb"
+        case .dagCBOR: codec = "dag-cbor"
+        case .dagJSON: codec = "dag-json"
+        default: return nil
+        }
+        switch cid.multihash.code {
+        case .sha2_256: hash = "sha2-256"
+        case .sha2_512: hash = "sha2-512"
+        default: return nil
+        }
+    }
 }

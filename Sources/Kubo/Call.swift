@@ -22,10 +22,14 @@ struct Call {
     /// The limit of the whole call with its repetitions.
     var deadlineMilliseconds: Int?
     var cancellation: Cancellation?
-    /// The body, if it is at hand; nil for none or one that is streamed.
+    /// Whether the request has a body.
+    var isUpload = false
+    /// The body of an upload; nil where it is streamed.
     var body: [[UInt8]]?
     /// The value of Content-Type, if there is a body.
     var contentType: String?
+    /// Whether the reply is taken piece by piece.
+    var isDownload = false
 
     /// Enough for any reply but listings.
     static let replyBytesMaxDefault = 1 << 20

@@ -50,6 +50,8 @@ public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
         socketPath != nil || host == "localhost" || host == "::1" || host.hasPrefix("127.")
     }
 
+    var isEncrypted: Bool { base.hasPrefix("https:") }
+
     /// Reads an address in any of its forms.
     public init(_ text: String) throws(KuboAddressError) {
         guard text.utf8.count <= Self.lengthMax else {

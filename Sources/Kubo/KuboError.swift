@@ -46,7 +46,7 @@ public struct KuboError: Error, Sendable, CustomStringConvertible {
     public init(_ kind: Kind, call: String, argument: String? = nil, message: String) {
         self.kind = kind
         self.call = call
-        self.argument = argument
+        self.argument = argument.map(Self.line)
         self.message = Self.line(message)
     }
 

@@ -1,3 +1,5 @@
+internal import FoundationEssentials
+
 /// What a node says of its program.
 public struct KuboVersion: Sendable, Hashable {
     /// As in `0.43.0`.
@@ -56,7 +58,18 @@ extension KuboClient {
     public func config(
         _ key: String, cancellation: Cancellation? = nil
     ) throws(KuboError) -> String {
-        throw Call("config", .harmless).error(.failed, "not made yet")
+        var call = Call("config", .harmless, subject: key)
+        call.add(argument: key)
+        call.cancellation = cancellation
+        let value = try decode(ConfigReply.self, from: perform(call), of: call).Value
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        do {
+            return String(decoding: try encoder.encode(value), as: UTF8.self)
+        } catch {
+            throw call.error(
+                .protocolViolation, "the reply is not the JSON that belongs to the call")
+        }
     }
 
     /// Reads a file's content by its path (`/ipfs/CID…`), piece by piece. Not tried again once
@@ -70,11 +83,12 @@ extension KuboClient {
         _ path: MFSPath, offset: UInt64 = 0, length: UInt64? = nil,
         cancellation: Cancellation? = nil,
         _ sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
-    ) throws(KuboUploadError<Failure>) {
+    ) throws(KuboStreamError<Failure>) {
         var call = Call("cat", .harmless, subject: "\(path)")
         call.add(argument: path)
         if offset > 0 { call.add("offset", offset) }
         if let length { call.add("length", length) }
+        call.isDownload = true
         call.cancellation = cancellation
         try download(call, sink)
     }
@@ -94,4 +108,8 @@ private struct RepositoryReply: Decodable {
     var StorageMax: UInt64
     var NumObjects: UInt64
     var RepoPath: String
+}
+
+private struct ConfigReply: Decodable {
+    var Value: JSONValue
 }

@@ -61,7 +61,7 @@ public enum CAR {
     static let dataOffsetMin = pragma.count + version2HeaderLength
 
     /// The header of a CARv1 with its length in front.
-    static func encodedHeader(roots: [CID]) -> [UInt8] {
+    package static func encodedHeader(roots: [CID]) -> [UInt8] {
         var header: [UInt8] = []
         header.appendCBORHead(.map, 2)
         header.appendCBORText("roots")
@@ -79,6 +79,14 @@ public enum CAR {
         var bytes: [UInt8] = []
         Varint.append(UInt64(header.count), to: &bytes)
         return bytes + header
+    }
+
+    /// What stands before a block in a section: the length and the CID.
+    package static func encodedSectionHead(_ cid: CID, blockByteCount: Int) -> [UInt8] {
+        var head: [UInt8] = []
+        Varint.append(UInt64(cid.byteCount + blockByteCount), to: &head)
+        cid.append(to: &head)
+        return head
     }
 }
 

@@ -34,10 +34,7 @@ public struct CARWriter<Failure: Error> {
         _ cid: CID, _ block: UnsafeRawBufferPointer
     ) throws(Failure) -> UInt64 {
         let offset = byteCount
-        var head: [UInt8] = []
-        Varint.append(UInt64(cid.byteCount + block.count), to: &head)
-        cid.append(to: &head)
-        try write(head)
+        try write(CAR.encodedSectionHead(cid, blockByteCount: block.count))
         try sink(block)
         byteCount += UInt64(block.count)
         return offset

@@ -1,0 +1,48 @@
+internal import Base
+
+/// A limit of bytes per second over all uploads: a bucket that fills evenly and holds a tenth of a
+/// second.
+final class UploadRate: Sendable {
+    private struct Bucket {
+        /// In bytes times 1,000 (bytes per second times milliseconds).
+        var milliBytes: UInt64
+        var filledMilliseconds: UInt64
+    }
+
+    private let bytesPerSecond: UInt64
+    private let milliBytesMax: UInt64
+    /// What is granted at least, unless less is asked for, so that packets do not get tiny.
+    private let portionBytes: UInt64
+    private let bucket: Guarded<Bucket>
+
+    init(bytesPerSecond: UInt64) {
+        // A bucket of more than a terabyte per second limits nothing, and must not overflow.
+        self.bytesPerSecond = min(
+            max(bytesPerSecond, KuboConfiguration.uploadBytesPerSecondMin), 1 << 40)
+        milliBytesMax = self.bytesPerSecond * 100
+        portionBytes = min(64 << 10, max(64, self.bytesPerSecond / 20))
+        bucket = Guarded(
+            Bucket(milliBytes: milliBytesMax, filledMilliseconds: Clock.milliseconds))
+    }
+
+    /// Takes what may be sent now.
+    ///
+    /// - Returns: how many bytes, at most `wanted`; or 0, and in how many milliseconds to ask again.
+    func take(atMost wanted: Int) -> (granted: Int, waitMilliseconds: UInt64) {
+        bucket.withLock { bucket in
+            let now = Clock.milliseconds
+            let passed = min(now &- bucket.filledMilliseconds, 1000)
+            bucket.filledMilliseconds = now
+            bucket.milliBytes = min(milliBytesMax, bucket.milliBytes + passed * bytesPerSecond)
+            let portion = min(portionBytes, UInt64(wanted))
+            let available = bucket.milliBytes / 1000
+            guard available >= portion else {
+                let missing = portion * 1000 - bucket.milliBytes
+                return (0, missing / bytesPerSecond + 1)
+            }
+            let granted = min(available, UInt64(wanted))
+            bucket.milliBytes -= granted * 1000
+            return (Int(granted), 0)
+        }
+    }
+}
