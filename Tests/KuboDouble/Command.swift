@@ -63,10 +63,12 @@ final class Call {
             if key == "arg" {
                 arguments.append(value)
             } else if let option = command.options[key] ?? Self.globalOptions[key] {
-                guard values[key] == nil else {
+                if let first = values[key] {
+                    let text = String(decoding: value, as: UTF8.self)
                     throw .error(
-                        CommandError(
-                            "expected key \(key) to have only a single value", status: 400))
+                        .badRequest(
+                            "expected key \(key) to have only a single value, received "
+                                + "[\(first) \(text)]"))
                 }
                 let text = String(decoding: value, as: UTF8.self)
                 values[key] = try Self.checked(text, option, key)
@@ -78,17 +80,20 @@ final class Call {
         base = try values["cid-base"].map { (text) throws(Halt) in try Self.base(text) }
         deadline = try values["timeout"].map { (text) throws(Halt) in
             guard let seconds = Self.seconds(text) else {
-                throw .error(CommandError("time: invalid duration \"\(text)\"", status: 400))
+                // A node answers this with nothing.
+                var error = CommandError.badRequest("")
+                (error.message, error.status) = ("", 200)
+                throw .error(error)
             }
             return Date(timeIntervalSinceNow: seconds)
         }
         if arguments.count < command.arguments.count {
             let name = command.arguments[arguments.count]
-            throw .error(CommandError("argument \"\(name)\" is required", status: 400))
+            throw .error(.badRequest("argument \"\(name)\" is required"))
         }
         if let file = command.file {
             guard let boundary else {
-                throw .error(CommandError("file argument '\(file)' is required", status: 400))
+                throw .error(.badRequest("file argument '\(file)' is required"))
             }
             multipart = MultipartReader(boundary: boundary) { [unowned self] () throws(Halt) in
                 try self.nextPiece()
@@ -125,7 +130,7 @@ final class Call {
         }
         let message =
             "could not convert value \"\(text)\" to type \"\(type)\" (for option \"-\(key)\")"
-        throw .error(CommandError(message, status: 400))
+        throw .error(.badRequest(message))
     }
 
     /// Go's base 0: a leading `0x` is hexadecimal, a leading 0 octal.
@@ -216,11 +221,13 @@ final class Call {
     }
 
     /// The block, waited for as long as the call may take.
-    func block(_ cid: CID) throws(Halt) -> [UInt8] {
+    ///
+    /// - Parameter isPinning: pins wait also where the call says `offline`.
+    func block(_ cid: CID, isPinning: Bool = false) throws(Halt) -> [UInt8] {
         if cid.multihash.code == .identity { return cid.multihash.digest }
         while true {
             if let block = node.blocks.block(cid.multihash) { return block }
-            guard !isOffline else { throw .error(.missing(cid)) }
+            guard isPinning ? !node.isOffline : !isOffline else { throw .error(.missing(cid)) }
             try wait(for: cid, until: deadline)
         }
     }

@@ -79,7 +79,7 @@ extension Commands {
         case "v0": return CID.dagPB(multihash, version: 0)
         case "dag-cbor", "cbor": return CID(codec: .dagCBOR, multihash: multihash)
         case "dag-json": return CID(codec: .dagJSON, multihash: multihash)
-        default: throw .failed("unknown multicodec code: \(codec)")
+        default: throw .failed("unknown multicodec: \"\(codec)\"")
         }
     }
 
@@ -88,7 +88,7 @@ extension Commands {
             let cid = try call.resolve(argument).cid
             var members = [("Hash", JSON.string(call.text(cid)))]
             if let reason = try pinReason(cid, call) {
-                members.append(("Error", .string("pinned: " + reason)))
+                members.append(("Error", .string(reason)))
             } else if call.node.blocks.contains(cid.multihash) {
                 call.node.blocks.remove(cid.multihash)
             } else if !call.isSet("force") {
@@ -101,10 +101,12 @@ extension Commands {
     /// How a block is pinned, by its hash, whatever its CID.
     private static func pinReason(_ cid: CID, _ call: Call) throws(Halt) -> String? {
         let pins = call.node.pins
-        if let pin = pins.first(where: { $0.cid.multihash == cid.multihash }) { return pin.type }
+        if let pin = pins.first(where: { $0.cid.multihash == cid.multihash }) {
+            return "pinned: " + pin.type
+        }
         for pin in pins where pin.isRecursive {
             if try below(pin.cid, call).contains(where: { $0.multihash == cid.multihash }) {
-                return "via \(pin.cid)"
+                return "pinned via \(pin.cid)"
             }
         }
         return nil

@@ -16,10 +16,7 @@ extension Commands {
             (call) throws(Halt) in
             let root = try call.resolve(call.arguments[0]).cid
             _ = try call.block(root)
-            try call.reply.startStream(type: "application/vnd.ipld.car")
-            try writeArchive(root, call.reply.write) { (body) throws(Halt) in
-                try call.walk(root, body)
-            }
+            try export(root, call)
         },
         "dag/stat": Command(arguments: ["root"], options: ["progress": .bool]) {
             (call) throws(Halt) in try statistics(call)
@@ -62,6 +59,22 @@ extension Commands {
         }
     }
 
+    private static func export(_ root: CID, _ call: Call) throws(Halt) {
+        try call.reply.startStream(type: "application/vnd.ipld.car")
+        do throws(Halt) {
+            try writeArchive(root, call.reply.write) { (body) throws(Halt) in
+                try call.walk(root, body)
+            }
+        } catch .error(let error) {
+            let hint =
+                call.text("offline") == "true"
+                ? " (currently offline, perhaps retry without the offline flag)" : ""
+            throw .failed("walk failed: could not load link: \(error.message)\(hint)")
+        } catch {
+            throw error
+        }
+    }
+
     /// Blocks on their way into the store; a node stores so many at once, and forgets what is
     /// left when an archive turns out to be broken.
     private struct Batch {
@@ -95,10 +108,12 @@ extension Commands {
         var byteCount: UInt64 = 0
         while try call.nextPart() != nil {
             var previous: CID?
+            var partByteCount = 0
             do throws(CARError) {
                 var reader = try CARReader(blockSizeMax: 1 << 30, isVerifying: false) { buffer in
                     let piece = try call.readPart(limit: buffer.count)
                     buffer.copyBytes(from: piece)
+                    partByteCount += piece.count
                     return piece.count
                 }
                 for root in reader.roots where !roots.contains(root) { roots.append(root) }
@@ -114,6 +129,8 @@ extension Commands {
                     previous = section.cid
                 }
             } catch {
+                // Nothing at all is taken for the end of everything, and for no error.
+                if partByteCount == 0, case .truncated = error { return }
                 throw halt(error, after: previous)
             }
         }
@@ -168,7 +185,8 @@ extension Commands {
                 do throws(BlockFormatError) {
                     _ = try DAGNode(decoding: section.block)
                 } catch {
-                    throw Halt.failed("\(error)")
+                    // Which of the reasons it is says nothing to a client.
+                    throw Halt.failed("unexpected EOF")
                 }
             }
         } catch {
@@ -221,7 +239,7 @@ extension Commands {
             ("UniqueBlocks", .integer(Int64(uniques.count))), ("TotalSize", .unsigned(total)),
         ]
         if redundant > total { members.append(("SharedSize", .unsigned(redundant - total))) }
-        let ratio = total > 0 ? Double(redundant) / Double(total) : 0
+        let ratio = total > 0 ? Float(redundant) / Float(total) : 0
         let text = ratio == ratio.rounded() ? String(Int(ratio)) : "\(ratio)"
         members += [("Ratio", .verbatim(text)), ("DagStats", .array(entries))]
         try call.reply.emit(.object(members))

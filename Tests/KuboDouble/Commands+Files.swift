@@ -141,6 +141,13 @@ extension Commands {
     }
 
     private static func stat(_ call: Call) throws(Halt) {
+        let formats = [call.isSet("hash"), call.isSet("size"), call.text("format") != nil]
+        guard formats.filter({ $0 }).count < 2 else {
+            throw .error(
+                CommandError(
+                    "invalid parameters: format was set by multiple options. Only one format option "
+                        + "is allowed", code: 1))
+        }
         let cid = try node(call.arguments[0], call)
         let block = try call.block(cid)
         var size = UInt64(block.count)
@@ -469,19 +476,28 @@ extension Commands {
         }
     }
 
-    private static func content(_ cid: CID, _ tree: MFSTree) throws(Halt) -> Content {
+    private static func content(_ root: CID, _ tree: MFSTree) throws(Halt) -> Content {
         var content = Content()
-        do throws(DAGReadError) {
-            var reader = try FileReader(root: cid, source: MFSSource(tree: tree))
-            content.metadata = reader.metadata
-            var offset: UInt64 = 0
-            while let leaf = try reader.leaf(at: offset) {
-                content.bytes += leaf.block[leaf.contentRange]
+        // The next one last. Leaves without content count: they keep their place.
+        var pending = [root]
+        while let cid = pending.popLast() {
+            let block = try tree.block(cid)
+            guard cid.codec == .dagPB else {
+                content.bytes += block
                 content.ends.append(content.bytes.count)
-                offset = leaf.fileRange.upperBound
+                continue
             }
-        } catch {
-            throw Call.halt(error)
+            do throws(BlockFormatError) {
+                let node = try DAGNode(decoding: block)
+                let data = try UnixFSData(decoding: node.data ?? [])
+                if cid == root { content.metadata = data.metadata }
+                pending += node.links.reversed().map(\.cid)
+                guard node.links.isEmpty else { continue }
+                content.bytes += data.data ?? []
+                content.ends.append(content.bytes.count)
+            } catch {
+                throw .failed("\(error)")
+            }
         }
         return content
     }

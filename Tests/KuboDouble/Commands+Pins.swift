@@ -71,7 +71,7 @@ extension Commands {
             try prefixed("pin: ") { () throws(Halt) in
                 _ = try call.block(cid)
                 if isRecursive {
-                    try call.walk(cid) { (_, _) throws(Halt) in }
+                    try call.walk(cid, isPinning: true) { (_, _) throws(Halt) in }
                 } else if call.node.pin(cid)?.isRecursive == true {
                     throw .failed("\(cid) already pinned recursively")
                 }
@@ -87,15 +87,19 @@ extension Commands {
         }
     }
 
-    /// Pins what an archive brought, if all of it is here.
+    /// Pins what an archive brought; what of it is not here is waited for.
     ///
     /// - Returns: why not, or nothing.
     static func pinHere(_ root: CID, _ call: Call) throws(Halt) -> String {
-        for cid in [root] + (try below(root, call)).sorted()
-        where cid.multihash.code != .identity && !call.node.blocks.contains(cid.multihash) {
-            return cid == root
-                ? "ipld: could not find \(cid)"
-                : "block was not found locally (offline): ipld: could not find \(cid)"
+        guard root.multihash.code == .identity || call.node.blocks.contains(root.multihash) else {
+            return "ipld: could not find \(root)"
+        }
+        do throws(Halt) {
+            try call.walk(root, isPinning: true) { (_, _) throws(Halt) in }
+        } catch .error(let error) {
+            return error.message
+        } catch {
+            throw error
         }
         try call.node.setPin(Pin(cid: root, isRecursive: true, name: ""))
         return ""
@@ -197,8 +201,12 @@ extension Commands {
 
     /// Looks at what `to` has and `from` has not; what both have is taken to be here.
     private static func fetchDifference(_ from: CID, _ to: CID, _ call: Call) throws(Halt) {
-        let before = try prefixed("get \(from): ") { () throws(Halt) in try call.links(from) }
-        let after = try prefixed("get \(to): ") { () throws(Halt) in try call.links(to) }
+        let before = try prefixed("get \(from): ") { () throws(Halt) in
+            try call.links(from, isPinning: true)
+        }
+        let after = try prefixed("get \(to): ") { () throws(Halt) in
+            try call.links(to, isPinning: true)
+        }
         let afterCIDs = Set(after.map(\.cid))
         let beforeCIDs = Set(before.map(\.cid))
         // Gone links are taken for the old forms of new ones, one by one.
@@ -208,7 +216,9 @@ extension Commands {
             if let old = gone.popFirst() {
                 try fetchDifference(old, link.cid, call)
             } else if !seen.contains(link.cid) {
-                try call.walk(link.cid) { (cid, _) throws(Halt) in seen.insert(cid) }
+                try call.walk(link.cid, isPinning: true) { (cid, _) throws(Halt) in
+                    seen.insert(cid)
+                }
             }
         }
     }

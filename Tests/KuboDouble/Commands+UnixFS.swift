@@ -95,7 +95,15 @@ extension Commands {
             offset = 0
         }
         try call.reply.startStream(length: parts.reduce(0) { $0 + UInt64($1.range.count) })
-        for var part in parts { try stream(&part.reader, part.range, call) }
+        do throws(Halt) {
+            for var part in parts { try stream(&part.reader, part.range, call) }
+        } catch .error(let error) {
+            // What is missing is not said.
+            throw error.message.contains("could not find")
+                ? .failed("failed to fetch all nodes") : .error(error)
+        } catch {
+            throw error
+        }
     }
 
     // MARK: Looking
@@ -106,11 +114,16 @@ extension Commands {
             let cid = try call.resolve(argument).cid
             var links: [JSON] = []
             do throws(DAGReadError) {
-                // A file has no entries.
                 if case .directory = try call.source.unixfsEntry(cid) {
                     let reader = try DirectoryReader(root: cid, source: call.source)
                     for entry in try reader.entries() {
-                        links.append(try line(entry, call))
+                        links.append(try line(entry.name, entry.cid, entry.treeSize, call))
+                    }
+                } else if cid.codec == .dagPB {
+                    // Of a file, its parts.
+                    let block = try call.source.verifiedBlock(cid)
+                    for link in (try? DAGNode(decoding: block))?.links ?? [] {
+                        links.append(try line(link.name, link.cid, link.treeSize, call))
                     }
                 }
             } catch {
@@ -122,17 +135,19 @@ extension Commands {
         try call.reply.emitOnce(.object([("Objects", .array(objects))]))
     }
 
-    private static func line(_ entry: DirectoryEntry, _ call: Call) throws(DAGReadError) -> JSON {
-        var (size, type, target): (UInt64, Int64, [UInt8]) = (entry.treeSize, 0, [])
+    private static func line(
+        _ name: [UInt8], _ cid: CID, _ treeSize: UInt64, _ call: Call
+    ) throws(DAGReadError) -> JSON {
+        var (size, type, target): (UInt64, Int64, [UInt8]) = (treeSize, 0, [])
         if call.isSet("resolve-type", default: true) {
-            switch try call.source.unixfsEntry(entry.cid) {
+            switch try call.source.unixfsEntry(cid) {
             case .file(let fileSize, _): (size, type) = (fileSize, 2)
             case .directory: (size, type) = (0, 1)
             case .symlink(let text, _): (type, target) = (4, text)
             }
         }
         return .object([
-            ("Name", .bytes(entry.name)), ("Hash", .string(call.text(entry.cid))),
+            ("Name", .bytes(name)), ("Hash", .string(call.text(cid))),
             ("Size", .unsigned(size)), ("Type", .integer(type)), ("Target", .bytes(target)),
             ("Mode", .integer(0)), ("ModTime", .string("0001-01-01T00:00:00Z")),
         ])
@@ -246,7 +261,7 @@ private struct Adder {
         let chunker = call.text("chunker") ?? "size-\(base.chunkSize)"
         guard chunker.hasPrefix("size-"), let chunkSize = Int(chunker.dropFirst(5)),
             (1...ImportProfile.chunkSizeMax).contains(chunkSize)
-        else { throw .failed("the double has no chunker \(chunker)") }
+        else { throw .failed("unrecognized chunker option: \(chunker)") }
         let linksMax = call.integer("max-file-links").map { Int(clamping: $0) }
         profile = ImportProfile(
             chunkSize: chunkSize,
@@ -271,7 +286,9 @@ private struct Adder {
         } else {
             for name in root.names {
                 switch root.entries[name] {
-                case .leaf(let leaf): try finish(leaf, name: name)
+                case .leaf(let leaf):
+                    try storeParent(of: leaf)
+                    try finish(leaf, name: name)
                 case .directory(let directory):
                     try finish(try close(directory, name: name), name: name)
                 case nil: break
@@ -388,6 +405,19 @@ private struct Adder {
             throw .failed("\(error)")
         } catch {
             throw error as? Halt ?? .failed("\(error)")
+        }
+    }
+
+    /// A node adds a file to a directory of its own, which it then forgets.
+    private func storeParent(of file: DAGRoot) throws(Halt) {
+        var builder = DirectoryBuilder(profile: profile)
+        builder.add(
+            name: Array(file.cid.description.utf8), cid: file.cid, treeSize: file.treeSize)
+        do {
+            _ = try builder.finish { (cid, block) throws(Halt) in try store(cid, block) }
+        } catch {
+            if case .sink(let halt) = error { throw halt }
+            throw .failed("\(error)")
         }
     }
 

@@ -60,7 +60,8 @@ enum Commands {
         "config": Command(arguments: ["key"]) { (call) throws(Halt) in
             let key = call.argument(0)
             guard let value = Configuration.value(key, call.node) else {
-                throw .failed("key \"\(key)\" not found")
+                let part = Configuration.unknownPart(key, call.node)
+                throw .failed("failed to get config value: \"\(part) not found\"")
             }
             try call.reply.emitOnce(
                 .object([("Key", .string(key)), ("Value", .verbatim(value))]))

@@ -23,6 +23,17 @@ enum Configuration {
         return String(decoding: output, as: UTF8.self)
     }
 
+    /// The first words of a key that are there no more.
+    static func unknownPart(_ key: String, _ node: DoubleNode) -> String {
+        var known = ""
+        for part in key.split(separator: ".") {
+            let next = known.isEmpty ? String(part) : known + "." + part
+            if value(next, node) == nil { return next }
+            known = next
+        }
+        return key
+    }
+
     private static func list(_ texts: String...) -> JSON { .array(texts.map { .string($0) }) }
 
     private static func unset(_ keys: String...) -> JSON { .object(keys.map { ($0, .null) }) }

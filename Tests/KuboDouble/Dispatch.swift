@@ -65,10 +65,13 @@ enum Dispatch {
             agent.contains("/kubo/") || agent.contains("/go-ipfs/"),
             !agent.contains("/" + kuboDoubleVersion)
         {
-            return try reply.text(400, "api version mismatch\n")
+            return try reply.text(
+                400, "api version mismatch (/kubo/\(kuboDoubleVersion)/ != \(agent))\n", extra: [])
         }
         guard let command = Commands.all[name] else {
-            return try reply.text(404, "404 page not found\n")
+            return try reply.text(
+                404, "404 page not found\n",
+                extra: path.hasPrefix(prefix) ? [("Vary", "Origin")] : [])
         }
         try run(command, name, reply, exchange, node, faults)
     }

@@ -6,11 +6,20 @@ struct CommandError: Error {
     /// Kubo's own number: 0 for an error, 1 for a request that makes no sense.
     var code = 0
     var status = 500
+    /// Answered as it is, and not as JSON.
+    var isText = false
 
     init(_ message: String, code: Int = 0, status: Int = 500) {
         self.message = message
         self.code = code
         self.status = status
+    }
+
+    /// What is said of a query that is no call.
+    static func badRequest(_ message: String) -> CommandError {
+        var error = CommandError(message + "\n", code: 1, status: 400)
+        error.isText = true
+        return error
     }
 
     static func missing(_ cid: CID) -> CommandError {

@@ -12,6 +12,10 @@ extension Call {
     /// Resolves `/ipfs/CID/name…`, `ipfs://CID`, or a bare CID with names behind it.
     func resolve(_ argument: [UInt8]) throws(Halt) -> Resolved {
         let text = String(decoding: argument, as: UTF8.self)
+        let parts = text.split(separator: "/")
+        if text.hasPrefix("/"), parts.count > 1, !["ipfs", "ipns"].contains(parts[0]) {
+            throw .failed("invalid path \"\(text)\": unknown namespace: \"\(parts[0])\"")
+        }
         if let content = Self.contentPath(text) { return try resolveContent(content, text) }
         // What Kubo says is what is wrong with the path as it came.
         do throws(Halt) {
@@ -78,12 +82,9 @@ extension Call {
     }
 
     /// The links of any block that has some.
-    func links(_ cid: CID) throws(Halt) -> [DAGLink] {
-        guard cid.codec == .dagPB else {
-            _ = try block(cid)
-            return []
-        }
-        let block = try block(cid)
+    func links(_ cid: CID, isPinning: Bool = false) throws(Halt) -> [DAGLink] {
+        let block = try block(cid, isPinning: isPinning)
+        guard cid.codec == .dagPB else { return [] }
         do throws(BlockFormatError) {
             return try DAGNode(decoding: block).links
         } catch {
@@ -92,13 +93,15 @@ extension Call {
     }
 
     /// Every block below `root`, once each, parents before children, the first child first.
-    func walk(_ root: CID, _ body: (CID, [UInt8]) throws(Halt) -> Void) throws(Halt) {
+    func walk(
+        _ root: CID, isPinning: Bool = false, _ body: (CID, [UInt8]) throws(Halt) -> Void
+    ) throws(Halt) {
         var seen: Set<CID> = []
         var pending = [root]
         while let cid = pending.popLast() {
             guard seen.insert(cid).inserted else { continue }
             try check()
-            let block = try block(cid)
+            let block = try block(cid, isPinning: isPinning)
             try body(cid, block)
             guard cid.codec == .dagPB, let node = try? DAGNode(decoding: block) else { continue }
             pending += node.links.reversed().map(\.cid)

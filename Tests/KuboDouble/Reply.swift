@@ -13,15 +13,14 @@ final class Reply {
     private let faults: [Fault]
     /// The fault `lostReply`: nothing is sent but an error at the end.
     private let isLost: Bool
-    private var written = 0
-    /// What the fault `truncate` holds back.
-    private var held: [UInt8] = []
-    private(set) var byteCount = 0
+    private var body: FaultyBody
+    var byteCount: Int { body.byteCount }
     private(set) var isError = false
 
     init(_ exchange: Exchange, faults: [Fault]) {
         self.exchange = exchange
         self.faults = faults
+        body = FaultyBody(exchange, faults: faults)
         isLost = faults.contains { $0.kind == .lostReply }
     }
 
@@ -61,34 +60,7 @@ final class Reply {
 
     func write(_ bytes: [UInt8]) throws(Halt) {
         guard !isLost else { return }
-        var bytes = bytes
-        let start = written
-        written += bytes.count
-        var cutAt: Int?
-        for fault in faults {
-            let value = fault.value ?? 0
-            switch fault.kind {
-            case .flip where (start..<written).contains(value):
-                bytes[value - start] ^= 0x01
-            case .truncate:
-                held += bytes
-                let count = max(0, held.count - max(1, value))
-                bytes = Array(held[..<count])
-                held.removeFirst(count)
-            case .cutReply where value <= written:
-                cutAt = max(0, value - start)
-            default: break
-            }
-        }
-        if let cutAt {
-            bytes = Array(bytes.prefix(cutAt))
-            try exchange.write(bytes)
-            byteCount += bytes.count
-            exchange.cut()
-            throw .gone
-        }
-        byteCount += bytes.count
-        try exchange.write(bytes)
+        try body.write(bytes)
     }
 
     /// Ends the reply.
@@ -99,20 +71,11 @@ final class Reply {
             return
         }
         try startChunked()
+        try body.finish()
         var trailer = error?.message
-        for fault in faults {
-            switch fault.kind {
-            case .extra:
-                try exchange.write([UInt8](repeating: 0x2e, count: max(1, fault.value ?? 1)))
-            case .trailer:
-                trailer = fault.message ?? "an error on purpose"
-                isError = true
-            case .cutReply:
-                // The body ended before.
-                exchange.cut()
-                throw .gone
-            default: break
-            }
+        for fault in faults where fault.kind == .trailer {
+            trailer = fault.message ?? "an error on purpose"
+            isError = true
         }
         // A header field has one line.
         let line = trailer.map { String($0.map { $0.isNewline ? " " : $0 }) }
@@ -120,11 +83,12 @@ final class Reply {
     }
 
     private func fail(_ error: CommandError) throws(Halt) {
-        if error.status == 400 {
-            try text(400, error.message + "\n")
+        if error.isText {
+            try text(error.status, error.message)
             return
         }
-        try start(type: "application/json", extra: [], status: error.status)
+        let status = error.code == 1 ? 400 : error.status
+        try start(type: "application/json", extra: [], status: status)
         let value = JSON.object([
             ("Message", .string(error.message)), ("Code", .integer(Int64(error.code))),
             ("Type", .string("error")),
@@ -138,14 +102,74 @@ final class Reply {
         _ status: Int, _ text: String, extra: [(String, String)] = [("Vary", "Origin")]
     ) throws(Halt) {
         isError = true
+        let type = [
+            ("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff"),
+        ]
         try exchange.start(
             status: status,
-            headers: extra + [
-                ("Content-Type", "text/plain; charset=utf-8"),
-                ("X-Content-Type-Options", "nosniff"),
-                ("Content-Length", String(text.utf8.count)),
+            headers: extra + (text.isEmpty ? [] : type) + [
+                ("Content-Length", String(text.utf8.count))
             ])
         try exchange.write(Array(text.utf8))
         try exchange.end(trailers: [])
+    }
+}
+
+/// The body of a reply on its way out, with what goes wrong there.
+struct FaultyBody {
+    private let exchange: Exchange
+    private let faults: [Fault]
+    private var given = 0
+    /// What the fault `truncate` holds back.
+    private var held: [UInt8] = []
+    /// What was sent.
+    private(set) var byteCount = 0
+
+    init(_ exchange: Exchange, faults: [Fault]) {
+        self.exchange = exchange
+        self.faults = faults
+    }
+
+    mutating func write(_ bytes: [UInt8]) throws(Halt) {
+        var bytes = bytes
+        let start = given
+        given += bytes.count
+        var cutAt: Int?
+        for fault in faults {
+            let value = fault.value ?? 0
+            switch fault.kind {
+            case .flip where (start..<given).contains(value):
+                bytes[value - start] ^= 0x01
+            case .truncate:
+                held += bytes
+                let count = max(0, held.count - max(1, value))
+                bytes = Array(held[..<count])
+                held.removeFirst(count)
+            case .cutReply where value <= given:
+                cutAt = max(0, value - start)
+            default: break
+            }
+        }
+        if let cutAt { bytes = Array(bytes.prefix(cutAt)) }
+        byteCount += bytes.count
+        try exchange.write(bytes)
+        guard cutAt == nil else {
+            exchange.cut()
+            throw .gone
+        }
+    }
+
+    mutating func finish() throws(Halt) {
+        for fault in faults {
+            switch fault.kind {
+            case .extra:
+                try exchange.write([UInt8](repeating: 0x2e, count: max(1, fault.value ?? 1)))
+            case .cutReply:
+                // The body was not long enough to be cut before.
+                exchange.cut()
+                throw .gone
+            default: break
+            }
+        }
     }
 }

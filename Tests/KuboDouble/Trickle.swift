@@ -21,13 +21,12 @@ struct TrickleBuilder {
         for chunk in chunks {
             leaves.append(try leaf(chunk))
         }
-        // A raw leaf alone is the file, unless something has to be said about it.
-        if rawLeaves, leaves.count == 1, metadata.isEmpty {
-            return MFSLink(cid: leaves[0].cid, treeSize: leaves[0].treeSize)
-        }
         var rest = leaves[...]
+        // Stored also where it is not needed in the end, as a node does.
         let root = try node(&rest, depth: nil)
-        return MFSLink(cid: root.cid, treeSize: root.treeSize)
+        // A raw leaf alone is the file, unless something has to be said about it.
+        let link = rawLeaves && leaves.count == 1 && metadata.isEmpty ? leaves[0] : root
+        return MFSLink(cid: link.cid, treeSize: link.treeSize)
     }
 
     private func leaf(_ chunk: ArraySlice<UInt8>) throws(Halt) -> Leaf {
