@@ -10,7 +10,7 @@ package enum Faults {
     /// A kind of call that can be made to fail.
     package enum Call: Sendable, CaseIterable {
         case open, read, write, synchronize, truncate, allocate, copy, status, makeDirectory
-        case unlink, list, exchange
+        case unlink, list, exchange, rename
         /// A transaction of the manifest, before it begins and after it is durable.
         case beginCommit, endCommit
     }

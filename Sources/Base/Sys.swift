@@ -203,6 +203,14 @@ public enum Sys {
         }
     }
 
+    /// Moves a name to another directory, in one step; what the new name stood for goes (rename(2)).
+    public static func rename(
+        _ name: String, in directory: Int32, to newName: String, in newDirectory: Int32
+    ) throws(Errno) {
+        try Faults.check(.rename)
+        try retrying { Glibc.renameat(directory, name, newDirectory, newName) }
+    }
+
     /// Exchanges two names, in one step (renameat2(2) with RENAME_EXCHANGE).
     public static func exchange(
         _ one: String, _ other: String, in directory: Int32

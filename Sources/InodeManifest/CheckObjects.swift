@@ -186,7 +186,7 @@ extension ManifestCheck {
     private func checkDeleted() throws(CheckFailure) {
         let deleted = try database.prepare(
             """
-            SELECT deleted_object.id, object.id IS NOT NULL FROM deleted_object
+            SELECT deleted_object.id, object.id IS NOT NULL AND object.state <> 3 FROM deleted_object
             LEFT JOIN object ON object.id = deleted_object.id ORDER BY deleted_object.id
             """)
         while try deleted.step() {

@@ -57,6 +57,8 @@ struct CommitBatch: Sendable {
     var storedDeletedObjects: [UInt64] = []
     /// Flat files among the deleted objects.
     var deletedFiles: [UInt64] = []
+    /// Flat files of evicted objects.
+    var evictedFiles: [UInt64] = []
     var unlinkedObjects: [UInt64] = []
     /// Nil while the stored one is near enough.
     var nextObject: UInt64?
@@ -125,6 +127,8 @@ extension ManifestState {
         }
         batch.entryChanges = entryChanges
         batch.unlinkedObjects = unlinkedObjects
+        batch.evictedFiles = evictedFiles
+        evictedFiles = []
         batch.nextObject = nextObjectToStore()
         if isPublishedDirty { batch.published = published }
         isPublishedDirty = false
@@ -160,6 +164,7 @@ extension ManifestState {
         // Older changes first: SQLite must see them in their order.
         entryChanges = batch.entryChanges + entryChanges
         unlinkedObjects += batch.unlinkedObjects
+        evictedFiles += batch.evictedFiles
         if batch.published != nil { isPublishedDirty = true }
     }
 }
@@ -220,7 +225,8 @@ extension CommitBatch {
         try run("DELETE FROM leaf WHERE object = ?", for: storedDeletedObjects, in: db)
         try run("DELETE FROM node WHERE object = ?", for: storedDeletedObjects, in: db)
         try run(
-            "INSERT OR IGNORE INTO deleted_object(id) VALUES (?)", for: deletedFiles, in: db)
+            "INSERT OR IGNORE INTO deleted_object(id) VALUES (?)", for: deletedFiles + evictedFiles,
+            in: db)
         try run("DELETE FROM deleted_object WHERE id = ?", for: unlinkedObjects, in: db)
     }
 

@@ -307,7 +307,7 @@ package final class InodeManifest: Sendable {
                 throw failure
             }
             state.committedGeneration = batch.generation
-            state.deletableObjects += batch.deletedFiles
+            state.deletableObjects += batch.deletedFiles + batch.evictedFiles
             state.settle(batch)
         }
     }

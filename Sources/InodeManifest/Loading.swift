@@ -222,6 +222,29 @@ extension ManifestState {
         }
     }
 
+    /// The committed objects with a flat file that the node is known to have, with numbers above one,
+    /// in order.
+    package func publishedFlatObjects(
+        after id: UInt64, limit: Int
+    ) throws(Errno) -> [(id: UInt64, size: UInt64)] {
+        guard let epoch = published?.epoch else { return [] }
+        return try read { db in
+            var statement = try BoundStatement(
+                """
+                SELECT id, size FROM object
+                WHERE id > ? AND state = 2 AND published = ? AND inline IS NULL
+                ORDER BY id LIMIT ?
+                """, in: db)
+            statement.bind(id)
+            statement.bind(epoch)
+            statement.bind(UInt64(limit))
+            defer { statement.reset() }
+            var found: [(id: UInt64, size: UInt64)] = []
+            while try statement.step() { found.append((statement.uint64(0), statement.uint64(1))) }
+            return found
+        }
+    }
+
     /// How many committed sealed objects the node is not known to have, and their bytes.
     package func unpublishedTotals() throws(Errno) -> (count: UInt64, bytes: UInt64) {
         let epoch = published?.epoch ?? 0

@@ -79,6 +79,8 @@ package final class ManifestState {
     private(set) var recentlySealed: [CID: UInt64] = [:]
     /// See `keepSealed`.
     private var sealedObjects: [UInt64]?
+    /// See `takeGone`.
+    private var goneObjects: [UInt64]?
     private var hasLostSealed = false
     /// Flat files that exist, or may, before their row does.
     private var reservedObjects: Set<UInt64> = []
@@ -88,6 +90,9 @@ package final class ManifestState {
     package private(set) var inodeCount: UInt64
     /// Flat files that a commit has made nameless; the owner of the store unlinks them.
     var deletableObjects: [UInt64] = []
+    /// Flat files of objects that were evicted since the last commit.
+    var evictedFiles: [UInt64] = []
+    private var evicting: Set<UInt64> = []
     /// Flat files that were unlinked; their `deleted_object` rows go with the next commit.
     var unlinkedObjects: [UInt64] = []
     /// What stands at the node; nil while the volume has never had one.
@@ -96,7 +101,7 @@ package final class ManifestState {
     }
     var isPublishedDirty = false
     /// The directory for whose entries an operation failed with `ManifestState.unexpanded`.
-    package var unexpandedDirectory: Inode?
+    private var unexpandedDirectory: Inode?
 
     init(
         reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
@@ -273,6 +278,12 @@ package final class ManifestState {
     /// Tells that the entries of `unexpandedDirectory` are needed; no error of the system's.
     package static let unexpanded = Errno(rawValue: 1_000_001)
 
+    /// The directory for whose entries an operation failed; nil where another found them out since.
+    package func takeUnexpanded() -> Inode? {
+        defer { unexpandedDirectory = nil }
+        return unexpandedDirectory
+    }
+
     private func loadChildren(of directory: InodeRecord) throws(Errno) {
         try requireEntries(of: directory)
         guard !directory.children.isComplete else { return }
@@ -368,6 +379,62 @@ package final class ManifestState {
         return record
     }
 
+    /// Makes the record of an object whose bytes are at the node, dirty, with one reference.
+    package func makeRemoteObject(size: UInt64, cid: CID, treeSize: UInt64) -> ObjectRecord {
+        let record = ObjectRecord(
+            id: nextObject, state: .remote, references: 1, size: size, isInline: false)
+        nextObject += 1
+        record.cid = cid
+        record.treeSize = treeSize
+        objects[record.id] = record
+        recentlySealed[cid] = record.id
+        notePublished(record)
+        mark(record)
+        return record
+    }
+
+    /// Leaves a sealed object's bytes to the node; its flat file goes after the next commit.
+    package func evict(_ record: ObjectRecord) {
+        precondition(record.state == .sealed && !record.isInline)
+        record.state = .remote
+        evicting.insert(record.id)
+        evictedFiles.append(record.id)
+        mark(record)
+    }
+
+    /// Whether flat files of evicted objects wait for a commit.
+    package var hasEvictedFiles: Bool { !evictedFiles.isEmpty }
+
+    /// The names of an inode in a directory. Loads the directory.
+    package func names(of inode: Inode, in parent: Inode) throws(Errno) -> [[UInt8]] {
+        guard let directory = try self.inode(parent) else { return [] }
+        var names: [[UInt8]] = []
+        try forEachEntry(of: directory, after: 0) { name, entry in
+            if entry.inode == inode { names.append(name.bytes) }
+            return true
+        }
+        return names
+    }
+
+    /// Whether the flat file of an evicted object is still to be removed.
+    package func isEvicting(_ id: UInt64) -> Bool { evicting.contains(id) }
+
+    /// Notes that all bytes of a remote object are here again: in its flat file, durably, or inline.
+    ///
+    /// - Parameter blocks: its leaves and nodes.
+    package func keepLocally(_ record: ObjectRecord, _ blocks: SealResult, inlineBytes: [UInt8]?) {
+        precondition(record.state == .remote)
+        record.state = .sealed
+        record.newBlocks = blocks
+        if let inlineBytes {
+            record.isInline = true
+            record.inlineBytes = inlineBytes
+            record.inlineDirty = true
+            dirtyContentBytes += inlineBytes.count
+        }
+        mark(record)
+    }
+
     /// Notes that a record differs from its row.
     package func mark(_ record: ObjectRecord) {
         guard record.dirtyGeneration != generation else { return }
@@ -434,6 +501,14 @@ package final class ManifestState {
     /// Has the numbers of the objects kept that are sealed from now on, for `takeSealed`.
     package func keepSealed() {
         if sealedObjects == nil { sealedObjects = [] }
+        if goneObjects == nil { goneObjects = [] }
+    }
+
+    /// The objects that were unsealed or deleted since the last call, once `keepSealed` was called.
+    package func takeGone() -> [UInt64] {
+        guard let gone = goneObjects, !gone.isEmpty else { return [] }
+        goneObjects = []
+        return gone
     }
 
     /// The objects that were sealed since the last call, in order; nil where they were too many, so
@@ -469,6 +544,7 @@ package final class ManifestState {
     @discardableResult
     package func unseal(_ record: ObjectRecord) -> Bool {
         guard record.state == .sealed else { return false }
+        goneObjects?.append(record.id)
         record.state = .staging
         record.cid = nil
         record.publishedEpoch = 0
@@ -507,6 +583,7 @@ package final class ManifestState {
 
     private func deleteIfUnused(_ record: ObjectRecord) {
         guard record.references == 0, record.pins == 0, !record.isDeleted else { return }
+        goneObjects?.append(record.id)
         record.isDeleted = true
         record.inlineBytes = nil
         record.newBlocks = nil
@@ -527,6 +604,7 @@ package final class ManifestState {
 
     /// Notes that flat files are unlinked.
     package func noteUnlinked(_ ids: [UInt64]) {
+        evicting.subtract(ids)
         unlinkedObjects += ids
     }
 

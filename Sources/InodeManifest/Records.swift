@@ -220,4 +220,10 @@ package struct DirectoryTable {
     var staleInOrder = 0
 
     package init() {}
+
+    /// Notes whether all names are in memory, as for a directory that has no rows yet.
+    package mutating func isKnownWhole(_ isWhole: Bool = true) {
+        isComplete = isWhole
+        order = nil
+    }
 }

@@ -5,6 +5,7 @@ package import struct SystemPackage.Errno
 
 // The layout below the state directory:
 //
+//   cache/<id>                some bytes of an object that is at a node; all of it goes at opening
 //   objects/<bucket>/<id>     the flat file of one object; <id> is 16 hexadecimal digits, <bucket>
 //                             the first 13 of them, so 4,096 objects share a folder and numbers
 //                             that were given out one after the other lie together
@@ -18,6 +19,7 @@ package import struct SystemPackage.Errno
 /// Which objects there are, and what is in them, the inode manifest knows; this knows files.
 package final class ObjectStore: Sendable {
     private let directory: OwnedDescriptor
+    private let cache: OwnedDescriptor
     /// Buckets that are known to exist on stable storage.
     private let knownBuckets = Guarded<Set<UInt64>>([])
 
@@ -32,6 +34,8 @@ package final class ObjectStore: Sendable {
         try Sys.makeDirectory("objects", in: stateDirectory)
         directory = try Sys.open(
             "objects", in: stateDirectory, flags: O_RDONLY | O_DIRECTORY)
+        try Sys.makeDirectory("cache", in: stateDirectory)
+        cache = try Sys.open("cache", in: stateDirectory, flags: O_RDONLY | O_DIRECTORY)
         try Sys.synchronize(stateDirectory)
         tellsStores = Self.tellingFilesystems.contains(try Sys.filesystemType(of: directory.raw))
     }
@@ -100,6 +104,40 @@ package final class ObjectStore: Sendable {
         let bucket = try Sys.open(
             Self.bucketName(of: id), in: directory.raw, flags: O_RDONLY | O_DIRECTORY)
         try Sys.synchronize(bucket.raw)
+    }
+
+    // MARK: The cache
+
+    /// Makes the empty file for the bytes of an object that is at a node.
+    package func createCached(_ id: UInt64) throws(Errno) -> ObjectFile {
+        let descriptor = try Sys.open(
+            Self.hexadecimal(id, digits: 16), in: cache.raw, flags: O_RDWR | O_CREAT | O_TRUNC)
+        return ObjectFile(id: id, descriptor: descriptor, isNew: false)
+    }
+
+    /// Makes the file of the cache the object's flat file, durably. The number must have none.
+    package func keepCached(_ file: ObjectFile) throws(Errno) {
+        let bucket = file.id >> Self.objectsPerBucketBits
+        if !knownBuckets.withLock({ $0.contains(bucket) }) {
+            try Sys.makeDirectory(Self.bucketName(of: file.id), in: directory.raw)
+            try Sys.synchronize(directory.raw)
+            _ = knownBuckets.withLock { $0.insert(bucket) }
+        }
+        try Sys.synchronizeData(file.raw)
+        try Sys.rename(
+            Self.hexadecimal(file.id, digits: 16), in: cache.raw, to: Self.path(of: file.id),
+            in: directory.raw)
+        try synchronizeName(of: file.id)
+    }
+
+    /// Removes an object's file from the cache; nothing happens where there is none.
+    package func removeCached(_ id: UInt64) throws(Errno) {
+        try Sys.unlink(Self.hexadecimal(id, digits: 16), in: cache.raw)
+    }
+
+    /// Empties the cache.
+    package func emptyCache() throws(Errno) {
+        for name in try Sys.names(in: cache.raw, path: ".") { try Sys.unlink(name, in: cache.raw) }
     }
 
     /// The numbers of all flat files from a number on, in no order. Reads the folders of these

@@ -98,6 +98,7 @@ extension Volume {
                 guard let object else { return .usePool([]) }
                 return .usePool(try state.inlineBytes(of: object))
             }
+            if object.state == .remote { return refuse(file, byRequest) }
             if flags.isWritable, hasSetID || object.references > 1 {
                 return refuse(file, byRequest)
             }
@@ -132,7 +133,7 @@ extension Volume {
     private func currentFlatFile(of file: OpenFile) throws(Errno) -> ObjectFile? {
         try reading { (state) throws(Errno) in
             guard let object = try state.object(of: try record(file.inode, state)),
-                !object.isInline
+                !object.isInline, object.state != .remote
             else { return nil }
             return try objectFile(file, object: object.id, forWriting: !options.isReadOnly)
         }

@@ -136,9 +136,9 @@ extension Volume {
         let chunk = UInt64(profile.chunkSize)
         let (start, overflow) = number.multipliedReportingOverflow(by: chunk)
         let source = try reading { (state) throws(Errno) -> (Content, UInt64)? in
-            guard let record = try state.object(object), !overflow, start <= record.size else {
-                return nil
-            }
+            guard let record = try state.object(object), !overflow, start <= record.size,
+                record.state != .remote
+            else { return nil }
             let content: Content =
                 record.isInline
                 ? .inline(try state.inlineBytes(of: record))
@@ -158,7 +158,7 @@ extension Volume {
         guard !overflow, start <= size else { return nil }
         let length = Int(min(chunk, size - start))
         switch content {
-        case .empty: return nil
+        case .empty, .remote: return nil
         case .inline(let bytes):
             guard Int(start) + length <= bytes.count else { return nil }
             return bytes[Int(start)..<Int(start) + length].withUnsafeBytes {

@@ -54,6 +54,10 @@ extension Volume {
                     throw .invalidArgument
                 }
                 guard count > 0 else { return 0 }
+                if case .remote(let remote) = content {
+                    try copyRemote(remote, at: sourceOffset, to: to.file, in: destinationOffset..<end)
+                    return count
+                }
                 try changeBytes(of: to.file, in: destinationOffset..<end) {
                     (target) throws(Errno) in
                     try copy(
@@ -64,12 +68,36 @@ extension Volume {
         }
     }
 
+    /// Copies what has to be fetched first, which must not be waited for under any lock.
+    private func copyRemote(
+        _ remote: RemoteFile, at sourceOffset: UInt64, to file: OpenFile, in range: Range<UInt64>
+    ) throws(Errno) {
+        var offset = range.lowerBound
+        while offset < range.upperBound {
+            let end = min(range.upperBound, offset + Self.fetchedAtOnce)
+            var bytes = [UInt8](repeating: 0, count: Int(end - offset))
+            let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+                try read(remote, at: sourceOffset + (offset - range.lowerBound), into: buffer)
+            }
+            guard count == bytes.count else { throw .ioError }
+            let place = offset
+            try changeBytes(of: file, in: offset..<end) { (target) throws(Errno) in
+                try copy(
+                    .inline(bytes), at: 0, to: target, at: place, count: UInt64(bytes.count))
+            }
+            offset = end
+        }
+    }
+
+    private static let fetchedAtOnce: UInt64 = 1 << 20
+
     private func copy(
         _ content: Content, at sourceOffset: UInt64, to target: WritableContent,
         at destinationOffset: UInt64, count: UInt64
     ) throws(Errno) {
         switch (content, target) {
-        case (.empty, _):
+        case (.empty, _), (.remote, _):
+            // Of a remote file, bytes come here by `copyRemote`.
             return
         case (.inline(let bytes), .inline(let destination)):
             let place = Int(destinationOffset)..<Int(destinationOffset + count)
@@ -113,7 +141,7 @@ extension Volume {
                 return nil
             }
             guard to.size == 0, from.size <= length, let object = try state.object(of: from),
-                object.state == .sealed
+                object.state != .staging
             else { return nil }
             let old = try state.object(of: to)
             state.retain(object)

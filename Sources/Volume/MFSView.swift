@@ -131,6 +131,8 @@ extension MFSPath {
 struct NodeBlocks: BlockSource {
     let volume: Volume
     let node: NodeLink
+    /// Ends the calls; nil: with the link.
+    var cancellation: Cancellation?
 
     func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
         if cid.codec == .dagPB,
@@ -143,7 +145,7 @@ struct NodeBlocks: BlockSource {
         do throws(KuboError) {
             let block = try node.client.block(
                 cid, deadlineMilliseconds: node.options.fetchMilliseconds,
-                cancellation: node.cancellation)
+                cancellation: cancellation ?? node.cancellation)
             node.noteFetched(bytes: block.count)
             return block
         } catch {

@@ -112,6 +112,8 @@ final class NodeLink: Sendable {
     let pinName: String
     let cancellation = Cancellation()
     let outbox = Monitor(Outbox())
+    let cache = Guarded(CacheLedger())
+    let fetches = Fetches()
     let state = Monitor(State())
     let log: Logger
     private let recent = Guarded(RecentBlocks())
@@ -323,6 +325,7 @@ extension Volume {
         status.address = "\(node.client.configuration.address)"
         status.path = "\(node.path)"
         status.cacheSizeMax = node.options.cacheSizeMax
+        status.cachedBytes = node.cache.withLock { $0.bytes }
         node.state.withLock { state in
             let now = NodeLink.now()
             status.version = state.version

@@ -81,6 +81,9 @@ final class RunningState: @unchecked Sendable {
         unsynchronized.removeValue(forKey: inode.number)
     }
 
+    /// Remote objects of which some bytes are here, or were asked for, by object.
+    var remoteFiles: [UInt64: RemoteFile] = [:]
+
     /// Counts changes of names, attributes and content that came by requests.
     var changes: UInt64 = 0
     /// When the tree is to be published.

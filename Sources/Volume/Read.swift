@@ -10,6 +10,8 @@ extension Volume {
         case empty
         case inline([UInt8])
         case flat(ObjectFile)
+        /// At the node, and here as far as it was read.
+        case remote(RemoteFile)
     }
 
     /// Reads from an offset; fewer bytes than the buffer has room for come only at the end.
@@ -37,6 +39,8 @@ extension Volume {
                 return wanted
             case .flat(let file):
                 return try Sys.read(file.raw, at: offset, into: part)
+            case .remote(let file):
+                return try read(file, at: offset, into: part)
             }
         }
     }
@@ -48,6 +52,19 @@ extension Volume {
     func withContent<Result>(
         of file: OpenFile, isAccess: Bool = true,
         _ body: (Content, UInt64) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        while true {
+            do throws(Errno) {
+                return try withContentNow(of: file, isAccess: isAccess, body)
+            } catch {
+                // It has become a flat file meanwhile, or went from the cache as a whole.
+                guard error == RemoteFile.gone else { throw error }
+            }
+        }
+    }
+
+    private func withContentNow<Result>(
+        of file: OpenFile, isAccess: Bool, _ body: (Content, UInt64) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         let (content, size, shared) = try reading {
             (state) throws(Errno) -> (Content, UInt64, UInt64?) in
@@ -86,6 +103,8 @@ extension Volume {
             guard UInt64(bytes.count) == record.size else { throw .ioError }
             return .inline(bytes)
         }
+        if object.state == .remote { return .remote(try remoteFile(of: object)) }
+        node?.cache.withLock { $0.use(object.id) }
         return .flat(try objectFile(file, object: object.id, forWriting: false))
     }
 
@@ -105,6 +124,8 @@ extension Volume {
             case .empty: throw .noSuchAddressOrDevice
             case .inline: return isData ? offset : size
             case .flat(let file): return try Sys.seek(file.raw, from: offset, whence: whence)
+            // lseek(2) lets a filesystem call all of it data.
+            case .remote: return isData ? offset : size
             }
         }
     }

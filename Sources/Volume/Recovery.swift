@@ -26,7 +26,9 @@ extension Volume {
         var strays = dropped
         if !manifest.wasClean { strays += try store.files(from: manifest.firstUnstoredObject).ids }
         for id in strays {
-            let isNamed = try reading { (state) throws(Errno) in try state.object(id) != nil }
+            let isNamed = try reading { (state) throws(Errno) in
+                try state.object(id).map { $0.state != .remote } ?? false
+            }
             if !isNamed { try store.remove(id) }
         }
         manifest.withLock { $0.noteUnlinked(dropped) }

@@ -184,7 +184,7 @@ extension Volume {
             if isUnsettled {
                 // What the manifest knows may be older than what the backing file holds.
             } else if let object = try state.object(of: record) {
-                if object.state == .sealed, let cid = object.cid {
+                if object.state != .staging, let cid = object.cid {
                     return .known(cid, treeSize: object.treeSize)
                 }
             } else {
@@ -227,6 +227,8 @@ extension Volume {
         switch content {
         case .empty: return SealResult.sealing([], profile: profile)
         case .inline(let bytes): return SealResult.sealing(bytes, profile: profile)
+        // Its CID was known; it is asked for again.
+        case .remote: return nil
         case .flat(let flat):
             return try sealResult(of: flat, inode, size: size, isWanted: isWanted)
         }

@@ -113,6 +113,9 @@ final class Upload {
                         record.cid == blocks.root
                     else { continue }
                     state.notePublished(record)
+                    if !record.isInline {
+                        node.cache.withLock { $0.add(object: record.id, size: record.size) }
+                    }
                 case .directory(let inode, let cid):
                     guard let record = try? state.inode(inode), record.cid == cid else { continue }
                     state.notePublished(record)

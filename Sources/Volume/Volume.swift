@@ -56,6 +56,8 @@ public final class Volume: Sendable {
     let backings = BackingPool()
     /// The node that the volume publishes to; nil without one.
     let node: NodeLink?
+    /// Operations that wait for it.
+    let waits = RemoteWaits()
     /// Threads that may hash beside those that seal, all seals together. Measured on two processors:
     /// 1 GiB in 0.8 s with one of them, 1.1 s without.
     let hashHelpers = Guarded(max(0, Threads.processorCount - 1))
@@ -77,6 +79,7 @@ public final class Volume: Sendable {
     ) throws(VolumeError) -> Volume {
         let volume = try Volume(path: path, options: options, log: log)
         try volume.recover()
+        if let node = volume.node, node.options.adoptsTree { try volume.adoptTree(node) }
         try volume.startThreads()
         return volume
     }
@@ -165,6 +168,7 @@ public final class Volume: Sendable {
         }
         removeDeletedObjects()
         manifest.checkpointIfDue()
+        if let node { trimCache(node) }
         if manifest.withLock({ $0.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
         return !isStopping
@@ -199,6 +203,7 @@ public final class Volume: Sendable {
         settleAll()
         stopBackingFiles()
         sealQueue.stop()
+        waits.end()
         node?.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
@@ -208,6 +213,7 @@ public final class Volume: Sendable {
             return threads
         }
         for thread in ended { thread.join() }
+        node?.fetches.stop()
         do throws(Errno) {
             dropKernelReferences()
             try manifest.commit()
@@ -226,7 +232,26 @@ public final class Volume: Sendable {
     func reading<Result>(
         _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
-        try manifest.withLock(body)
+        do throws(Errno) {
+            return try manifest.withLock(body)
+        } catch {
+            guard error == ManifestState.unexpanded else { throw error }
+        }
+        return try expanding { () throws(Errno) in try manifest.withLock(body) }
+    }
+
+    /// Runs an operation again and again until all directories that it looks into are known.
+    private func expanding<Result>(
+        _ body: () throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        while true {
+            if let inode = manifest.withLock({ $0.takeUnexpanded() }) { try expand(inode) }
+            do throws(Errno) {
+                return try body()
+            } catch {
+                guard error == ManifestState.unexpanded else { throw error }
+            }
+        }
     }
 
     /// Runs an operation that changes records. Blocks while too many changes are uncommitted.
@@ -237,6 +262,9 @@ public final class Volume: Sendable {
         do throws(Errno) {
             return try changeOnce(body)
         } catch {
+            if error == ManifestState.unexpanded {
+                return try expanding { () throws(Errno) in try changeOnce(body) }
+            }
             let isForRoom = manifest.withLock { state in
                 state.commitFailure == error || state.isReserveSpent && error == .noSpace
             }

@@ -19,6 +19,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     case blockDamaged(CID)
     /// The DAG below a CID could not be written out.
     case export(CID, reason: String)
+    /// The Kubo node cannot be used as was asked.
+    case node(String)
     /// An operation on the volume failed.
     case operation(String, Errno)
 
@@ -40,6 +42,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
             "\(cid): the stored block is damaged: run registryfs check"
         case .export(let cid, let reason):
             "\(cid): cannot be exported: \(reason)"
+        case .node(let reason):
+            reason
         case .operation(let operation, let errno):
             "\(operation): \(errno)"
         }

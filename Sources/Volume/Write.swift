@@ -199,7 +199,7 @@ extension Volume {
             record.contentVersion += 1
             if let backing = file.backing, backing.isWritable { return (backing.file, false) }
             guard let object = try state.object(of: record), !object.isInline,
-                object.references == 1
+                object.references == 1, object.state != .remote
             else { return nil }
             if state.unseal(object) {
                 object.isUnsealUncommitted = true
@@ -268,6 +268,7 @@ extension Volume {
         case .flat(let source):
             let copied = try Sys.copy(from: source.raw, at: 0, to: made.raw, at: 0, length: size)
             if copied < size { try Sys.truncate(made.raw, to: size) }
+        case .remote(let source): try copy(source, size: size, to: made)
         }
         return made
     }

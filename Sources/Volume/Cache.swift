@@ -1,0 +1,234 @@
+internal import Base
+internal import Glibc
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import ObjectStore
+
+internal import struct SystemPackage.Errno
+
+// The cache is the content here that the node holds, too: flat files of published objects, and the
+// parts of remote ones. What is not published is no cache, and is never let go.
+
+/// What could be let go, in the order in which it came; what was used since goes to the end once.
+struct CacheLedger {
+    private enum Item {
+        case object(UInt64)
+        case part(object: UInt64, start: UInt64)
+    }
+
+    private var queue: [Item] = []
+    private var head = 0
+    private var objects: [UInt64: UInt64] = [:]
+    private var used: Set<UInt64> = []
+    /// Bytes of all of it.
+    private(set) var bytes: UInt64 = 0
+
+    mutating func add(object: UInt64, size: UInt64) {
+        guard size > 0, objects.updateValue(size, forKey: object) == nil else { return }
+        bytes += size
+        queue.append(.object(object))
+    }
+
+    mutating func remove(object: UInt64) {
+        guard let size = objects.removeValue(forKey: object) else { return }
+        bytes -= min(bytes, size)
+        used.remove(object)
+    }
+
+    mutating func add(partOf object: UInt64, start: UInt64, bytes count: UInt64) {
+        bytes += count
+        queue.append(.part(object: object, start: start))
+    }
+
+    mutating func removeParts(bytes count: UInt64) { bytes -= min(bytes, count) }
+
+    /// Notes that an object is read.
+    mutating func use(_ object: UInt64) {
+        if objects[object] != nil { used.insert(object) }
+    }
+
+    enum Candidate {
+        case object(UInt64)
+        case part(object: UInt64, start: UInt64)
+    }
+
+    /// The next candidate; nil once each has been one.
+    mutating func next(_ examined: inout Int) -> Candidate? {
+        if head > 1024, head * 2 > queue.count {
+            queue.removeFirst(head)
+            head = 0
+        }
+        while head < queue.count, examined < queue.count {
+            let item = queue[head]
+            head += 1
+            examined += 1
+            switch item {
+            case .part(let object, let start): return .part(object: object, start: start)
+            case .object(let object):
+                guard objects[object] != nil else { continue }
+                if used.remove(object) != nil {
+                    queue.append(item)
+                    continue
+                }
+                return .object(object)
+            }
+        }
+        return nil
+    }
+
+    /// Puts a candidate back that cannot go now.
+    mutating func keep(_ candidate: Candidate) {
+        switch candidate {
+        case .object(let object): queue.append(.object(object))
+        case .part(let object, let start): queue.append(.part(object: object, start: start))
+        }
+    }
+}
+
+extension Volume {
+    /// Notes that bytes of a remote object have come, and lets others go where they are too many.
+    func noteCached(_ file: RemoteFile, start: UInt64, bytes: UInt64, _ node: NodeLink) {
+        node.cache.withLock { $0.add(partOf: file.object, start: start, bytes: bytes) }
+        trimCache(node)
+    }
+
+    /// Notes that a remote object has become an ordinary one.
+    func noteKept(_ object: UInt64, size: UInt64) {
+        guard let node else { return }
+        node.cache.withLock { cache in
+            cache.removeParts(bytes: size)
+            cache.add(object: object, size: size)
+        }
+    }
+
+    /// Counts the flat files that the node holds, too, from earlier times. Blocks for SQLite.
+    func countCache(_ node: NodeLink) throws(Errno) {
+        var last: UInt64 = 0
+        while true {
+            let found = try reading { (state) throws(Errno) in
+                try state.publishedFlatObjects(after: last, limit: 1024)
+            }
+            node.cache.withLock { cache in
+                for (id, size) in found { cache.add(object: id, size: size) }
+            }
+            guard let end = found.last else { return }
+            last = end.id
+        }
+    }
+
+    /// Lets content go that the node holds, too, until what is left is within the limit.
+    func trimCache(_ node: NodeLink) {
+        let gone = manifest.withLock { $0.takeGone() }
+        for id in gone { forgetRemote(id, node) }
+        guard let limit = node.options.cacheSizeMax else { return }
+        var examined = 0
+        while let candidate = node.cache.withLock({ cache in
+            cache.bytes > limit ? cache.next(&examined) : nil
+        }) {
+            switch candidate {
+            case .part(let object, let start):
+                let file = manifest.withLock { _ in running.remoteFiles[object] }
+                // Of an object that became whole, or went, the parts are no candidates any more.
+                guard let file else { continue }
+                if let bytes = file.drop(partAt: start) {
+                    node.cache.withLock { $0.removeParts(bytes: bytes) }
+                } else if file.hasPart(at: start) {
+                    node.cache.withLock { $0.keep(candidate) }
+                }
+            case .object(let object):
+                if evict(object, node) {
+                    node.cache.withLock { $0.remove(object: object) }
+                } else {
+                    node.cache.withLock { $0.keep(candidate) }
+                }
+            }
+        }
+        if manifest.withLock({ $0.hasEvictedFiles }) { requestCommit() }
+    }
+
+    private func forgetRemote(_ object: UInt64, _ node: NodeLink) {
+        node.cache.withLock { $0.remove(object: object) }
+        let file = manifest.withLock { _ in running.remoteFiles.removeValue(forKey: object) }
+        guard let file else { return }
+        let bytes = file.end()
+        node.cache.withLock { $0.removeParts(bytes: bytes) }
+        try? store.removeCached(object)
+    }
+
+    /// Leaves the bytes of an object to the node; false where that cannot be now.
+    private func evict(_ object: UInt64, _ node: NodeLink) -> Bool {
+        let isKept = !node.options.keptPaths.isEmpty && mustStay(object, node)
+        guard !isKept else { return false }
+        return manifest.withLock { state in
+            guard let record = try? state.object(object), record.state == .sealed,
+                !record.isInline, state.isPublished(record), record.pins == 0,
+                running.backed[object] == nil, running.sharedReads[object] == nil,
+                !running.openFiles.values.contains(where: { $0.file?.id == object })
+            else { return false }
+            state.evict(record)
+            return true
+        }
+    }
+
+    /// Whether a file of an object lies at a path that is to stay here.
+    private func mustStay(_ object: UInt64, _ node: NodeLink) -> Bool {
+        let found = try? reading { (state) throws(Errno) in
+            try state.inodes(holding: object).flatMap { (id) throws(Errno) -> [[UInt8]] in
+                guard let record = try state.inode(Inode(id)) else { return [] }
+                return try paths(of: record, state)
+            }
+        }
+        guard let found else { return true }
+        return found.contains { path in
+            node.options.keptPaths.contains { pattern in
+                // A directory's content stays with the directory.
+                fnmatch(pattern, String(decoding: path, as: UTF8.self), Self.leadingDirectory) == 0
+            }
+        }
+    }
+
+    /// The paths of a file from the root on, one for each of its names.
+    private func paths(
+        of record: InodeRecord, _ state: ManifestState
+    ) throws(Errno) -> [[UInt8]] {
+        var paths: [[UInt8]] = []
+        for parent in [record.parent] + record.otherParents {
+            guard parent.number != 0 else { continue }
+            for name in try state.names(of: record.inode, in: parent) {
+                var path = [UInt8(ascii: "/")] + name
+                var directory = try self.record(parent, state)
+                for _ in 0...4096 where directory.inode != .root {
+                    guard let own = try state.names(of: directory.inode, in: directory.parent).first
+                    else { break }
+                    path = [UInt8(ascii: "/")] + own + path
+                    directory = try self.record(directory.parent, state)
+                }
+                paths.append(path)
+            }
+        }
+        return paths
+    }
+
+    /// FNM_LEADING_DIR of fnmatch(3): a pattern that matches a directory matches what is below it.
+    private static let leadingDirectory: Int32 = 8
+}
+
+extension RemoteFile {
+    func hasPart(at start: UInt64) -> Bool {
+        state.withLock { state in
+            !state.isGone && state.parts.contains { $0.start == start && $0.isPresent }
+        }
+    }
+
+    /// Ends the use of the file; gives the bytes that were here.
+    func end() -> UInt64 {
+        let bytes = presentBytes
+        state.withLock { state in
+            state.isGone = true
+            state.file = nil
+        }
+        state.wakeAll()
+        return bytes
+    }
+}

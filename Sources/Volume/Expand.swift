@@ -1,0 +1,292 @@
+internal import Base
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import MerkleDAG
+internal import Multiformats
+
+internal import struct SystemPackage.Errno
+
+// A directory that came from a CID is found out at its first use: the operation that needs its
+// entries fails with `ManifestState.unexpanded` before it has changed anything, the entries are
+// fetched without any lock, and the operation begins again.
+
+extension Volume {
+    /// Fetches the entries of a directory that is known by its CID only. Blocks for the node.
+    ///
+    /// - Throws: EIO where they are not to be had, EINTR where the wait was interrupted.
+    func expand(_ inode: Inode) throws(Errno) {
+        guard let node else { throw .ioError }
+        try waits.during { (wait) throws(Errno) in
+            let found = try reading { (state) throws(Errno) -> CID? in
+                let record = try record(inode, state)
+                return record.isExpanded ? nil : record.cid
+            }
+            guard let cid = found else { return }
+            // One who waits for another's expansion would be another to interrupt; blocks are asked
+            // for twice at worst.
+            let source = RecordedBlocks(
+                NodeBlocks(volume: self, node: node, cancellation: wait.cancellation))
+            let children: [ExpandedEntry]
+            do throws(DAGReadError) {
+                children = try entries(of: cid, source, node, wait)
+            } catch {
+                guard !wait.isInterrupted else { throw .interrupted }
+                node.note(problem: "directory \(cid): \(error.reason)")
+                throw .ioError
+            }
+            let (nodes, isOwn) = (source.nodes, isOwn(cid, children))
+            try reading { (state) throws(Errno) in
+                let record = try record(inode, state)
+                guard !record.isExpanded, record.cid == cid else { return }
+                try fill(record, with: children, nodes, isOwn: isOwn, state)
+            }
+        }
+    }
+
+    /// An entry of a directory in a DAG, and what it is.
+    struct ExpandedEntry: Sendable {
+        let name: FileName
+        let cid: CID
+        let treeSize: UInt64
+        let entry: UnixFSEntry
+    }
+
+    private func entries(
+        of directory: CID, _ source: RecordedBlocks, _ node: NodeLink, _ wait: RemoteWait
+    ) throws(DAGReadError) -> [ExpandedEntry] {
+        let links = try DirectoryReader(root: directory, source: source).entries()
+        let usable = links.filter { (try? checkName(FileName($0.name))) != nil }
+        if usable.count < links.count {
+            log.warning(
+                "directory \(directory): \(links.count - usable.count) entries no file could name")
+        }
+        // What a child is, its own root block says; only a raw one is known to be a file.
+        let blocks = NodeBlocks(volume: self, node: node, cancellation: wait.cancellation)
+        return try ChildKinds(links: usable, blocks: blocks).find()
+    }
+
+    /// Makes the inodes and entries of a directory. It keeps its CID where the profile makes the same
+    /// of these entries; else it gets a new one, as after a change.
+    private func fill(
+        _ directory: InodeRecord, with children: [ExpandedEntry], _ nodes: [StoredNode],
+        isOwn: Bool, _ state: ManifestState
+    ) throws(Errno) {
+        directory.isExpanded = true
+        directory.children.isKnownWhole()
+        for child in children { try graft(child, into: directory, state) }
+        state.mark(directory)
+        if isOwn {
+            directory.newNodes = nodes
+            state.notePublished(directory)
+        } else {
+            try outdateTree(of: directory, state)
+        }
+    }
+
+    /// Whether the profile makes the nodes of a directory of its entries.
+    private func isOwn(_ cid: CID, _ children: [ExpandedEntry]) -> Bool {
+        var builder = DirectoryBuilder(profile: profile)
+        for child in children {
+            let (cid, treeSize) = canonical(child)
+            builder.add(name: child.name.bytes, cid: cid, treeSize: treeSize)
+        }
+        return (try? builder.finish { _, _ in })?.cid == cid
+    }
+
+    /// The CID that an entry will have in the tree: of files, the one that they come with.
+    private func canonical(_ child: ExpandedEntry) -> (CID, UInt64) {
+        switch child.entry {
+        case .file(0, _):
+            let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
+            return (leaf.cid, leaf.treeSize)
+        case .symlink(let target, _):
+            let root = profile.symlink(target: target).root
+            return (root.cid, root.treeSize)
+        case .file, .directory: return (child.cid, child.treeSize)
+        }
+    }
+
+    /// Makes an inode of what the node holds under a CID, and gives it a name that is free. The
+    /// directory's own CID and times are the caller's to change.
+    func graft(
+        _ child: ExpandedEntry, into directory: InodeRecord, _ state: ManifestState
+    ) throws(Errno) {
+        let (kind, mode, metadata, target): (FileKind, UInt32, UnixFSMetadata, [UInt8])
+        switch child.entry {
+        case .file(_, let own): (kind, mode, metadata, target) = (.regular, 0o644, own, [])
+        case .directory(_, let own): (kind, mode, metadata, target) = (.directory, 0o755, own, [])
+        case .symlink(let path, let own): (kind, mode, metadata, target) = (.symlink, 0o777, own, path)
+        }
+        let record = state.makeInode(
+            kind: kind, mode: kind == .symlink ? mode : metadata.mode.map { $0 & 0o7777 } ?? mode,
+            uid: directory.uid, gid: directory.gid, parent: directory.inode, target: target)
+        if let time = metadata.mtime.flatMap({ Timestamp($0) }) { record.modified = time }
+        switch child.entry {
+        case .directory:
+            record.cid = child.cid
+            record.treeSize = child.treeSize
+            record.isExpanded = false
+            directory.linkCount += 1
+            state.mark(directory)
+        case .symlink: break
+        case .file(let size, _):
+            record.size = size
+            record.blocks = size / 512 + (size % 512 == 0 ? 0 : 1)
+            if size > 0 {
+                let object = try object(for: child.cid, size: size, treeSize: child.treeSize, state)
+                record.object = object.id
+            }
+        }
+        state.insert(child.name, in: directory, inode: record.inode, kind: kind)
+    }
+
+    /// The object of a CID with a reference more, made where there is none.
+    private func object(
+        for cid: CID, size: UInt64, treeSize: UInt64, _ state: ManifestState
+    ) throws(Errno) -> ObjectRecord {
+        for id in try state.objects(with: cid) {
+            guard let object = try state.object(id), object.state != .staging, object.cid == cid,
+                object.size == size
+            else { continue }
+            state.retain(object)
+            return object
+        }
+        return state.makeRemoteObject(size: size, cid: cid, treeSize: treeSize)
+    }
+
+    /// Begins a new volume with the tree that stands at the node's MFS path. Blocks for the node.
+    func adoptTree(_ node: NodeLink) throws(VolumeError) {
+        let (isNew, isAdopted) = manifest.withLock { state in
+            let isAdopted = state.published?.view != nil
+            return (state.inodeCount == 1 && !isAdopted, isAdopted)
+        }
+        // A volume that has published or adopted one goes on with what it has.
+        guard !isAdopted else { return }
+        guard isNew else {
+            throw .node("--from-mfs is for a new volume, and \(stateDirectoryPath) has files already")
+        }
+        let (peer, status): (String, MFSStatus?)
+        do throws(KuboError) {
+            peer = try node.client.identity(cancellation: node.cancellation)
+            status = try node.client.filesStat(node.path, cancellation: node.cancellation)
+        } catch {
+            throw .node("the tree at MFS \(node.path) cannot be had: \(error)")
+        }
+        guard let status, status.kind == .directory else {
+            throw .node(
+                status == nil
+                    ? "there is nothing at MFS \(node.path): give its --mfs-path"
+                    : "MFS \(node.path) is no directory: give another --mfs-path")
+        }
+        do throws(Errno) {
+            try changing { (state) throws(Errno) in
+                let root = try record(.root, state)
+                root.cid = status.cid
+                root.treeSize = status.cumulativeSize
+                root.isExpanded = false
+                root.children.isKnownWhole(false)
+                state.published = PublishedState(
+                    peer: peer, epoch: 1, path: "\(node.path)", root: nil, view: status.cid,
+                    time: .now())
+                state.mark(root)
+            }
+            try manifest.commit()
+        } catch {
+            throw .operation("taking the tree at MFS \(node.path)", error)
+        }
+    }
+}
+
+extension Timestamp {
+    /// A time of UnixFS; nil where it is out of range.
+    fileprivate init?(_ time: UnixFSTime) {
+        let (base, isOverflow) = time.seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, isBeyond) = base.addingReportingOverflow(Int64(time.nanoseconds))
+        guard !isOverflow, !isBeyond else { return nil }
+        self.init(nanoseconds: sum)
+    }
+}
+
+/// A source that keeps the nodes that it gave.
+private final class RecordedBlocks: BlockSource {
+    private let source: NodeBlocks
+    private(set) var nodes: [StoredNode] = []
+
+    init(_ source: NodeBlocks) { self.source = source }
+
+    func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
+        let bytes = try source.block(cid)
+        nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: bytes))
+        return bytes
+    }
+}
+
+/// Finds out what the children of a directory are, several at a time.
+private final class ChildKinds: Sendable {
+    private struct State {
+        var next = 0
+        var found: [UnixFSEntry?]
+        var failure: DAGReadError?
+    }
+
+    private static let threadsMax = 8
+
+    private let links: [MerkleDAG.DirectoryEntry]
+    private let blocks: NodeBlocks
+    private let state: Guarded<State>
+
+    init(links: [MerkleDAG.DirectoryEntry], blocks: NodeBlocks) {
+        self.links = links
+        self.blocks = blocks
+        state = Guarded(State(found: Array(repeating: nil, count: links.count)))
+    }
+
+    func find() throws(DAGReadError) -> [Volume.ExpandedEntry] {
+        let unknown = links.count { $0.cid.codec != .raw }
+        var threads: [JoinableThread] = []
+        for _ in 0..<max(0, min(Self.threadsMax, unknown) - 1) {
+            // Without more threads it takes longer.
+            if let thread = try? Threads.start(name: "rfs-expand", { [self] in work() }) {
+                threads.append(thread)
+            }
+        }
+        work()
+        for thread in threads { thread.join() }
+        let (found, failure) = state.withLock { ($0.found, $0.failure) }
+        if let failure { throw failure }
+        return zip(links, found).compactMap { link, entry in
+            entry.map {
+                Volume.ExpandedEntry(
+                    name: FileName(link.name), cid: link.cid, treeSize: link.treeSize, entry: $0)
+            }
+        }
+    }
+
+    private func work() {
+        while let index = next() {
+            do throws(DAGReadError) {
+                let entry = try blocks.entry(of: links[index].cid, treeSize: links[index].treeSize)
+                state.withLock { $0.found[index] = entry }
+            } catch {
+                state.withLock { $0.failure = error }
+            }
+        }
+    }
+
+    private func next() -> Int? {
+        state.withLock { state in
+            guard state.failure == nil, state.next < links.count else { return nil }
+            defer { state.next += 1 }
+            return state.next
+        }
+    }
+}
+
+extension BlockSource {
+    /// What a CID is. A raw one is a file, as long as the link to it says, and is not asked for.
+    func entry(of cid: CID, treeSize: UInt64) throws(DAGReadError) -> UnixFSEntry {
+        guard cid.codec != .raw else { return .file(size: treeSize, metadata: .none) }
+        return try unixfsEntry(cid)
+    }
+}

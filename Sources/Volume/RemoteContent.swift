@@ -1,0 +1,129 @@
+internal import Base
+internal import Glibc
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import MerkleDAG
+internal import Multiformats
+internal import ObjectStore
+
+internal import struct SystemPackage.Errno
+
+extension Volume {
+    /// The bytes of a remote object, as far as they are here; under the manifest's lock.
+    ///
+    /// - Throws: EIO where the volume has no node to get the rest from.
+    func remoteFile(of object: ObjectRecord) throws(Errno) -> RemoteFile {
+        guard node != nil, let cid = object.cid else { throw .ioError }
+        if let file = running.remoteFiles[object.id] { return file }
+        let file = RemoteFile(object: object.id, cid: cid, size: object.size)
+        running.remoteFiles[object.id] = file
+        return file
+    }
+
+    /// Reads bytes of a remote object.
+    func read(
+        _ file: RemoteFile, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        guard let node else { throw .ioError }
+        return try file.read(at: offset, into: buffer, self, node)
+    }
+
+    /// Copies the first bytes of a remote object into a flat file.
+    func copy(
+        _ remote: RemoteFile, size: UInt64, to file: ObjectFile
+    ) throws(Errno) {
+        let buffer = OwnedBuffer(byteCount: 1 << 20)
+        var offset: UInt64 = 0
+        while offset < size {
+            let part = UnsafeMutableRawBufferPointer(
+                rebasing: buffer.bytes[..<Int(min(UInt64(buffer.bytes.count), size - offset))])
+            let count = try read(remote, at: offset, into: part)
+            guard count == part.count else { throw .ioError }
+            try Sys.write(file.raw, at: offset, UnsafeRawBufferPointer(part))
+            offset += UInt64(count)
+        }
+    }
+
+    /// Makes an object whose bytes have all come an ordinary sealed one, where its DAG is the one
+    /// that the profile makes of them. Another DAG's bytes stay in the cache: only its own nodes and
+    /// leaves give its CID.
+    func keepWhole(_ remote: RemoteFile) {
+        guard let blocks = profileBlocks(of: remote) else { return }
+        do throws(Errno) {
+            let file = remote.state.withLock { state in state.missing == 0 ? state.file : nil }
+            let isInline = remote.size <= UInt64(options.inlineSizeMax)
+            var inline: [UInt8]?
+            if isInline {
+                var bytes = [UInt8](repeating: 0, count: Int(remote.size))
+                let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+                    try read(remote, at: 0, into: buffer)
+                }
+                guard count == bytes.count else { return }
+                inline = bytes
+            } else {
+                let isEvicting = manifest.withLock { $0.isEvicting(remote.object) }
+                guard let file, !isEvicting else { return }
+                try store.keepCached(file)
+            }
+            let isKept = try manifest.withLock { (state) throws(Errno) in
+                // Bytes may have been let go again, before the file came here.
+                let isWhole = remote.state.withLock { state in
+                    defer { if state.missing == 0 { state.isGone = true } }
+                    return state.missing == 0 && !state.isGone
+                }
+                guard isWhole, let record = try state.object(remote.object),
+                    record.state == .remote, record.cid == remote.cid
+                else { return false }
+                state.keepLocally(record, blocks, inlineBytes: inline)
+                running.remoteFiles[remote.object] = nil
+                return true
+            }
+            if isKept {
+                noteKept(remote.object, size: isInline ? 0 : remote.size)
+                if isInline { try store.removeCached(remote.object) }
+            } else if !isInline {
+                // What is half a file must not stand where a whole one is looked for.
+                remote.state.withLock { $0.isGone = true }
+                manifest.withLock { _ in
+                    if running.remoteFiles[remote.object] === remote {
+                        running.remoteFiles[remote.object] = nil
+                    }
+                }
+                try store.remove(remote.object)
+            }
+            remote.state.wakeAll()
+        } catch {
+            log.warning("object \(remote.object): stays in the cache: \(error)")
+        }
+    }
+
+    /// The leaves and nodes of a whole file, where they are those that the profile makes.
+    private func profileBlocks(of remote: RemoteFile) -> SealResult? {
+        let parts = remote.state.withLock { $0.parts }
+        var builder = BalancedDAGBuilder(profile: profile)
+        var leaves: [[UInt8]] = []
+        var nodes: [StoredNode] = []
+        let chunk = UInt64(profile.chunkSize)
+        for (index, part) in parts.enumerated() {
+            let isLast = index == parts.count - 1
+            guard isLast ? part.length <= chunk : part.length == chunk else { return nil }
+            let framing = profile.leafFraming(length: Int(part.length))
+            leaves.append(part.cid.multihash.bytes)
+            builder.append(
+                Leaf(
+                    cid: part.cid, fileSize: part.length,
+                    treeSize: UInt64(framing.prefix.count + framing.suffix.count) + part.length)
+            ) { cid, block in
+                nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
+            }
+        }
+        let root = builder.finish { cid, block in
+            nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
+        }
+        guard root.cid == remote.cid else { return nil }
+        return SealResult(
+            cid: root.cid, treeSize: root.treeSize, leaves: leaves.count > 1 ? leaves : [],
+            nodes: nodes)
+    }
+}
