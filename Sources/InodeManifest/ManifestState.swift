@@ -269,7 +269,7 @@ package final class ManifestState {
     /// Fails for a directory whose entries are not here. Its `isEmpty`, `entry` and `forEachEntry`
     /// do the same, before they or their caller have changed anything: whoever catches the error
     /// finds the entries out, without the lock, and begins again.
-    private func requireEntries(of directory: InodeRecord) throws(Errno) {
+    package func requireEntries(of directory: InodeRecord) throws(Errno) {
         guard !directory.isExpanded else { return }
         unexpandedDirectory = directory.inode
         throw Self.unexpanded

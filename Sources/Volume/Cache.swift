@@ -174,10 +174,11 @@ extension Volume {
     /// Whether a file of an object lies at a path that is to stay here.
     private func mustStay(_ object: UInt64, _ node: NodeLink) -> Bool {
         let found = try? reading { (state) throws(Errno) in
-            try state.inodes(holding: object).flatMap { (id) throws(Errno) -> [[UInt8]] in
-                guard let record = try state.inode(Inode(id)) else { return [] }
-                return try paths(of: record, state)
+            var all: [[UInt8]] = []
+            for id in try state.inodes(holding: object) {
+                if let record = try state.inode(Inode(id)) { all += try paths(of: record, state) }
             }
+            return all
         }
         guard let found else { return true }
         return found.contains { path in

@@ -55,7 +55,8 @@ extension Volume {
                 }
                 guard count > 0 else { return 0 }
                 if case .remote(let remote) = content {
-                    try copyRemote(remote, at: sourceOffset, to: to.file, in: destinationOffset..<end)
+                    try copyRemote(
+                        remote, at: sourceOffset, to: to.file, in: destinationOffset..<end)
                     return count
                 }
                 try changeBytes(of: to.file, in: destinationOffset..<end) {

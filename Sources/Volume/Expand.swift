@@ -116,7 +116,8 @@ extension Volume {
         switch child.entry {
         case .file(_, let own): (kind, mode, metadata, target) = (.regular, 0o644, own, [])
         case .directory(_, let own): (kind, mode, metadata, target) = (.directory, 0o755, own, [])
-        case .symlink(let path, let own): (kind, mode, metadata, target) = (.symlink, 0o777, own, path)
+        case .symlink(let path, let own):
+            (kind, mode, metadata, target) = (.symlink, 0o777, own, path)
         }
         let record = state.makeInode(
             kind: kind, mode: kind == .symlink ? mode : metadata.mode.map { $0 & 0o7777 } ?? mode,
@@ -164,7 +165,8 @@ extension Volume {
         // A volume that has published or adopted one goes on with what it has.
         guard !isAdopted else { return }
         guard isNew else {
-            throw .node("--from-mfs is for a new volume, and \(stateDirectoryPath) has files already")
+            throw .node(
+                "--from-mfs is for a new volume, and \(stateDirectoryPath) has files already")
         }
         let (peer, status): (String, MFSStatus?)
         do throws(KuboError) {

@@ -43,6 +43,8 @@ extension Volume {
             let record = try directory(inode, state)
             // A removed directory that is still open has no entries, not even its own.
             guard record.linkCount > 0 else { return }
+            // Before the first entry goes out: it must not go out twice.
+            try state.requireEntries(of: record)
             if cookie == 0 { noteAccess(to: record, state) }
             for (place, name, target) in [
                 (Self.dotCookie, ".", inode), (Self.dotDotCookie, "..", record.parent),
