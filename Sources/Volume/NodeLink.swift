@@ -103,6 +103,8 @@ final class NodeLink: Sendable {
         var doneSyncs = 0
         /// Why the newest attempt to publish failed; nil once one succeeded.
         var publishFailure: String?
+        /// When the MFS path is looked at next although nothing changed here.
+        var nextViewLook: Int64 = 0
         /// The pin failed for want of blocks that had all been sent.
         var mustAskPeers = false
     }
@@ -195,6 +197,15 @@ final class NodeLink: Sendable {
         var time = timespec()
         clock_gettime(CLOCK_MONOTONIC, &time)
         return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+    }
+
+    /// Whether it is time to look for what others changed at the MFS path.
+    func isViewDue() -> Bool {
+        state.withLock { state in
+            guard Self.now() >= state.nextViewLook else { return false }
+            state.nextViewLook = Self.now() + Int64(options.publishIntervalMilliseconds)
+            return true
+        }
     }
 
     // MARK: What was sent

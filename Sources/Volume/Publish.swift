@@ -139,7 +139,7 @@ extension Volume {
                 root: (try? state.inode(.root))?.cid, published: state.published,
                 changes: running.changes, options: node.options)
         }
-        guard isDue || isWanted else { return }
+        guard isDue || isWanted || node.isViewDue() else { return }
         do throws(PublishFailure) {
             try publishRoot(node)
         } catch {
@@ -164,7 +164,7 @@ extension Volume {
     }
 
     private func publishRoot(_ node: NodeLink) throws(PublishFailure) {
-        // MERGE
+        try mergeView(node)
         let root: CID
         do throws(Errno) {
             root = try cid(of: .root)

@@ -56,6 +56,8 @@ public final class Volume: Sendable {
     let backings = BackingPool()
     /// The node that the volume publishes to; nil without one.
     let node: NodeLink?
+    /// Who is told of names that others change at the node.
+    let names = Guarded<(any NamesObserver)?>(nil)
     /// Operations that wait for it.
     let waits = RemoteWaits()
     /// Threads that may hash beside those that seal, all seals together. Measured on two processors:

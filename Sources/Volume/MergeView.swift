@@ -1,0 +1,320 @@
+public import Base
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import MerkleDAG
+internal import Multiformats
+
+internal import struct SystemPackage.Errno
+
+// What others do at the MFS path comes into the tree name by name, by comparing three directories:
+// the view as it was left (base), what stands there now (theirs), and the tree (ours). Where only
+// they changed a name, it becomes theirs; where both did, ours keeps the name and theirs gets one
+// beside it, so that nothing is lost. Doing it again changes nothing more.
+
+extension Volume {
+    /// Brings what others changed at the MFS path into the tree.
+    func mergeView(_ node: NodeLink) throws(PublishFailure) {
+        let view = manifest.withLock { $0.published?.view }
+        guard let status = try viewStatus(node) else {
+            // Whoever took all of it away has no part of the tree in mind: it is shown again.
+            if view != nil { manifest.withLock { $0.published?.view = nil } }
+            return
+        }
+        guard status.cid != view else { return }
+        log.notice("MFS \(node.path) was changed by others: merging \(status.cid)")
+        let merge = ViewMerge(volume: self, blocks: NodeBlocks(volume: self, node: node))
+        do throws(MergeStop) {
+            try merge.run(base: view, theirs: status.cid)
+        } catch {
+            switch error {
+            case .changed: throw .changed
+            case .read(let error):
+                throw .failed("MFS \(node.path) cannot be merged: \(error.reason)")
+            case .tree(let error): throw .failed("MFS \(node.path) cannot be merged: \(error)")
+            }
+        }
+        // With what was merged, in one commit or in an earlier one.
+        manifest.withLock { $0.published?.view = status.cid }
+    }
+}
+
+/// Why a merge stopped.
+private enum MergeStop: Error {
+    /// The tree changed under it; the next one goes on.
+    case changed
+    case read(DAGReadError)
+    case tree(Errno)
+}
+
+/// One merge of a view into the tree.
+private final class ViewMerge {
+    private struct Directory {
+        let base: CID?
+        let theirs: CID
+        let inode: Inode
+        let path: String
+    }
+
+    private typealias Link = MerkleDAG.DirectoryEntry
+
+    private let volume: Volume
+    private let blocks: NodeBlocks
+    private var pending: [Directory] = []
+
+    init(volume: Volume, blocks: NodeBlocks) {
+        self.volume = volume
+        self.blocks = blocks
+    }
+
+    func run(base: CID?, theirs: CID) throws(MergeStop) {
+        pending = [Directory(base: base, theirs: theirs, inode: .root, path: "")]
+        while let directory = pending.popLast() { try merge(directory) }
+    }
+
+    private func merge(_ directory: Directory) throws(MergeStop) {
+        let theirs = try links(of: directory.theirs)
+        // What the node has let go of cannot be compared with: then nothing counts as removed.
+        var base: [[UInt8]: Link] = [:]
+        if let cid = directory.base, let known = try? links(of: cid) {
+            for link in known { base[link.name] = link }
+        }
+        for link in theirs {
+            let before = base.removeValue(forKey: link.name)
+            guard before?.cid != link.cid else { continue }
+            try merge(link, before, directory)
+        }
+        for link in base.values { try mergeRemoval(of: link, directory) }
+    }
+
+    private func links(of cid: CID) throws(MergeStop) -> [Link] {
+        do throws(DAGReadError) {
+            return try DirectoryReader(root: cid, source: blocks).entries()
+        } catch {
+            throw .read(error)
+        }
+    }
+
+    /// A name that is new or different there.
+    private func merge(
+        _ link: Link, _ before: Link?, _ directory: Directory
+    ) throws(MergeStop) {
+        let name = FileName(link.name)
+        guard (try? volume.checkName(name)) != nil else { return }
+        let path = directory.path + "/" + String(decoding: link.name, as: UTF8.self)
+        let theirs = try expanded(link)
+        guard let ours = try ours(name, directory.inode) else {
+            // Where we removed what they changed, it comes back: theirs is the newer content.
+            try change(directory.inode, path, "added") { () throws(Errno) in
+                try self.volume.graft(theirs, into: directory.inode, replacing: nil)
+            }
+            return
+        }
+        let cid = try self.cid(of: ours.inode)
+        if cid == link.cid { return }
+        if case .directory = theirs.entry, ours.kind == .directory {
+            let isDirectoryBefore = try before.map { (link) throws(MergeStop) in
+                if case .directory = try expanded(link).entry { true } else { false }
+            }
+            pending.append(
+                Directory(
+                    base: isDirectoryBefore == true ? before?.cid : nil, theirs: link.cid,
+                    inode: ours.inode, path: path))
+            return
+        }
+        if let before, cid == before.cid {
+            try change(directory.inode, path, "changed") { () throws(Errno) in
+                if ours.kind == .directory {
+                    try self.volume.removeTree(name, in: directory.inode)
+                    try self.volume.graft(theirs, into: directory.inode, replacing: nil)
+                } else {
+                    try self.volume.graft(theirs, into: directory.inode, replacing: ours.inode)
+                }
+            }
+            return
+        }
+        try keepBoth(theirs, directory, path)
+    }
+
+    /// A name that is gone there.
+    private func mergeRemoval(of link: Link, _ directory: Directory) throws(MergeStop) {
+        let name = FileName(link.name)
+        let path = directory.path + "/" + String(decoding: link.name, as: UTF8.self)
+        guard let ours = try ours(name, directory.inode) else { return }
+        guard try cid(of: ours.inode) == link.cid else {
+            volume.log.warning("MFS: \(path) was removed there and changed here: it stays")
+            return
+        }
+        try change(directory.inode, path, "removed") { () throws(Errno) in
+            if ours.kind == .directory {
+                try self.volume.removeTree(name, in: directory.inode)
+            } else {
+                try self.volume.unlink(name, in: directory.inode)
+            }
+        }
+        volume.nameChanged(name, in: directory.inode)
+    }
+
+    private func keepBoth(
+        _ theirs: Volume.ExpandedEntry, _ directory: Directory, _ path: String
+    ) throws(MergeStop) {
+        let suffix = Array(".mfs-\(theirs.cid)".utf8.suffix(8))
+        let stem = theirs.name.bytes.prefix(Volume.nameLengthMax - suffix.count - 5)
+        let name = FileName(stem + Array(".mfs-".utf8) + suffix)
+        if let there = try ours(name, directory.inode), try cid(of: there.inode) == theirs.cid {
+            return
+        }
+        volume.log.warning(
+            "MFS: \(path) was changed there and here: theirs is kept as \(name)")
+        let renamed = Volume.ExpandedEntry(
+            name: name, cid: theirs.cid, treeSize: theirs.treeSize, entry: theirs.entry)
+        try change(directory.inode, path, "kept both") { () throws(Errno) in
+            try self.volume.graft(renamed, into: directory.inode, replacing: nil)
+        }
+    }
+
+    private func change(
+        _ directory: Inode, _ path: String, _ what: String, _ body: () throws(Errno) -> Void
+    ) throws(MergeStop) {
+        do throws(Errno) {
+            try body()
+        } catch {
+            // Somebody was faster here; what they did is compared the next time.
+            switch error {
+            case .fileExists, .noSuchFileOrDirectory, .directoryNotEmpty, Volume.stale:
+                throw .changed
+            default: throw .tree(error)
+            }
+        }
+        volume.log.notice("MFS: \(what): \(path)")
+    }
+
+    private func ours(
+        _ name: FileName, _ directory: Inode
+    ) throws(MergeStop) -> (inode: Inode, kind: FileKind)? {
+        do throws(Errno) {
+            return try volume.reading { (state) throws(Errno) in
+                try state.entry(name, in: try self.volume.directory(directory, state)).map {
+                    ($0.inode, $0.kind)
+                }
+            }
+        } catch {
+            throw error == Volume.stale ? .changed : .tree(error)
+        }
+    }
+
+    private func cid(of inode: Inode) throws(MergeStop) -> CID {
+        do throws(Errno) {
+            return try volume.cid(of: inode)
+        } catch {
+            switch error {
+            case Volume.stale, .resourceTemporarilyUnavailable: throw .changed
+            default: throw .tree(error)
+            }
+        }
+    }
+
+    private func expanded(_ link: Link) throws(MergeStop) -> Volume.ExpandedEntry {
+        do throws(DAGReadError) {
+            return Volume.ExpandedEntry(
+                name: FileName(link.name), cid: link.cid, treeSize: link.treeSize,
+                entry: try blocks.entry(of: link.cid, treeSize: link.treeSize))
+        } catch {
+            throw .read(error)
+        }
+    }
+}
+
+extension Volume {
+    /// Gives a name to what the node holds under a CID.
+    ///
+    /// - Parameter replacing: what has the name now and is no directory; nil where it is free.
+    /// - Throws: EEXIST or ENOENT where that is not so.
+    fileprivate func graft(
+        _ entry: ExpandedEntry, into parent: Inode, replacing old: Inode?
+    ) throws(Errno) {
+        try changing { (state) throws(Errno) in
+            let directory = try directory(parent, state)
+            guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
+            let existing = try state.entry(entry.name, in: directory)
+            guard existing?.inode == old else {
+                throw existing == nil ? .noSuchFileOrDirectory : .fileExists
+            }
+            if let existing {
+                let target = try record(existing.inode, state)
+                guard target.kind != .directory else { throw .fileExists }
+                state.remove(entry.name, in: directory)
+                dropLink(of: target, in: directory, state)
+            }
+            try graft(entry, into: directory, state)
+            try touchDirectory(directory, state)
+        }
+        nameChanged(entry.name, in: parent)
+    }
+
+    /// Removes a directory with all that is in it.
+    fileprivate func removeTree(_ name: FileName, in parent: Inode) throws(Errno) {
+        struct Level {
+            let name: FileName
+            let parent: Inode
+            let inode: Inode
+        }
+        func inode(_ name: FileName, _ parent: Inode) throws(Errno) -> Inode {
+            try reading { (state) throws(Errno) in
+                guard let entry = try state.entry(name, in: try directory(parent, state)) else {
+                    throw .noSuchFileOrDirectory
+                }
+                return entry.inode
+            }
+        }
+        var levels = [Level(name: name, parent: parent, inode: try inode(name, parent))]
+        while let level = levels.last {
+            var subdirectory: Level?
+            for entry in try entries(in: level.inode) {
+                guard entry.kind != .directory else {
+                    subdirectory = Level(
+                        name: entry.name, parent: level.inode, inode: entry.inode)
+                    break
+                }
+                try unlink(entry.name, in: level.inode)
+                nameChanged(entry.name, in: level.inode)
+            }
+            if let subdirectory {
+                levels.append(subdirectory)
+            } else {
+                try removeDirectory(level.name, in: level.parent)
+                nameChanged(level.name, in: level.parent)
+                levels.removeLast()
+            }
+        }
+    }
+
+    private func entries(in directory: Inode) throws(Errno) -> [DirectoryEntry] {
+        var entries: [DirectoryEntry] = []
+        try readDirectory(directory, from: 0) { entry in
+            if entry.name.bytes != [0x2e], entry.name.bytes != [0x2e, 0x2e] {
+                entries.append(entry)
+            }
+            return true
+        }
+        return entries
+    }
+
+    /// Has it told that a name stands for something else now, without the kernel's doing.
+    func nameChanged(_ name: FileName, in parent: Inode) {
+        names.withLock { $0 }?.nameChanged(name, in: parent)
+    }
+
+    /// Has somebody told of names that change without their doing.
+    public func observeNames(_ observer: any NamesObserver) {
+        names.withLock { $0 = observer }
+    }
+}
+
+/// Somebody who remembers what names stand for (the kernel), and must be told when one changes that
+/// they did not change themselves.
+public protocol NamesObserver: Sendable {
+    /// A name came, went, or stands for another inode; the entries of its directory are others then.
+    /// Called without any lock.
+    func nameChanged(_ name: FileName, in parent: Inode)
+}
