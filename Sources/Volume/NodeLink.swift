@@ -116,6 +116,7 @@ final class NodeLink: Sendable {
     let outbox = Monitor(Outbox())
     let cache = Guarded(CacheLedger())
     let fetches = Fetches()
+    let ahead = Guarded(AheadLeaves())
     let state = Monitor(State())
     let log: Logger
     private let recent = Guarded(RecentBlocks())
@@ -233,7 +234,7 @@ final class NodeLink: Sendable {
     func forgetSent() { recent.withLock { $0 = RecentBlocks() } }
 
     /// Whether some of an object's blocks may be at the node, so that asking for them is worth it.
-    func mayHave(_ blocks: ObjectBlocks) throws(KuboError) -> Bool {
+    func mayHave(_ blocks: FileBlocks) throws(KuboError) -> Bool {
         guard blocks.count > 1 else { return false }
         if state.withLock({ $0.mayHaveMore }) { return true }
         return try client.hasBlock(blocks.root, cancellation: cancellation)

@@ -46,10 +46,17 @@ extension Volume {
     private func uploadRound(_ node: NodeLink) -> Bool {
         guard node.waitUntilUsable() else { return false }
         let ids = node.outbox.withLock { outbox in
-            if !outbox.hasWaiting { node.outbox.wait(&outbox, milliseconds: 500) }
+            if !outbox.hasWaiting { node.outbox.wait(&outbox, milliseconds: 100) }
             return outbox.take(Self.uploadedAtOnce)
         }
-        guard !ids.isEmpty else { return !node.isStopping }
+        guard !ids.isEmpty else {
+            do throws(KuboError) {
+                while try sendAhead(node), !node.isStopping {}
+            } catch {
+                node.note(error)
+            }
+            return !node.isStopping
+        }
         do throws(KuboError) {
             try upload(ids, to: node)
             node.outbox.withLock { $0.end(ids) }

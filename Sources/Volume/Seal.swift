@@ -163,11 +163,12 @@ extension Volume {
         throw .resourceTemporarilyUnavailable
     }
 
-    private func isCurrent(_ inode: Inode, _ version: UInt64) -> Bool {
+    func isCurrent(_ inode: Inode, _ version: UInt64) -> Bool {
         manifest.withLock { state in (try? state.inode(inode))?.contentVersion == version }
     }
 
-    private enum SealSource {
+    /// What a file's CID is to be computed of.
+    enum SealSource {
         case known(CID, treeSize: UInt64)
         /// With the time of the last write to a backing file that may be written meanwhile.
         case content(Content, size: UInt64, version: UInt64, modified: Timestamp?, OpenFile)
@@ -176,7 +177,8 @@ extension Volume {
         case gone
     }
 
-    private func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
+    /// Begins to seal; the file of `content` is in use then until `endUse`.
+    func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
         try reading { (state) throws(Errno) in
             guard let record = try state.inode(inode), record.kind == .regular else { return .gone }
             let backing = running.openFiles[inode.number]?.backing
@@ -214,14 +216,14 @@ extension Volume {
         }
     }
 
-    private func isUnchanged(_ content: Content, size: UInt64, modified: Timestamp) -> Bool {
+    func isUnchanged(_ content: Content, size: UInt64, modified: Timestamp) -> Bool {
         guard case .flat(let flat) = content, let status = try? Sys.status(of: flat.raw) else {
             return false
         }
         return status.size == size && status.modified == modified
     }
 
-    private func sealResult(
+    func sealResult(
         of content: Content, _ inode: Inode, size: UInt64, isWanted: () -> Bool
     ) throws(Errno) -> SealResult? {
         switch content {

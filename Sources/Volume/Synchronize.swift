@@ -16,6 +16,7 @@ extension Volume {
         try synchronizeBytes(of: description.file.inode)
         hashAhead(description.file)
         try manifest.commit()
+        if let node, node.options.isDurableAtNode { try waitUntilAtNode(description.inode, node) }
     }
 
     /// Begins to hash a large file before its last close: who asks for fsync(2) has often written all

@@ -13,15 +13,15 @@ internal import struct SystemPackage.Errno
 /// so after a crash, at most one request is sent again. Not thread safe.
 final class Upload {
     private enum Planned {
-        case stored(ObjectBlocks, index: Int)
+        case stored(FileBlocks, index: Int)
         case made(CID, [UInt8])
     }
 
     private enum Complete {
-        case object(ObjectBlocks)
+        case object(FileBlocks)
         case directory(Inode, CID)
 
-        func isDone(_ failed: Set<UInt64>) -> Bool {
+        func isDone(_ failed: Set<UInt64?>) -> Bool {
             switch self {
             case .object(let blocks): !failed.contains(blocks.object)
             // What is below may be among the failed.
@@ -36,9 +36,9 @@ final class Upload {
     private var plannedBytes = 0
     private var plannedCIDs: Set<CID> = []
     private var complete: [Complete] = []
-    private var open: [ObjectBlocks] = []
-    /// Objects that turned out to be outdated or damaged.
-    private var failed: Set<UInt64> = []
+    private var open: [FileBlocks] = []
+    /// Contents that turned out to be outdated or damaged, by object.
+    private var failed: Set<UInt64?> = []
 
     /// Whether everything that was added is at the node, or will be with the next `flush`.
     var isWhole: Bool { failed.isEmpty }
@@ -61,9 +61,9 @@ final class Upload {
 
     /// Adds the blocks of an object that is not published; nothing where it is not sealed any more.
     func add(object: UInt64) throws(KuboError) {
-        let blocks: ObjectBlocks
+        let blocks: FileBlocks
         do throws(Errno) {
-            guard let found = try ObjectBlocks(object, of: volume) else { return }
+            guard let found = try FileBlocks(object, of: volume) else { return }
             blocks = found
         } catch {
             failed.insert(object)
@@ -73,6 +73,11 @@ final class Upload {
             return
         }
         open.append(blocks)
+        try add(blocks)
+    }
+
+    /// Adds the blocks of a file's content.
+    func add(_ blocks: FileBlocks) throws(KuboError) {
         let mayBeThere = try node.mayHave(blocks)
         for index in 0..<blocks.count {
             guard let cid = blocks.cid(at: index) else { continue }
@@ -109,7 +114,8 @@ final class Upload {
             for item in done {
                 switch item {
                 case .object(let blocks):
-                    guard let record = try? state.object(blocks.object), record.state == .sealed,
+                    guard let object = blocks.object,
+                        let record = try? state.object(object), record.state == .sealed,
                         record.cid == blocks.root
                     else { continue }
                     state.notePublished(record)
@@ -169,7 +175,7 @@ final class Upload {
                 guard !failed.contains(blocks.object), let cid = blocks.cid(at: number) else {
                     continue
                 }
-                do throws(ObjectBlocks.Interruption) {
+                do throws(FileBlocks.Interruption) {
                     return (cid, try blocks.block(at: number))
                 } catch {
                     failed.insert(blocks.object)
@@ -180,14 +186,14 @@ final class Upload {
         return nil
     }
 
-    private func note(_ error: ObjectBlocks.Interruption, _ blocks: ObjectBlocks, _ cid: CID) {
+    private func note(_ error: FileBlocks.Interruption, _ blocks: FileBlocks, _ cid: CID) {
         switch error {
         case .outdated: break
         case .damaged:
             node.note(
-                problem: "object \(blocks.object): block \(cid) is damaged: run registryfs check")
+                problem: "\(blocks): block \(cid) is damaged: run registryfs check")
         case .failed(let errno):
-            node.note(problem: "object \(blocks.object): block \(cid) cannot be read: \(errno)")
+            node.note(problem: "\(blocks): block \(cid) cannot be read: \(errno)")
         }
     }
 }

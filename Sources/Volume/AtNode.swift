@@ -1,0 +1,168 @@
+internal import Base
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import MerkleDAG
+internal import Multiformats
+internal import ObjectStore
+
+internal import struct SystemPackage.Errno
+
+// What goes to the node before a file is sealed: all of it, where fsync(2) is to return only then; or
+// the leaves behind the write position of a large file, so that less is left to send at its end.
+// Content addressing makes a wrong guess harmless: what is written again is sent again.
+
+extension Volume {
+    /// Waits until the node has the blocks of a file as it is now.
+    ///
+    /// - Throws: EIO where the node does not take them for a while, EINTR.
+    func waitUntilAtNode(_ inode: Inode, _ node: NodeLink) throws(Errno) {
+        try waits.during { (wait) throws(Errno) in
+            let deadline = NodeLink.now() + Int64(node.options.fetchMilliseconds)
+            while true {
+                guard !wait.isInterrupted else { throw .interrupted }
+                do throws(PublishFailure) {
+                    if try publishContent(of: inode, node) { return }
+                } catch {
+                    switch error {
+                    case .node(let error): node.note(error)
+                    case .changed: break
+                    case .failed(let problem): node.note(problem: "\(inode): \(problem)")
+                    }
+                }
+                guard NodeLink.now() < deadline else { throw .ioError }
+                Threads.sleep(milliseconds: 50)
+            }
+        }
+    }
+
+    /// Sends what the node lacks of a file's blocks; false where the content changed meanwhile.
+    private func publishContent(
+        of inode: Inode, _ node: NodeLink
+    ) throws(PublishFailure) -> Bool {
+        let source = try reporting { () throws(Errno) in
+            try settle(inode)
+            return try beginSeal(inode)
+        }
+        switch source {
+        case .gone: return true
+        case .unsettled: return false
+        case .known: return try publishSealed(inode, node)
+        case .content(let content, let size, let version, let modified, let file):
+            defer { manifest.withLock { endUse(file, $0) } }
+            func isStill() -> Bool {
+                let isSame = modified.map { isUnchanged(content, size: size, modified: $0) } ?? true
+                return isSame && isCurrent(inode, version)
+            }
+            let result = try reporting { () throws(Errno) in
+                try sealResult(of: content, inode, size: size, isWanted: isStill)
+            }
+            guard let result else { return false }
+            let isSent = try send(node) { (upload) throws(KuboError) in
+                try upload.add(FileBlocks(content, size: size, result, of: self))
+            }
+            return isSent && isStill()
+        }
+    }
+
+    private func reporting<Result>(
+        _ body: () throws(Errno) -> Result
+    ) throws(PublishFailure) -> Result {
+        do throws(Errno) { return try body() } catch { throw .failed("\(error)") }
+    }
+
+    private func publishSealed(_ inode: Inode, _ node: NodeLink) throws(PublishFailure) -> Bool {
+        let object = manifest.withLock { state -> UInt64? in
+            guard let record = try? state.inode(inode), let id = record.object,
+                let object = try? state.object(id), object.state == .sealed,
+                !state.isPublished(object)
+            else { return nil }
+            return id
+        }
+        guard let object else { return true }
+        return try send(node) { (upload) throws(KuboError) in try upload.add(object: object) }
+    }
+
+    /// Sends what a body adds; false where some of it changed meanwhile.
+    private func send(
+        _ node: NodeLink, _ add: (Upload) throws(KuboError) -> Void
+    ) throws(PublishFailure) -> Bool {
+        let upload = Upload(self, node)
+        defer { upload.end() }
+        do throws(KuboError) {
+            try add(upload)
+            try upload.flush()
+        } catch {
+            throw .node(error)
+        }
+        return upload.isWhole
+    }
+
+    // MARK: Ahead of the seal
+
+    /// Sends leaves of a file that is still being written, up to some way behind its end. Blocks for
+    /// the node.
+    ///
+    /// - Returns: whether there was anything to send.
+    func sendAhead(_ node: NodeLink) throws(KuboError) -> Bool {
+        guard let (file, flat, first, count) = nextAhead(node) else { return false }
+        defer { manifest.withLock { endUse(file, $0) } }
+        let chunk = profile.chunkSize
+        let buffer = OwnedBuffer(byteCount: chunk)
+        let upload = Upload(self, node)
+        defer { upload.end() }
+        for number in first..<first + count {
+            let isRead = (try? Sys.read(flat.raw, at: number * UInt64(chunk), into: buffer.bytes))
+            guard isRead == chunk else { break }
+            let raw = UnsafeRawBufferPointer(buffer.bytes)
+            try upload.add(profile.leaf(raw).cid, profile.leafBlock(raw))
+        }
+        try upload.flush()
+        return true
+    }
+
+    /// Leaves that are sent in one round; all of them are in memory.
+    private static let aheadLeavesMax: UInt64 = 8
+    /// How far from the end of the file leaves are taken for written.
+    private static let aheadMargin: UInt64 = 1
+
+    /// A file with enough new leaves; its use must be ended.
+    private func nextAhead(
+        _ node: NodeLink
+    ) -> (OpenFile, ObjectFile, first: UInt64, count: UInt64)? {
+        manifest.withLock { state in
+            node.ahead.withLock { ahead in
+                ahead.keep { running.openFiles[$0]?.hasWriters ?? false }
+                for file in running.openFiles.values where file.hasWriters {
+                    guard let flat = file.backing?.file ?? file.file,
+                        let record = try? state.inode(file.inode), record.linkCount > 0,
+                        let size = try? Sys.status(of: flat.raw).size
+                    else { continue }
+                    let whole = size / UInt64(profile.chunkSize)
+                    let first = ahead.sent(file.inode)
+                    guard whole >= first + Self.aheadLeavesMax + Self.aheadMargin else { continue }
+                    _ = use(record)
+                    // What fails is sent after the seal.
+                    ahead.note(file.inode, sent: first + Self.aheadLeavesMax)
+                    return (file, flat, first, Self.aheadLeavesMax)
+                }
+                return nil
+            }
+        }
+    }
+}
+
+/// How many leaves of files that are still being written were sent.
+struct AheadLeaves {
+    private var counts: [UInt64: UInt64] = [:]
+
+    func sent(_ inode: Inode) -> UInt64 { counts[inode.number] ?? 0 }
+
+    mutating func note(_ inode: Inode, sent count: UInt64) { counts[inode.number] = count }
+
+    /// Forgets the files that are closed.
+    mutating func keep(where isOpen: (UInt64) -> Bool) {
+        guard !counts.isEmpty else { return }
+        counts = counts.filter { isOpen($0.key) }
+    }
+}
