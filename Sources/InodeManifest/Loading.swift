@@ -321,11 +321,13 @@ extension ManifestState {
             var objects = try BoundStatement(
                 """
                 SELECT count(*), total(size), total(size * max(refs - 1, 0)),
-                total(state = 1), total(inline IS NOT NULL) FROM object
+                total(state = 1), total(inline IS NOT NULL), total(state = 3),
+                total(CASE state WHEN 3 THEN size ELSE 0 END) FROM object
                 """, in: db)
             if try objects.step() {
                 totals.objects = objects.uint64(0)
-                totals.objectBytes = objects.uint64(1)
+                totals.remoteObjects = objects.uint64(5)
+                totals.objectBytes = objects.uint64(1) &- objects.uint64(6)
                 totals.sharedBytes = objects.uint64(2)
                 totals.stagingObjects = objects.uint64(3)
                 totals.inlineObjects = objects.uint64(4)
@@ -360,7 +362,9 @@ package struct ManifestTotals: Sendable {
     package var bytes: UInt64 = 0
     package var objects: UInt64 = 0
     package var inlineObjects: UInt64 = 0
-    /// Bytes of all objects, each counted once.
+    /// Objects whose bytes are at the node.
+    package var remoteObjects: UInt64 = 0
+    /// Bytes of all objects that are here, each counted once.
     package var objectBytes: UInt64 = 0
     /// Bytes that sharing objects saved.
     package var sharedBytes: UInt64 = 0

@@ -26,6 +26,8 @@ public struct InodeReport: Sendable {
         case inline
         /// In a flat file of this number.
         case object(UInt64)
+        /// At the node, and as many bytes of it here.
+        case node(cachedBytes: UInt64)
     }
 
     public let attributes: Attributes
@@ -38,6 +40,8 @@ public struct InodeReport: Sendable {
     public let placement: Placement
     /// Whether the content is immutable and its CID known.
     public let isSealed: Bool
+    /// Whether the node has all blocks of it; nil where the volume has never had one.
+    public let isPublished: Bool?
     /// The files that share the bytes, this one among them.
     public let sharers: UInt32
     /// The leaves in order, cut at the number that was asked for.
@@ -58,7 +62,9 @@ public struct VolumeStatus: Sendable {
     public let bytes: UInt64
     public let objects: UInt64
     public let inlineObjects: UInt64
-    /// Bytes of all objects, each once.
+    /// Objects whose bytes are at the node.
+    public let remoteObjects: UInt64
+    /// Bytes of all objects that are here, each once.
     public let objectBytes: UInt64
     /// Bytes that sharing identical content saved.
     public let sharedBytes: UInt64
@@ -104,7 +110,18 @@ extension Volume {
                 (cid, treeSize) = (root.cid, root.treeSize)
             }
             var placement = InodeReport.Placement.none
-            if let object { placement = object.isInline ? .inline : .object(object.id) }
+            if let object {
+                if object.state == .remote {
+                    placement = .node(
+                        cachedBytes: running.remoteFiles[object.id]?.presentBytes ?? 0)
+                } else {
+                    placement = object.isInline ? .inline : .object(object.id)
+                }
+            }
+            var isPublished: Bool?
+            if state.published != nil {
+                isPublished = object.map { state.isPublished($0) } ?? state.isPublished(record)
+            }
             let leafCount =
                 record.kind == .regular && cid != nil
                 ? max(1, (record.size + UInt64(profile.chunkSize) - 1) / UInt64(profile.chunkSize))
@@ -112,7 +129,7 @@ extension Volume {
             return InodeReport(
                 attributes: attributes(of: record, state), cid: cid,
                 treeSize: cid == nil ? nil : treeSize, childCount: childCount,
-                placement: placement, isSealed: cid != nil,
+                placement: placement, isSealed: cid != nil, isPublished: isPublished,
                 sharers: object?.references ?? 1,
                 leaves: try leaves(
                     of: record, object: object, cid: cid,
@@ -154,7 +171,8 @@ extension Volume {
             return VolumeStatus(
                 uuid: manifest.uuid, profileName: manifest.profileName, files: totals.files,
                 directories: totals.directories, bytes: totals.bytes, objects: totals.objects,
-                inlineObjects: totals.inlineObjects, objectBytes: totals.objectBytes,
+                inlineObjects: totals.inlineObjects, remoteObjects: totals.remoteObjects,
+                objectBytes: totals.objectBytes,
                 sharedBytes: totals.sharedBytes, unsealedFiles: totals.stagingObjects,
                 unsealedBytes: totals.stagingBytes, rootCID: root?.cid,
                 uncommittedChanges: state.changeCount, commitFailure: state.commitFailure)

@@ -32,8 +32,10 @@ struct MountStatus: Codable, Sendable {
     /// What identical content would take if it were stored more than once.
     var dedupSavedBytes: UInt64?
     var objects: UInt64?
-    /// What the objects hold, each once.
+    /// What the objects hold that are here, each once.
     var objectBytes: UInt64?
+    /// Those whose bytes are at the node.
+    var remoteObjects: UInt64?
     /// Why changes cannot be made durable at the moment.
     var commitFailure: String?
     /// The node that the volume publishes to; nil without one.
@@ -106,6 +108,7 @@ extension MountStatus {
         dedupSavedBytes = status.sharedBytes
         objects = status.objects
         objectBytes = status.objectBytes
+        remoteObjects = status.remoteObjects
         commitFailure = status.commitFailure?.reason
     }
 }
@@ -179,11 +182,26 @@ extension PathReport {
                     Leaf(cid: $0.cid.description, offset: $0.offset, length: $0.length)
                 } : nil,
             sharedBy: isFile ? report.sharers : nil,
-            copies: [
+            copies: Self.copies(report))
+    }
+
+    private static func copies(_ report: InodeReport) -> [Copy] {
+        var copies: [Copy] = []
+        if case .node(let bytes) = report.placement {
+            copies.append(
+                Copy(
+                    place: "local", state: bytes == 0 ? "evicted" : "partial",
+                    detail: "\(bytes) bytes in the cache"))
+        } else {
+            copies.append(
                 Copy(
                     place: "local", state: report.isSealed ? "sealed" : "unsealed",
-                    detail: Self.place(report))
-            ])
+                    detail: place(report)))
+        }
+        if let isPublished = report.isPublished {
+            copies.append(Copy(place: "kubo", state: isPublished ? "stored" : "waiting"))
+        }
+        return copies
     }
 
     private static func place(_ report: InodeReport) -> String {
@@ -191,6 +209,7 @@ extension PathReport {
         case .none: "manifest"
         case .inline: "manifest, inline"
         case .object(let number): "object \(number)"
+        case .node: "node"
         }
     }
 
