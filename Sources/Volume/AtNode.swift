@@ -40,29 +40,38 @@ extension Volume {
     private func publishContent(
         of inode: Inode, _ node: NodeLink
     ) throws(PublishFailure) -> Bool {
+        if try publishSealed(inode, node) { return true }
+        var isSent = false
+        let isStill = try withBlocks(of: inode) { (blocks, _) throws(PublishFailure) in
+            isSent = try send(node) { (upload) throws(KuboError) in try upload.add(blocks) }
+        }
+        return isSent && isStill
+    }
+
+    /// Runs a body with the blocks of a file as it is now, hashed for it where they are not known.
+    ///
+    /// - Returns: whether the content was the same all the time.
+    func withBlocks(
+        of inode: Inode, _ body: (FileBlocks, UInt64) throws(PublishFailure) -> Void
+    ) throws(PublishFailure) -> Bool {
         let source = try reporting { () throws(Errno) in
             try settle(inode)
             return try beginSeal(inode)
         }
-        switch source {
-        case .gone: return true
-        case .unsettled: return false
-        case .known: return try publishSealed(inode, node)
-        case .content(let content, let size, let version, let modified, let file):
-            defer { manifest.withLock { endUse(file, $0) } }
-            func isStill() -> Bool {
-                let isSame = modified.map { isUnchanged(content, size: size, modified: $0) } ?? true
-                return isSame && isCurrent(inode, version)
-            }
-            let result = try reporting { () throws(Errno) in
-                try sealResult(of: content, inode, size: size, isWanted: isStill)
-            }
-            guard let result else { return false }
-            let isSent = try send(node) { (upload) throws(KuboError) in
-                try upload.add(FileBlocks(content, size: size, result, of: self))
-            }
-            return isSent && isStill()
+        // What is sealed by now is an object, and comes as one.
+        guard case .content(let content, let size, let version, let modified, let file) = source
+        else { return false }
+        defer { manifest.withLock { endUse(file, $0) } }
+        func isStill() -> Bool {
+            let isSame = modified.map { isUnchanged(content, size: size, modified: $0) } ?? true
+            return isSame && isCurrent(inode, version)
         }
+        let result = try reporting { () throws(Errno) in
+            try sealResult(of: content, inode, size: size, isWanted: isStill)
+        }
+        guard let result else { return false }
+        try body(FileBlocks(content, size: size, result, of: self), result.treeSize)
+        return isStill()
     }
 
     private func reporting<Result>(
@@ -71,15 +80,18 @@ extension Volume {
         do throws(Errno) { return try body() } catch { throw .failed("\(error)") }
     }
 
+    /// Sends a file that is sealed, or empty; false where it is neither.
     private func publishSealed(_ inode: Inode, _ node: NodeLink) throws(PublishFailure) -> Bool {
-        let object = manifest.withLock { state -> UInt64? in
+        try reporting { () throws(Errno) in try settle(inode) }
+        let (isSettled, object) = manifest.withLock { state -> (Bool, UInt64?) in
             guard let record = try? state.inode(inode), let id = record.object,
-                let object = try? state.object(id), object.state == .sealed,
-                !state.isPublished(object)
-            else { return nil }
-            return id
+                let object = try? state.object(id)
+            else { return (running.openFiles[inode.number]?.backing?.isWritable != true, nil) }
+            guard object.state != .staging else { return (false, nil) }
+            let isMissing = object.state == .sealed && !state.isPublished(object)
+            return (true, isMissing ? id : nil)
         }
-        guard let object else { return true }
+        guard let object, isSettled else { return isSettled }
         return try send(node) { (upload) throws(KuboError) in try upload.add(object: object) }
     }
 

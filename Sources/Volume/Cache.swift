@@ -94,11 +94,11 @@ extension Volume {
     }
 
     /// Notes that a remote object has become an ordinary one.
-    func noteKept(_ object: UInt64, size: UInt64) {
+    func noteKept(_ object: UInt64, size: UInt64, isInline: Bool) {
         guard let node else { return }
         node.cache.withLock { cache in
             cache.removeParts(bytes: size)
-            cache.add(object: object, size: size)
+            if !isInline { cache.add(object: object, size: size) }
         }
     }
 

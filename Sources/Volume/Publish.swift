@@ -74,9 +74,9 @@ extension Volume {
     /// One look at what there is to be done; false once the link is stopped.
     private func publishRound(_ node: NodeLink) -> Bool {
         node.state.withLock { state in
-            guard !state.isStopping, state.wantedSyncs == state.doneSyncs || state.pausedUntil > 0
-            else { return }
-            node.state.wait(&state, milliseconds: Self.pollMilliseconds)
+            guard !state.isStopping else { return }
+            let isWaitedFor = state.wantedSyncs > state.doneSyncs && state.pausedUntil == 0
+            node.state.wait(&state, milliseconds: isWaitedFor ? 10 : Self.pollMilliseconds)
         }
         guard !node.isStopping else { return false }
         do throws(PublishFailure) {
@@ -125,6 +125,11 @@ extension Volume {
         if isOther {
             node.forgetSent()
             node.outbox.withLock { $0.searchAgain() }
+        }
+        do throws(Errno) {
+            try countCache(node)
+        } catch {
+            throw .failed("the cache cannot be counted: \(error)")
         }
         node.state.withLock { state in
             state.peer = peer
@@ -183,16 +188,18 @@ extension Volume {
         }
         manifest.withLock { _ in running.publication.noteAttempt(changes: running.changes) }
         let known = manifest.withLock { $0.published }
+        var sent = root
         if known?.root != root {
-            try sendTree(root, node)
-            try pin(root, known?.root, node)
+            sent = try sendTree(root, node)
+            try pin(sent, known?.root, node)
             manifest.withLock { state in
-                state.published?.root = root
+                state.published?.root = sent
                 state.published?.time = .now()
             }
-            log.info("published", metadata: ["root": "\(root)"])
+            log.info("published", metadata: ["root": "\(sent)"])
         }
-        try showTree(root, node)
+        manifest.withLock { _ in running.publication.notePublished() }
+        try showTree(sent, node)
         do throws(Errno) {
             try manifest.commit()
         } catch {
@@ -242,7 +249,9 @@ extension Volume {
 
     private struct Level {
         let inode: Inode
-        let cid: CID
+        /// What the parent says it is; nil where that is not known.
+        let cid: CID?
+        let name: [UInt8]
         /// Nil before the directory is listed; the last one comes next.
         var pending: [(name: FileName, inode: Inode)]?
         var builder: DirectoryBuilder
@@ -253,20 +262,28 @@ extension Volume {
         /// A file's content, not published if there is an object.
         case file(CID, treeSize: UInt64, unpublished: UInt64?)
         case block(CID, treeSize: UInt64, [UInt8])
-        case directory(CID, treeSize: UInt64, isPublished: Bool)
+        case directory(CID?, treeSize: UInt64, isPublished: Bool)
+        /// A file that somebody is writing.
+        case unsealed
         case none
     }
 
     /// Sends all blocks below a root that the node is not known to have, children first.
     ///
     /// Goes down by inodes, which may change meanwhile; so every directory is made again of what its
-    /// entries are, and the walk ends where that is not what its parent said.
-    private func sendTree(_ root: CID, _ node: NodeLink) throws(PublishFailure) {
+    /// entries are, and the walk ends where that is not what its parent said. Where a writer never
+    /// rests, that would never come to an end: after some attempts the walk takes files and names as
+    /// it finds them, each at its own moment.
+    ///
+    /// - Returns: the root of what was sent.
+    private func sendTree(_ root: CID, _ node: NodeLink) throws(PublishFailure) -> CID {
+        let isExact = manifest.withLock { _ in running.publication.mayBeExact }
         let upload = Upload(self, node)
         defer { upload.end() }
         var levels = [
             Level(
-                inode: .root, cid: root, pending: nil, builder: DirectoryBuilder(profile: profile))
+                inode: .root, cid: root, name: [], pending: nil,
+                builder: DirectoryBuilder(profile: profile))
         ]
         while let last = levels.indices.last {
             guard !node.isStopping else { throw .changed }
@@ -274,8 +291,15 @@ extension Volume {
                 levels[last].pending = try names(in: levels[last].inode)
             }
             guard let entry = levels[last].pending?.popLast() else {
-                try sendDirectory(&levels[last], upload)
-                levels.removeLast()
+                let made = try sendDirectory(&levels[last], upload)
+                guard !isExact || made.cid == levels[last].cid else { throw .changed }
+                let name = levels.removeLast().name
+                guard let parent = levels.indices.last else {
+                    try sending { () throws(KuboError) in try upload.flush() }
+                    guard upload.isWhole else { throw .changed }
+                    return made.cid
+                }
+                levels[parent].builder.add(name: name, cid: made.cid, treeSize: made.treeSize)
                 continue
             }
             let name = entry.name.bytes
@@ -287,17 +311,22 @@ extension Volume {
             case .block(let cid, let treeSize, let bytes):
                 levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
                 try sending { () throws(KuboError) in try upload.add(cid, bytes) }
+            case .unsealed:
+                let leaf = try sendContent(of: entry.inode, upload)
+                levels[last].builder.add(name: name, cid: leaf.cid, treeSize: leaf.treeSize)
             case .directory(let cid, let treeSize, let isPublished):
-                levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
-                guard !isPublished else { continue }
+                if let cid, isPublished {
+                    levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
+                    continue
+                }
+                guard cid != nil || !isExact else { throw .changed }
                 levels.append(
                     Level(
-                        inode: entry.inode, cid: cid, pending: nil,
+                        inode: entry.inode, cid: cid, name: name, pending: nil,
                         builder: DirectoryBuilder(profile: profile)))
             }
         }
-        try sending { () throws(KuboError) in try upload.flush() }
-        guard upload.isWhole else { throw .changed }
+        throw .changed
     }
 
     private func sending(_ body: () throws(KuboError) -> Void) throws(PublishFailure) {
@@ -341,7 +370,7 @@ extension Volume {
                 let leaf = profile.leaf(nothing)
                 return .block(leaf.cid, treeSize: leaf.treeSize, profile.leafBlock(nothing))
             }
-            guard object.state != .staging, let cid = object.cid else { return nil }
+            guard object.state != .staging, let cid = object.cid else { return .unsealed }
             let isMissing = object.state == .sealed && !state.isPublished(object)
             return .file(
                 cid, treeSize: object.treeSize, unpublished: isMissing ? object.id : nil)
@@ -349,10 +378,9 @@ extension Volume {
             let (root, block) = profile.symlink(target: record.target)
             return .block(root.cid, treeSize: root.treeSize, block)
         case .directory:
-            guard let cid = record.cid else { return nil }
             // What was never looked into is at the node, where it came from.
             return .directory(
-                cid, treeSize: record.treeSize,
+                record.cid, treeSize: record.treeSize,
                 isPublished: state.isPublished(record) || !record.isExpanded)
         case .fifo, .socket, .characterDevice, .blockDevice:
             return Child.none
@@ -380,7 +408,9 @@ extension Volume {
     }
 
     /// Adds the nodes of a directory whose entries are all in its builder.
-    private func sendDirectory(_ level: inout Level, _ upload: Upload) throws(PublishFailure) {
+    private func sendDirectory(
+        _ level: inout Level, _ upload: Upload
+    ) throws(PublishFailure) -> DAGRoot {
         var nodes: [(CID, [UInt8])] = []
         let root: DAGRoot
         do {
@@ -390,11 +420,28 @@ extension Volume {
         } catch {
             throw .failed("\(level.inode): its directory node cannot be made: \(error)")
         }
-        guard root.cid == level.cid else { throw .changed }
         for (cid, block) in nodes {
             try sending { () throws(KuboError) in try upload.add(cid, block) }
         }
-        upload.completes(level.inode, level.cid)
+        upload.completes(level.inode, root.cid)
+        return root
+    }
+
+    /// Adds the blocks of a file as it is now, somebody writing it or not.
+    private func sendContent(
+        of inode: Inode, _ upload: Upload
+    ) throws(PublishFailure) -> (cid: CID, treeSize: UInt64) {
+        var found: (cid: CID, treeSize: UInt64)?
+        let isDone = try withBlocks(of: inode) { (blocks, treeSize) throws(PublishFailure) in
+            found = (blocks.root, treeSize)
+            // At once: the content may not be the same for long.
+            try sending { () throws(KuboError) in
+                try upload.add(blocks)
+                try upload.flush()
+            }
+        }
+        guard isDone, upload.isWhole, let found else { throw .changed }
+        return found
     }
 }
 
@@ -405,6 +452,12 @@ struct Publication {
     private var restingSince: Int64 = 0
     /// Since when there is something to publish.
     private var waitingSince: Int64?
+    /// Attempts since the last root.
+    private var attempts = 0
+
+    /// Whether the tree may still come to a rest.
+    var mayBeExact: Bool { attempts < Self.exactAttemptsMax }
+    private static let exactAttemptsMax = 5
 
     mutating func isDue(
         root: CID?, published: PublishedState?, changes: UInt64, options: NodeOptions
@@ -428,5 +481,8 @@ struct Publication {
     mutating func noteAttempt(changes: UInt64) {
         self.changes = changes
         waitingSince = nil
+        attempts += 1
     }
+
+    mutating func notePublished() { attempts = 0 }
 }

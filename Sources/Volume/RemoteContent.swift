@@ -80,7 +80,7 @@ extension Volume {
                 return true
             }
             if isKept {
-                noteKept(remote.object, size: isInline ? 0 : remote.size)
+                noteKept(remote.object, size: remote.size, isInline: isInline)
                 if isInline { try store.removeCached(remote.object) }
             } else if !isInline {
                 // What is half a file must not stand where a whole one is looked for.
