@@ -33,7 +33,8 @@ final class BodyPipe: @unchecked Sendable {
         guard !isDiscarding, end == nil else { return true }
         pieces.append(piece)
         bufferedCount += piece.count
-        isPaused = bufferedCount > Self.bufferedMax
+        // What was on its way when reading was paused comes nevertheless, and does not end the pause.
+        if bufferedCount > Self.bufferedMax { isPaused = true }
         condition.signal()
         return !isPaused
     }

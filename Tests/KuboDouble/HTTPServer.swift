@@ -110,7 +110,6 @@ final class HTTPServer: @unchecked Sendable {
         case unix(String)
     }
 
-    private let group: MultiThreadedEventLoopGroup
     private let answer: @Sendable (Exchange) -> Void
     private let lock = NSLock()
     private var listener: (any Channel)?
@@ -118,11 +117,9 @@ final class HTTPServer: @unchecked Sendable {
     private var address: Address
 
     init(
-        _ address: Address, group: MultiThreadedEventLoopGroup,
-        answer: @escaping @Sendable (Exchange) -> Void
+        _ address: Address, answer: @escaping @Sendable (Exchange) -> Void
     ) throws {
         self.address = address
-        self.group = group
         self.answer = answer
         try listen()
     }
@@ -140,7 +137,7 @@ final class HTTPServer: @unchecked Sendable {
         lock.lock()
         defer { lock.unlock() }
         guard listener == nil else { return }
-        let bootstrap = ServerBootstrap(group: group)
+        let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)

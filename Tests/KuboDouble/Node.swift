@@ -1,8 +1,6 @@
 internal import Foundation
 public import MerkleDAG
 internal import Multiformats
-internal import NIOCore
-internal import NIOPosix
 
 /// The release that the double says it is; its recorded exchanges are replayed against it.
 public let kuboDoubleVersion = "0.43.0-rc1"
@@ -72,7 +70,6 @@ public final class DoubleNode: @unchecked Sendable {
     let isOffline: Bool
     let mfsFetchSeconds: Double
     private let storeDirectory: String?
-    private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     private let lock = NSLock()
     private var authorizations: [Authorization]
     private var isEnded = false
@@ -117,12 +114,12 @@ public final class DoubleNode: @unchecked Sendable {
             guard let self else { return exchange.cut() }
             Dispatch.answer(exchange, self)
         }
-        servers = [try HTTPServer(.port(options.port), group: group, answer: answer)]
+        servers = [try HTTPServer(.port(options.port), answer: answer)]
         if let path = options.unixPath {
-            servers.append(try HTTPServer(.unix(path), group: group, answer: answer))
+            servers.append(try HTTPServer(.unix(path), answer: answer))
         }
-        control = try HTTPServer(.port(0), group: group, answer: answer)
-        gateway = try HTTPServer(.port(0), group: group) { [weak self] exchange in
+        control = try HTTPServer(.port(0), answer: answer)
+        gateway = try HTTPServer(.port(0)) { [weak self] exchange in
             guard let self else { return exchange.cut() }
             Gateway.answer(exchange, self)
         }
@@ -192,7 +189,6 @@ public final class DoubleNode: @unchecked Sendable {
             })
         else { return }
         for server in servers + [control, gateway].compactMap({ $0 }) { server.refuse() }
-        group.shutdownGracefully { _ in }
     }
 
     var isStopped: Bool { locked { isEnded } }

@@ -153,17 +153,21 @@ public final class RealNode: @unchecked Sendable {
         try? FileManager.default.removeItem(atPath: directory + "/api")
         let process = Process()
         let pipe = Pipe()
-        // The shell ends the daemon when its input ends, which our death does too.
+        // The shell ends the daemon when its input ends, which our death does too. It does not wait
+        // for it: signals may be blocked in the thread that starts it, and so in the shell.
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
         process.arguments = [
             "-c",
             "\"$0\" daemon \"$@\" </dev/null >\"$IPFS_PATH/log\" 2>&1 & pid=$!; "
-                + "read -r line; kill -9 $pid; wait $pid",
+                + "read -r line; kill -9 $pid; "
+                + "[ \"$line\" = keep ] || rm -rf \"$IPFS_PATH\"",
             executable,
         ]
         if isOffline { process.arguments?.append("--offline") }
         process.environment = environment
         process.standardInput = pipe
+        // Whoever reads our output waits for its end.
+        process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
         try process.run()
         self.process = process
@@ -185,6 +189,8 @@ public final class RealNode: @unchecked Sendable {
     public func kill() {
         lock.lock()
         defer { lock.unlock() }
+        // The repository is for the next start.
+        try? lifeline?.write(contentsOf: Data("keep\n".utf8))
         try? lifeline?.close()
         lifeline = nil
         process?.waitUntilExit()
