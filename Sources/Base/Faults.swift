@@ -11,8 +11,10 @@ package enum Faults {
     package enum Call: Sendable, CaseIterable {
         case open, read, write, synchronize, truncate, allocate, copy, status, makeDirectory
         case unlink, list, exchange, rename
-        /// A transaction of the manifest, before it begins and after it is durable.
+        /// A commit of the manifest, before it begins and after it is durable.
         case beginCommit, endCommit
+        /// A transaction that brings SQLite up to date, likewise.
+        case beginTransaction, endTransaction
     }
 
     /// What becomes of a call that a plan is about.

@@ -8,7 +8,7 @@ internal import Multiformats
 
 /// A check of one manifest, for one thread. Without repair it cannot write.
 package final class ManifestCheck {
-    let database: CheckDatabase
+    private(set) var database: CheckDatabase
     let isRepairing: Bool
     var findings = CheckFindings()
     /// What is wrong and stays so.
@@ -34,6 +34,8 @@ package final class ManifestCheck {
     package private(set) var isMade = false
     /// The volume's row; nil for a volume that was never finished.
     package private(set) var volume: CheckedVolume?
+    /// What is wrong with the redo log, and the newest number in it.
+    private var logDamage: (reason: String, newest: UInt64)?
 
     /// Opens the manifest in a state directory whose lock the caller holds.
     ///
@@ -63,6 +65,7 @@ package final class ManifestCheck {
             }
             isMade = true
             if repair { try database.execute("BEGIN IMMEDIATE") }
+            try followLog(in: directory)
             volume = try readVolume()
         } catch {
             if error.code == Self.newerFormat {
@@ -74,6 +77,34 @@ package final class ManifestCheck {
     }
 
     private static let newerFormat: Int32 = -1
+
+    /// Has the check see what the redo log holds beyond SQLite, in a transaction that only a repair
+    /// commits.
+    private func followLog(in directory: String) throws(CheckFailure) {
+        do {
+            guard let (key, applied) = try RedoTail.position(in: database) else {
+                return try add { () throws(CheckFailure) in
+                    "manifest: the row of the redo log is missing"
+                }
+            }
+            let tail = try RedoTail(directory: directory, key: key, applied: applied)
+            if let damage = tail.damage { logDamage = (damage, tail.newestNumber) }
+            guard !tail.batches.isEmpty else { return }
+            if !isRepairing {
+                // The one that cannot write is closed last: it leaves the WAL as it is.
+                database = try CheckDatabase(
+                    path: database.path, isWritable: true, companion: database)
+                // Pages that do not fit into the cache would be written to the WAL.
+                try database.execute("PRAGMA cache_spill = OFF")
+                try database.execute("BEGIN IMMEDIATE")
+            }
+            try tail.write(to: database)
+        } catch let error as CheckFailure {
+            throw error
+        } catch {
+            throw CheckFailure(error)
+        }
+    }
 
     private func readVolume() throws(CheckFailure) -> CheckedVolume? {
         let statement = try database.prepare(
@@ -188,6 +219,12 @@ package final class ManifestCheck {
         }
         // Writing to damaged pages may do more harm.
         if !isWhole { canMend = false }
+        if let (reason, newest) = logDamage {
+            try add(mend: .passLog(to: newest)) { () throws(CheckFailure) in
+                "\(RedoLog.name): \(reason): what was changed since then is lost"
+            }
+            if canMend { logDamage = nil }
+        }
         try checkVolume()
     }
 

@@ -1,3 +1,4 @@
+internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
 
@@ -20,6 +21,9 @@ package struct CheckFailure: Error, Sendable {
 final class CheckDatabase {
     private let handle: OpaquePointer
     let path: String
+    private var prepared: [String: PreparedStatement] = [:]
+    /// Closed after this one.
+    private let companion: CheckDatabase?
 
     /// Opens the database, for reading only unless it is to be repaired. Never makes one.
     ///
@@ -27,8 +31,13 @@ final class CheckDatabase {
     /// SQLite makes where it is missing; neither the database nor the WAL is written. Without a
     /// WAL the file is opened as immutable, and nothing at all appears beside it. Both hold
     /// because the caller has the state directory's lock.
-    init(path: String, isWritable: Bool) throws(CheckFailure) {
+    ///
+    /// - Parameter companion: a connection that lives longer than this one.
+    init(
+        path: String, isWritable: Bool, companion: CheckDatabase? = nil
+    ) throws(CheckFailure) {
         self.path = path
+        self.companion = companion
         var status = stat()
         let hasWAL = stat(path + "-wal", &status) == 0 && status.st_size > 0
         let mode = isWritable ? "mode=rw" : hasWAL ? "mode=ro" : "mode=ro&immutable=1"
@@ -50,6 +59,7 @@ final class CheckDatabase {
     }
 
     deinit {
+        prepared = [:]
         sqlite3_close_v2(handle)
     }
 
@@ -98,6 +108,46 @@ final class CheckDatabase {
     fileprivate func failure() -> CheckFailure {
         CheckFailure(
             code: sqlite3_errcode(handle) & 0xff, reason: String(cString: sqlite3_errmsg(handle)))
+    }
+}
+
+extension CheckDatabase: StatementSource {
+    func statement(_ sql: String) throws -> BoundStatement {
+        let statement = try prepared[sql] ?? PreparedStatement(sql, in: handle)
+        prepared[sql] = statement
+        return BoundStatement(statement.handle, owner: statement)
+    }
+}
+
+/// A statement for `BoundStatement`.
+private final class PreparedStatement {
+    let handle: OpaquePointer
+
+    init(_ sql: String, in database: OpaquePointer) throws {
+        var statement: OpaquePointer?
+        let code = sqlite3_prepare_v2(database, sql, -1, &statement, nil)
+        guard code == SQLITE_OK, let statement else {
+            throw DatabaseError(
+                resultCode: ResultCode(rawValue: code),
+                message: String(cString: sqlite3_errmsg(database)))
+        }
+        handle = statement
+    }
+
+    deinit {
+        sqlite3_finalize(handle)
+    }
+}
+
+extension CheckFailure {
+    /// What made SQLite refuse, or the reading of a file.
+    init(_ error: any Error) {
+        if let error = error as? DatabaseError {
+            self.init(
+                code: error.resultCode.rawValue, reason: error.message ?? "\(error.resultCode)")
+        } else {
+            self.init(code: SQLITE_IOERR, reason: "\(error)")
+        }
     }
 }
 

@@ -64,6 +64,8 @@ package struct CheckCounts: Sendable {
 /// A change that mends a finding.
 package enum CheckAction: Sendable {
     case rebuildIndexes
+    /// Leaves out what the redo log holds up to a number.
+    case passLog(to: UInt64)
     case makeRoot
     /// Takes an entry away; an inode that has no other goes to lost+found.
     case removeEntry(parent: Int64, name: [UInt8])

@@ -20,6 +20,9 @@ extension ManifestCheck {
         switch action {
         case .rebuildIndexes:
             try database.execute("REINDEX")
+        case .passLog(let number):
+            try database.run(
+                "UPDATE redo_log SET applied = ?", CheckValue(Int64(bitPattern: number)))
         case .makeRoot:
             try makeDirectoryRow(1, parent: 1, mode: 0o755)
             touched.insert(1)
@@ -101,7 +104,7 @@ extension ManifestCheck {
             try setBlocks(object, blocks)
         case .forgetDeletion(let object):
             try database.run("DELETE FROM deleted_object WHERE id = ?", CheckValue(object))
-        case .rebuildIndexes, .makeRoot, .removeEntry, .keepOneEntry, .setEntryKind,
+        case .rebuildIndexes, .passLog, .makeRoot, .removeEntry, .keepOneEntry, .setEntryKind,
             .renumberCookie, .relink, .moveToLostAndFound, .recount, .nameObject, .clearTree:
             preconditionFailure("a change of more than one row")
         }

@@ -5,8 +5,8 @@ internal import Multiformats
 
 internal import struct SystemPackage.Errno
 
-/// All changes of one generation, copied out of the records so that SQLite can be told about them
-/// without the manifest's lock.
+/// Changes copied out of the records, so that the redo log and SQLite can be told about them without
+/// the manifest's lock.
 struct CommitBatch: Sendable {
     struct InodeRow: Sendable {
         let id: UInt64
@@ -26,7 +26,7 @@ struct CommitBatch: Sendable {
         /// All attributes, where they changed.
         let attributes: [FileName: [UInt8]]?
         let newNodes: [StoredNode]?
-        let isDirectory: Bool
+        var parts: InodeRecord.Parts = []
         let isStored: Bool
     }
 
@@ -42,7 +42,8 @@ struct CommitBatch: Sendable {
         let inlineBytes: [UInt8]?
         let isInline: Bool
         let dropsBlocks: Bool
-        let newBlocks: SealResult?
+        let newBlocks: StoredBlocks?
+        var parts: ObjectRecord.Parts = []
         let isStored: Bool
     }
 
@@ -72,62 +73,37 @@ extension ManifestState {
         changeCount > 0 || !unlinkedObjects.isEmpty || isPublishedDirty
     }
 
-    /// Copies out all changes and opens the next generation.
+    /// Changes that are committed, and SQLite has not been told of.
+    var unappliedCount: Int {
+        unappliedInodes.count + unappliedObjects.count + unapplied.entryChanges.count
+    }
+
+    /// Copies out all changes since the last commit and opens the next generation.
     func takeBatch() -> CommitBatch {
         var batch = CommitBatch()
         batch.generation = generation
         generation += 1
-        batch.inodes.reserveCapacity(dirtyInodes.count)
         for record in dirtyInodes {
-            guard !record.isDeleted else {
-                batch.deletedInodes.append(record.inode.number)
-                if record.isStored { batch.storedDeletedInodes.append(record.inode.number) }
-                continue
-            }
-            batch.inodes.append(
-                CommitBatch.InodeRow(
-                    id: record.inode.number, kind: record.kind, mode: record.mode,
-                    uid: record.uid, gid: record.gid, linkCount: record.linkCount,
-                    rdev: record.rdev, size: record.size, blocks: record.blocks,
-                    accessed: record.accessed.nanoseconds, modified: record.modified.nanoseconds,
-                    changed: record.changed.nanoseconds, created: record.created.nanoseconds,
-                    parent: record.parent.number,
-                    otherParents: encodeParents(record.otherParents), object: record.object,
-                    cid: record.cid?.bytes, treeSize: record.treeSize,
-                    publishedEpoch: record.publishedEpoch, isExpanded: record.isExpanded,
-                    target: record.kind == .symlink ? record.target : nil,
-                    hasAttributes: record.hasAttributes,
-                    attributes: record.attributesDirty ? record.attributes : nil,
-                    newNodes: record.newNodes, isDirectory: record.kind == .directory,
-                    isStored: record.isStored))
-            record.attributesDirty = false
-            record.newNodes = nil
-            record.isStored = true
+            batch.add(record, parts: record.uncommitted)
+            record.unapplied.formUnion(record.uncommitted)
+            record.uncommitted = []
+            keepUnapplied(record)
         }
         for record in dirtyObjects {
-            guard !record.isDeleted else {
-                batch.deletedObjects.append(record.id)
-                if record.isStored { batch.storedDeletedObjects.append(record.id) }
-                if !record.isInline { batch.deletedFiles.append(record.id) }
-                continue
-            }
-            batch.objects.append(
-                CommitBatch.ObjectRow(
-                    id: record.id, state: record.state, references: record.references,
-                    size: record.size, cid: record.cid?.bytes, treeSize: record.treeSize,
-                    publishedEpoch: record.publishedEpoch,
-                    inlineBytes: record.inlineDirty ? record.inlineBytes : nil,
-                    isInline: record.isInline, dropsBlocks: record.dropsBlocks,
-                    newBlocks: record.newBlocks, isStored: record.isStored))
-            if record.inlineDirty { noteCommittedInline(record.inlineBytes?.count ?? 0) }
-            record.inlineDirty = false
-            record.dropsBlocks = false
-            record.newBlocks = nil
-            record.isStored = true
+            batch.add(record, parts: record.uncommitted)
+            record.unapplied.formUnion(record.uncommitted)
+            record.uncommitted = []
+            keepUnapplied(record)
         }
         batch.entryChanges = entryChanges
-        batch.unlinkedObjects = unlinkedObjects
         batch.evictedFiles = evictedFiles
+        batch.unlinkedObjects = unlinkedObjects
+        if !evictedFiles.isEmpty {
+            // They were fetched again since they were unlinked.
+            let evicted = Set(evictedFiles)
+            batch.unlinkedObjects.removeAll { evicted.contains($0) }
+            unapplied.unlinkedObjects.removeAll { evicted.contains($0) }
+        }
         evictedFiles = []
         batch.nextObject = nextObjectToStore()
         if isPublishedDirty { batch.published = published }
@@ -137,49 +113,187 @@ extension ManifestState {
         entryChanges = []
         unlinkedObjects = []
         dirtyContentBytes = 0
+        unapplied.entryChanges += batch.entryChanges
+        unapplied.evictedFiles += batch.evictedFiles
+        unapplied.unlinkedObjects += batch.unlinkedObjects
+        unapplied.nextObject = batch.nextObject ?? unapplied.nextObject
+        unapplied.published = batch.published ?? unapplied.published
         return batch
     }
 
-    /// Takes the changes of a batch that could not be committed back.
-    func restore(_ batch: CommitBatch) throws(Errno) {
+    /// Copies out all that was committed since SQLite was brought up to date. What was changed
+    /// several times is there once.
+    func takeUnapplied() -> CommitBatch {
+        var batch = unapplied
+        unapplied = CommitBatch()
+        batch.inodes.reserveCapacity(unappliedInodes.count)
+        for record in unappliedInodes {
+            batch.add(record, parts: record.unapplied)
+            record.unapplied = []
+            record.newNodes = nil
+            record.isStored = true
+            record.isUnapplied = false
+        }
+        for record in unappliedObjects {
+            batch.add(record, parts: record.unapplied)
+            if record.unapplied.contains(.inline) {
+                noteCommittedInline(record.inlineBytes?.count ?? 0)
+            }
+            record.unapplied = []
+            record.newBlocks = nil
+            record.isStored = true
+            record.isUnapplied = false
+        }
+        unappliedInodes.removeAll(keepingCapacity: unappliedInodes.count < 1024)
+        unappliedObjects.removeAll(keepingCapacity: unappliedObjects.count < 1024)
+        return batch
+    }
+
+    private func keepUnapplied(_ record: InodeRecord) {
+        guard !record.isUnapplied else { return }
+        record.isUnapplied = true
+        unappliedInodes.append(record)
+    }
+
+    private func keepUnapplied(_ record: ObjectRecord) {
+        guard !record.isUnapplied else { return }
+        record.isUnapplied = true
+        unappliedObjects.append(record)
+    }
+
+    /// Takes the changes of the batch that was taken last back, because it could not be committed.
+    func restore(_ batch: CommitBatch) {
         for row in batch.inodes {
-            guard let record = try inode(Inode(row.id)) else { continue }
-            if row.attributes != nil { record.attributesDirty = true }
+            guard let record = loadedInode(row.id) else { continue }
+            record.uncommitted.formUnion(row.parts)
+            mark(record)
+        }
+        for row in batch.objects {
+            guard let record = loadedObject(row.id) else { continue }
+            record.uncommitted.formUnion(row.parts)
+            mark(record)
+        }
+        for id in batch.deletedInodes { if let record = loadedInode(id) { mark(record) } }
+        for id in batch.deletedObjects { if let record = loadedObject(id) { mark(record) } }
+        // Older changes first: SQLite must see them in their order.
+        entryChanges = batch.entryChanges + entryChanges
+        evictedFiles = batch.evictedFiles + evictedFiles
+        unlinkedObjects = batch.unlinkedObjects + unlinkedObjects
+        unapplied.entryChanges.removeLast(batch.entryChanges.count)
+        unapplied.unlinkedObjects.removeLast(batch.unlinkedObjects.count)
+        if batch.published != nil { isPublishedDirty = true }
+    }
+
+    /// Takes the changes of a batch back that SQLite could not be told of.
+    func restoreUnapplied(_ batch: CommitBatch) {
+        for row in batch.inodes {
+            guard let record = loadedInode(row.id) else { continue }
+            record.unapplied.formUnion(row.parts)
             // Of another CID, or of none by now, they would be nodes of nothing.
             if record.newNodes == nil && record.cid?.bytes == row.cid {
                 record.newNodes = row.newNodes
             }
-            mark(record)
+            keepUnapplied(record)
         }
         for row in batch.objects {
-            guard let record = try object(row.id) else { continue }
-            if row.inlineBytes != nil { record.inlineDirty = true }
-            if row.dropsBlocks { record.dropsBlocks = true }
+            guard let record = loadedObject(row.id) else { continue }
+            record.unapplied.formUnion(row.parts)
             if record.newBlocks == nil && record.cid?.bytes == row.cid {
                 record.newBlocks = row.newBlocks
             }
-            mark(record)
+            keepUnapplied(record)
         }
-        redelete(inodes: batch.deletedInodes, objects: batch.deletedObjects)
-        // Older changes first: SQLite must see them in their order.
-        entryChanges = batch.entryChanges + entryChanges
-        unlinkedObjects += batch.unlinkedObjects
-        evictedFiles += batch.evictedFiles
-        if batch.published != nil { isPublishedDirty = true }
+        for id in batch.deletedInodes { if let record = loadedInode(id) { keepUnapplied(record) } }
+        for id in batch.deletedObjects {
+            if let record = loadedObject(id) { keepUnapplied(record) }
+        }
+        unapplied.entryChanges = batch.entryChanges + unapplied.entryChanges
+        unapplied.evictedFiles = batch.evictedFiles + unapplied.evictedFiles
+        unapplied.unlinkedObjects = batch.unlinkedObjects + unapplied.unlinkedObjects
+        unapplied.nextObject = unapplied.nextObject ?? batch.nextObject
+        unapplied.published = unapplied.published ?? batch.published
+    }
+}
+
+extension CommitBatch {
+    /// Whether there is nothing to tell.
+    var isEmpty: Bool {
+        inodes.isEmpty && objects.isEmpty && entryChanges.isEmpty && deletedInodes.isEmpty
+            && deletedObjects.isEmpty && evictedFiles.isEmpty && unlinkedObjects.isEmpty
+            && nextObject == nil && published == nil
+    }
+
+    fileprivate mutating func add(_ record: InodeRecord, parts: InodeRecord.Parts) {
+        guard !record.isDeleted else {
+            deletedInodes.append(record.inode.number)
+            if record.isStored { storedDeletedInodes.append(record.inode.number) }
+            return
+        }
+        inodes.append(
+            InodeRow(
+                id: record.inode.number, kind: record.kind, mode: record.mode,
+                uid: record.uid, gid: record.gid, linkCount: record.linkCount,
+                rdev: record.rdev, size: record.size, blocks: record.blocks,
+                accessed: record.accessed.nanoseconds, modified: record.modified.nanoseconds,
+                changed: record.changed.nanoseconds, created: record.created.nanoseconds,
+                parent: record.parent.number,
+                otherParents: encodeParents(record.otherParents), object: record.object,
+                cid: record.cid?.bytes, treeSize: record.treeSize,
+                publishedEpoch: record.publishedEpoch, isExpanded: record.isExpanded,
+                target: record.kind == .symlink ? record.target : nil,
+                hasAttributes: record.hasAttributes,
+                attributes: parts.contains(.attributes) ? record.attributes : nil,
+                newNodes: parts.contains(.nodes) ? record.newNodes : nil, parts: parts,
+                isStored: record.isStored))
+    }
+
+    fileprivate mutating func add(_ record: ObjectRecord, parts: ObjectRecord.Parts) {
+        guard !record.isDeleted else {
+            deletedObjects.append(record.id)
+            if record.isStored { storedDeletedObjects.append(record.id) }
+            if !record.isInline { deletedFiles.append(record.id) }
+            return
+        }
+        objects.append(
+            ObjectRow(
+                id: record.id, state: record.state, references: record.references,
+                size: record.size, cid: record.cid?.bytes, treeSize: record.treeSize,
+                publishedEpoch: record.publishedEpoch,
+                inlineBytes: parts.contains(.inline) ? record.inlineBytes : nil,
+                isInline: record.isInline, dropsBlocks: parts.contains(.oldBlocks),
+                newBlocks: parts.contains(.newBlocks) ? record.newBlocks : nil, parts: parts,
+                isStored: record.isStored))
+    }
+
+    /// Keeps only the last change of each name, and no file that is unlinked already.
+    mutating func simplify() {
+        var last: [EntryPlace: Int] = [:]
+        last.reserveCapacity(entryChanges.count)
+        for (index, change) in entryChanges.enumerated() {
+            last[EntryPlace(parent: change.parent, name: change.name)] = index
+        }
+        entryChanges = last.values.sorted().map { entryChanges[$0] }
+        let unlinked = Set(unlinkedObjects)
+        deletedFiles.removeAll { unlinked.contains($0) }
+        evictedFiles.removeAll { unlinked.contains($0) }
+    }
+
+    private struct EntryPlace: Hashable {
+        let parent: UInt64
+        let name: FileName
     }
 }
 
 extension CommitBatch {
     /// Tells SQLite, inside a transaction.
-    func write(to db: Database) throws {
+    func write(to db: some StatementSource) throws {
         try deleteRows(in: db)
         try writeInodes(to: db)
         try writeObjects(to: db)
-        var put = try BoundStatement(
-            "INSERT OR REPLACE INTO entry(parent, name, inode, kind, cookie) VALUES (?,?,?,?,?)",
-            in: db)
-        var remove = try BoundStatement(
-            "DELETE FROM entry WHERE parent = ? AND name = ?", in: db)
+        var put = try db.statement(
+            "INSERT OR REPLACE INTO entry(parent, name, inode, kind, cookie) VALUES (?,?,?,?,?)")
+        var remove = try db.statement(
+            "DELETE FROM entry WHERE parent = ? AND name = ?")
         for change in entryChanges {
             if change.inode == 0 {
                 remove.bind(change.parent)
@@ -197,16 +311,16 @@ extension CommitBatch {
         // The other counters of the row are written when the volume is closed, and counted anew
         // after a crash: a row more in each commit is a page more for fsync to wait for.
         if let nextObject {
-            var volume = try BoundStatement("UPDATE volume SET next_object = ?", in: db)
+            var volume = try db.statement("UPDATE volume SET next_object = ?")
             volume.bind(nextObject)
             try volume.run()
         }
         if let published {
-            var row = try BoundStatement(
+            var row = try db.statement(
                 """
                 INSERT OR REPLACE INTO published(id, peer, epoch, path, root, view, time)
                 VALUES (1,?,?,?,?,?,?)
-                """, in: db)
+                """)
             row.bind(published.peer)
             row.bind(published.epoch)
             row.bind(published.path)
@@ -217,7 +331,7 @@ extension CommitBatch {
         }
     }
 
-    private func deleteRows(in db: Database) throws {
+    private func deleteRows(in db: some StatementSource) throws {
         try run("DELETE FROM inode WHERE id = ?", for: storedDeletedInodes, in: db)
         try run("DELETE FROM xattr WHERE inode = ?", for: storedDeletedInodes, in: db)
         try run("DELETE FROM directory_node WHERE inode = ?", for: storedDeletedInodes, in: db)
@@ -230,29 +344,29 @@ extension CommitBatch {
         try run("DELETE FROM deleted_object WHERE id = ?", for: unlinkedObjects, in: db)
     }
 
-    private func run(_ sql: String, for ids: [UInt64], in db: Database) throws {
+    private func run(_ sql: String, for ids: [UInt64], in db: some StatementSource) throws {
         guard !ids.isEmpty else { return }
-        var statement = try BoundStatement(sql, in: db)
+        var statement = try db.statement(sql)
         for id in ids {
             statement.bind(id)
             try statement.run()
         }
     }
 
-    private func writeInodes(to db: Database) throws {
-        var put = try BoundStatement(
+    private func writeInodes(to db: some StatementSource) throws {
+        var put = try db.statement(
             """
             INSERT OR REPLACE INTO inode(id, kind, mode, uid, gid, nlink, rdev, size, blocks,
             atime, mtime, ctime, btime, parent, other_parents, object, cid, tree_size, target,
             has_xattrs, published, unexpanded)
             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
-            """, in: db)
-        var dropAttributes = try BoundStatement("DELETE FROM xattr WHERE inode = ?", in: db)
-        var putAttribute = try BoundStatement(
-            "INSERT INTO xattr(inode, name, value) VALUES (?,?,?)", in: db)
-        var dropNodes = try BoundStatement("DELETE FROM directory_node WHERE inode = ?", in: db)
-        var putNode = try BoundStatement(
-            "INSERT OR REPLACE INTO directory_node(inode, multihash, bytes) VALUES (?,?,?)", in: db)
+            """)
+        var dropAttributes = try db.statement("DELETE FROM xattr WHERE inode = ?")
+        var putAttribute = try db.statement(
+            "INSERT INTO xattr(inode, name, value) VALUES (?,?,?)")
+        var dropNodes = try db.statement("DELETE FROM directory_node WHERE inode = ?")
+        var putNode = try db.statement(
+            "INSERT OR REPLACE INTO directory_node(inode, multihash, bytes) VALUES (?,?,?)")
         for row in inodes {
             put.bind(row.id)
             put.bind(UInt64(row.kind.rawValue))
@@ -288,7 +402,7 @@ extension CommitBatch {
                 }
             }
             // Nodes hold only as long as the directory's CID does.
-            if row.isDirectory, row.newNodes != nil || (row.cid == nil && row.isStored) {
+            if row.kind == .directory, row.newNodes != nil || (row.cid == nil && row.isStored) {
                 dropNodes.bind(row.id)
                 try dropNodes.run()
             }
@@ -301,20 +415,20 @@ extension CommitBatch {
         }
     }
 
-    private func writeObjects(to db: Database) throws {
-        var put = try BoundStatement(
+    private func writeObjects(to db: some StatementSource) throws {
+        var put = try db.statement(
             """
             INSERT INTO object(id, state, refs, size, cid, tree_size, inline, published)
             VALUES (?1,?2,?3,?4,?5,?6,?7,?9) ON CONFLICT(id) DO UPDATE SET state = ?2, refs = ?3,
             size = ?4, cid = ?5, tree_size = ?6, inline = CASE ?8 WHEN 1 THEN inline ELSE ?7 END,
             published = ?9
-            """, in: db)
-        var dropLeaves = try BoundStatement("DELETE FROM leaf WHERE object = ?", in: db)
-        var dropNodes = try BoundStatement("DELETE FROM node WHERE object = ?", in: db)
-        var putLeaf = try BoundStatement(
-            "INSERT INTO leaf(object, number, multihash) VALUES (?,?,?)", in: db)
-        var putNode = try BoundStatement(
-            "INSERT OR REPLACE INTO node(object, multihash, bytes) VALUES (?,?,?)", in: db)
+            """)
+        var dropLeaves = try db.statement("DELETE FROM leaf WHERE object = ?")
+        var dropNodes = try db.statement("DELETE FROM node WHERE object = ?")
+        var putLeaf = try db.statement(
+            "INSERT INTO leaf(object, number, multihash) VALUES (?,?,?)")
+        var putNode = try db.statement(
+            "INSERT OR REPLACE INTO node(object, multihash, bytes) VALUES (?,?,?)")
         for row in objects {
             put.bind(row.id)
             put.bind(row.state.rawValue)

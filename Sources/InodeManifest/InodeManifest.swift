@@ -11,17 +11,25 @@ package import struct SystemPackage.Errno
 /// The durable names and inodes of a volume.
 ///
 /// All access to the records goes through `withLock`. Changes are collected in memory and become
-/// durable in groups: `commit` tells SQLite about everything that was changed before it was called,
-/// in one transaction, so that after a crash the manifest is a prefix of the operations. Callers
-/// that commit at the same time share a transaction: one leads and the others wait for it.
+/// durable in groups: `commit` writes everything that was changed before it was called into the redo
+/// log, in one record, so that after a crash the manifest is a prefix of the operations. Callers
+/// that commit at the same time share a record: one leads and the others wait for it. SQLite is told
+/// in the background, or by `bringUpToDate`.
 package final class InodeManifest: Sendable {
-    private let state: Monitor<ManifestState>
-    private let writer: DatabaseQueue
+    let state: Monitor<ManifestState>
+    let writer: DatabaseQueue
+    /// Nil until `startLog`, and where the disk has no room for it.
+    let redo = Guarded<RedoLog?>(nil)
+    let applySignal = ApplySignal()
+    let reservePath: String
+    let log: Logger
     private let checkpointer: DatabaseQueue
     private let walPages = WALPages()
+    private let directory: String
     private let path: String
-    private let reservePath: String
-    private let log: Logger
+    private let logKey: [UInt8]
+    private let logNumber: UInt64
+    private let applier = Guarded<JoinableThread?>(nil)
 
     /// The name of the profile that the volume was made with.
     package let profileName: String
@@ -40,7 +48,7 @@ package final class InodeManifest: Sendable {
     ) throws(ManifestError) -> InodeManifest {
         let path = directory + "/manifest.sqlite"
         do {
-            return try InodeManifest(path: path, profileName: profileName, log: log)
+            return try InodeManifest(directory: directory, profileName: profileName, log: log)
         } catch let error as ManifestError {
             throw error
         } catch let error as DatabaseError
@@ -52,7 +60,9 @@ package final class InodeManifest: Sendable {
         }
     }
 
-    private init(path: String, profileName: String, log: Logger) throws {
+    private init(directory: String, profileName: String, log: Logger) throws {
+        let path = directory + "/manifest.sqlite"
+        self.directory = directory
         self.path = path
         self.log = log
         reservePath = path + ".reserve"
@@ -67,6 +77,8 @@ package final class InodeManifest: Sendable {
         }
         try Schema.migrator().migrate(writer)
         try Self.makeVolume(in: writer, profileName: profileName)
+        (logKey, logNumber) = try Self.replay(
+            directory: directory, in: writer, reservePath: reservePath, log: log)
 
         let row = try writer.inDatabase { db in
             try Row.fetchOne(db, sql: "SELECT * FROM volume WHERE id = 1")
@@ -229,116 +241,57 @@ package final class InodeManifest: Sendable {
         try state.withLock { (state) throws(Failure) in try body(state) }
     }
 
-    /// Makes every change that was made before the call durable. Blocks for a flush of the disk
-    /// where there is any such change, and not at all where there is none.
+    /// Begins to commit into the redo log, and to tell SQLite in the background. Called before
+    /// several threads commit. Without room on the disk, each commit is a transaction of SQLite.
     ///
-    /// - Throws: ENOSPC or EIO; the changes then stay in memory, and the next commit tries again.
-    package func commit() throws(Errno) {
-        guard let batch = try nextBatch() else { return }
-        try finish(batch, write(batch))
-    }
-
-    /// Waits until everything is committed that was there at the call, or gives the caller the
-    /// batch that it is to commit as the leader.
-    private func nextBatch() throws(Errno) -> CommitBatch? {
-        try state.withLock { (state) throws(Errno) in
-            let goal = state.hasChanges ? state.generation : state.generation - 1
-            while true {
-                if state.committedGeneration >= goal { return nil }
-                if !state.isCommitting {
-                    state.isCommitting = true
-                    return state.takeBatch()
-                }
-                self.state.wait(&state)
-            }
-        }
-    }
-
-    private func write(_ batch: CommitBatch) -> Errno? {
-        do {
-            try transact(batch)
-            return nil
-        } catch {
-            guard Errno(database: error) == .noSpace, unlink(reservePath) == 0 else {
-                log.error("manifest: commit failed: \(error)")
-                return Errno(database: error)
-            }
-        }
-        // The reserve was kept for this: the file's room lets deletions through on a full disk.
-        state.withLock { $0.isReserveSpent = true }
-        do {
-            try transact(batch)
-            return nil
-        } catch {
-            log.error("manifest: commit failed with the reserve given up: \(error)")
-            return Errno(database: error)
-        }
-    }
-
-    private func transact(_ batch: CommitBatch) throws {
-        try Faults.check(.beginCommit)
-        // Without GRDB's own transaction, whose bookkeeping costs as much as a small batch.
-        try writer.unsafeReentrantWrite { db in
-            var begin = try BoundStatement("BEGIN IMMEDIATE", in: db)
-            try begin.run()
-            do {
-                try batch.write(to: db)
-                var commit = try BoundStatement("COMMIT", in: db)
-                try commit.run()
-            } catch {
-                var rollback = try BoundStatement("ROLLBACK", in: db)
-                // SQLite may have rolled back by itself, on a full disk.
-                try? rollback.run()
-                throw error
-            }
-        }
-        try Faults.check(.endCommit)
-    }
-
-    private func finish(_ batch: CommitBatch, _ failure: Errno?) throws(Errno) {
-        try state.withLock { (state) throws(Errno) in
-            state.isCommitting = false
-            state.commitFailure = failure
-            defer { self.state.wakeAll() }
-            if let failure {
-                // A failed batch's number never becomes committed by itself: its changes carry on
-                // in the generation that is open now.
-                try state.restore(batch)
-                throw failure
-            }
-            state.committedGeneration = batch.generation
-            state.deletableObjects += batch.deletedFiles + batch.evictedFiles
-            state.settle(batch)
-        }
-    }
-
-    /// Gives the WAL at once the length that it would grow to, so that a commit's flush has bytes to
-    /// write and no file size. Measured: commits that write into a WAL of that length take two
-    /// thirds of the time. SQLite ends its reading of a WAL at the first frame without the salt of
-    /// its header, so zeros behind the last frame are nothing to it (sqlite.org/fileformat2.html,
-    /// "The Write-Ahead Log"). Called before the first commit; where the disk is short of room,
-    /// nothing is done.
-    package func growWAL() {
-        let goal = (ManifestBounds.walPagesPerCheckpoint / 4 * 5) * (4096 + 24) + 32
-        var space = statvfs()
-        guard statvfs(path, &space) == 0,
-            UInt64(space.f_bavail) * UInt64(space.f_frsize) > UInt64(goal) * 64
-        else { return }
+    /// - Parameter segmentByteCount: the length of each of the log's two segments; 0 for no log.
+    package func startLog(segmentByteCount: Int) throws(Errno) {
+        guard segmentByteCount > 0 else { return }
         do throws(Errno) {
-            let file = try Sys.open(path + "-wal", flags: O_RDWR)
-            let zeros = OwnedBuffer(byteCount: 1 << 20)
-            zeros.bytes.initializeMemory(as: UInt8.self, repeating: 0)
-            var end = Int(try Sys.status(of: file.raw).size)
-            while end < goal {
-                let part = UnsafeRawBufferPointer(
-                    rebasing: zeros.bytes[..<min(zeros.bytes.count, goal - end)])
-                try Sys.write(file.raw, at: UInt64(end), part)
-                end += part.count
+            try redo.withLock { (log) throws(Errno) in
+                log = try RedoLog.open(
+                    directory: directory, segmentByteCount: segmentByteCount, key: logKey,
+                    number: logNumber)
             }
-            try Sys.synchronizeData(file.raw)
         } catch {
-            log.debug("manifest: the WAL keeps its length: \(error)")
+            log.warning("manifest: no redo log: \(error)")
+            return
         }
+        let thread = try Threads.start(name: "rfs-apply") { [weak self, applySignal] in
+            while applySignal.wait() {
+                // A failure is told by the next commit that finds no room in the log.
+                try? self?.bringUpToDate()
+            }
+        }
+        applier.withLock { $0 = thread }
+    }
+
+    /// Tells SQLite what the redo log has and it has not; gives the log's key, and the number of
+    /// the newest commit.
+    private static func replay(
+        directory: String, in writer: DatabaseQueue, reservePath: String, log: Logger
+    ) throws -> (key: [UInt8], number: UInt64) {
+        let path = directory + "/" + RedoLog.name
+        guard let (key, applied) = try writer.inDatabase({ try RedoTail.position(in: $0) }) else {
+            throw ManifestError.damaged(path: path, reason: "its key is lost")
+        }
+        let tail = try RedoTail(directory: directory, key: key, applied: applied)
+        if let damage = tail.damage { throw ManifestError.damaged(path: path, reason: damage) }
+        guard !tail.batches.isEmpty else { return (key, tail.number) }
+        log.notice("manifest: \(tail.batches.count) commits taken over from the redo log")
+        do {
+            try writer.inTransaction(.immediate) { db in
+                try tail.write(to: db)
+                return .commit
+            }
+        } catch let error as DatabaseError where error.resultCode == .SQLITE_FULL {
+            guard unlink(reservePath) == 0 else { throw error }
+            try writer.inTransaction(.immediate) { db in
+                try tail.write(to: db)
+                return .commit
+            }
+        }
+        return (key, tail.number)
     }
 
     /// Keeps SQLite's WAL from growing: copies it into the database where it is long. Blocks for
@@ -401,19 +354,55 @@ package final class InodeManifest: Sendable {
 
     private static let reserveByteCount: UInt64 = 8 << 20
 
-    /// Commits, folds the WAL into the database and closes all connections.
+    /// Commits, brings SQLite up to date, folds the WAL into the database and closes all
+    /// connections.
     ///
     /// - Parameter marksClean: false where what a crash left behind was not put in order.
     package func close(marksClean: Bool) throws(Errno) {
-        try commit()
+        applySignal.stop()
+        applier.withLock { applier in
+            applier?.join()
+            applier = nil
+        }
+        try bringUpToDate()
         if marksClean { try setClean(true) }
         checkpoint("TRUNCATE")
+        redo.withLock { $0 = nil }
         do {
             try state.withLock { try $0.reader.close() }
             try checkpointer.close()
             try writer.close()
         } catch {
             throw Errno(database: error)
+        }
+    }
+}
+
+/// Wakes the thread that brings SQLite up to date.
+final class ApplySignal: Sendable {
+    private struct State {
+        var isRaised = false
+        var isStopped = false
+    }
+
+    private let state = Monitor(State())
+
+    func raise() {
+        state.withLock { $0.isRaised = true }
+        state.wakeAll()
+    }
+
+    func stop() {
+        state.withLock { $0.isStopped = true }
+        state.wakeAll()
+    }
+
+    /// Waits for `raise`; false after `stop`.
+    func wait() -> Bool {
+        state.withLock { state in
+            while !state.isRaised && !state.isStopped { self.state.wait(&state) }
+            state.isRaised = false
+            return !state.isStopped
         }
     }
 }

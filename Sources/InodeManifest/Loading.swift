@@ -147,7 +147,7 @@ extension ManifestState {
     /// many where equal files were sealed at the same time.
     package func objects(with cid: CID) throws(Errno) -> [UInt64] {
         let committed = try identifiers("SELECT id FROM object WHERE cid = ? LIMIT 4", cid.bytes)
-        return (recentlySealed[cid].map { [$0] } ?? []) + committed
+        return (recentlySealed[cid].map { [$0.id] } ?? []) + committed
     }
 
     /// The committed directories and symlinks whose DAG has a CID.

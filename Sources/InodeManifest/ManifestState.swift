@@ -14,9 +14,11 @@ package enum ManifestBounds {
     package static let entriesCachedMax = 49_152
     /// Numbers of objects given out until the volume's row is told.
     package static let objectsUnlistedMax: UInt64 = 4_096
-    /// Changes after which a commit is started although nobody asked for one.
+    /// Changes after which a commit is started although nobody asked for one, and committed ones
+    /// after which SQLite is brought up to date.
     package static let changesPerCommit = 4_096
-    /// Changes after which mutations wait for a commit.
+    /// Changes after which mutations wait for a commit, and committed ones after which commits wait
+    /// for SQLite.
     package static let changesUncommittedMax = 12_288
     /// Uncommitted bytes of inline content and of nodes after which a commit is started.
     package static let contentBytesPerCommit = 4 << 20
@@ -24,6 +26,8 @@ package enum ManifestBounds {
     package static let inlineBytesCachedMax = 4 << 20
     /// Sealed objects that wait to be told to whoever sends them to the node.
     package static let sealedObjectsMax = 65_536
+    /// The length of each of the redo log's two segments, in bytes.
+    package static let logSegmentByteCount = 4 << 20
     /// Pages of the WAL after which a checkpoint is due.
     static let walPagesPerCheckpoint = 4_096
     /// Pages of the WAL after which commits wait for a checkpoint.
@@ -43,8 +47,8 @@ struct EntryChange: Sendable {
 /// The manifest in memory: a cache of SQLite's rows, and all changes that are not committed yet.
 ///
 /// Not thread safe: it is reached only through `InodeManifest.withLock`. A record that is not in
-/// memory is clean, so SQLite's committed row is the truth for it; a dirty record never leaves
-/// memory. A change is a call of a `mark…` or of `insert`, `remove`; what is changed between two
+/// memory is clean, so SQLite's row is the truth for it; a record that SQLite has not been told of
+/// never leaves memory. A change is a call of a `mark…` or of `insert`, `remove`; what is changed between two
 /// releases of the lock is committed together or not at all.
 package final class ManifestState {
     let reader: DatabaseQueue
@@ -55,9 +59,16 @@ package final class ManifestState {
     var generation: UInt64 = 1
     /// All batches up to this one are on stable storage.
     var committedGeneration: UInt64 = 0
+    /// SQLite has all batches up to this one, durably.
+    var appliedGeneration: UInt64 = 0
+    /// Somebody has a batch that is not committed yet.
     var isCommitting = false
-    /// Why the newest commit failed; nil once one succeeded.
-    package var commitFailure: Errno?
+    /// Somebody has a batch for SQLite.
+    var isApplying = false
+    /// Why changes are not durable, or SQLite could not be told of them; nil once that succeeded.
+    package var commitFailure: Errno? { applyFailure ?? logFailure }
+    var logFailure: Errno?
+    var applyFailure: Errno?
 
     /// The room that is kept for deletions on a full disk was given up, and is not back yet: what
     /// takes room is refused meanwhile.
@@ -67,6 +78,10 @@ package final class ManifestState {
     var dirtyObjects: [ObjectRecord] = []
     var entryChanges: [EntryChange] = []
     var dirtyContentBytes = 0
+    /// What was committed since SQLite was brought up to date: records, and changes without one.
+    var unappliedInodes: [InodeRecord] = []
+    var unappliedObjects: [ObjectRecord] = []
+    var unapplied = CommitBatch()
     private var entriesCached = 0
     private var inlineBytesCached = 0
 
@@ -75,8 +90,13 @@ package final class ManifestState {
     var nextObject: UInt64
     /// The volume's row says it, or will with the batch that is being committed.
     private var nextObjectStored: UInt64 = 0
-    /// Objects by their CID that were sealed since the last commit; SQLite cannot find them yet.
-    private(set) var recentlySealed: [CID: UInt64] = [:]
+    /// Objects by their CID that SQLite cannot find yet.
+    private(set) var recentlySealed: [CID: SealedObject] = [:]
+
+    struct SealedObject {
+        let id: UInt64
+        let generation: UInt64
+    }
     /// See `keepSealed`.
     private var sealedObjects: [UInt64]?
     /// See `takeGone`.
@@ -206,7 +226,7 @@ package final class ManifestState {
 
     /// Takes an entry away.
     package func remove(_ name: FileName, in directory: InodeRecord) {
-        // The tombstone hides SQLite's row until the commit has deleted it.
+        // The tombstone hides SQLite's row until that is deleted.
         let tombstone = DirectoryEntryRecord(
             inode: Inode(0), kind: .regular, cookie: 0, generation: generation)
         if directory.children.entries.updateValue(tombstone, forKey: name) == nil {
@@ -311,7 +331,7 @@ package final class ManifestState {
     package func setAttributes(of record: InodeRecord, to attributes: [FileName: [UInt8]]) {
         record.attributes = attributes
         record.hasAttributes = !attributes.isEmpty
-        record.attributesDirty = true
+        record.uncommitted.insert(.attributes)
         mark(record)
     }
 
@@ -371,7 +391,7 @@ package final class ManifestState {
             id: number, state: .staging, references: 1, size: size, isInline: id == nil)
         if let inlineBytes {
             record.inlineBytes = inlineBytes
-            record.inlineDirty = true
+            record.uncommitted.insert(.inline)
             dirtyContentBytes += inlineBytes.count
         }
         objects[number] = record
@@ -387,7 +407,7 @@ package final class ManifestState {
         record.cid = cid
         record.treeSize = treeSize
         objects[record.id] = record
-        recentlySealed[cid] = record.id
+        recentlySealed[cid] = SealedObject(id: record.id, generation: generation)
         notePublished(record)
         mark(record)
         return record
@@ -425,11 +445,12 @@ package final class ManifestState {
     package func keepLocally(_ record: ObjectRecord, _ blocks: SealResult, inlineBytes: [UInt8]?) {
         precondition(record.state == .remote)
         record.state = .sealed
-        record.newBlocks = blocks
+        record.newBlocks = blocks.blocks
+        record.uncommitted.insert(.newBlocks)
         if let inlineBytes {
             record.isInline = true
             record.inlineBytes = inlineBytes
-            record.inlineDirty = true
+            record.uncommitted.insert(.inline)
             dirtyContentBytes += inlineBytes.count
         }
         mark(record)
@@ -444,7 +465,7 @@ package final class ManifestState {
 
     /// Notes that the bytes of an inline object changed.
     package func markInline(_ record: ObjectRecord) {
-        record.inlineDirty = true
+        record.uncommitted.insert(.inline)
         record.size = UInt64(record.inlineBytes?.count ?? 0)
         dirtyContentBytes += record.inlineBytes?.count ?? 0
         mark(record)
@@ -468,6 +489,7 @@ package final class ManifestState {
         record.treeSize = treeSize
         record.publishedEpoch = 0
         record.newNodes = nodes
+        record.uncommitted.insert(.nodes)
         dirtyContentBytes += nodes.reduce(0) { $0 + $1.bytes.count }
         mark(record)
     }
@@ -528,8 +550,9 @@ package final class ManifestState {
         record.cid = result.cid
         record.treeSize = result.treeSize
         record.publishedEpoch = 0
-        record.newBlocks = result
-        recentlySealed[result.cid] = record.id
+        record.newBlocks = result.blocks
+        record.uncommitted.insert(.newBlocks)
+        recentlySealed[result.cid] = SealedObject(id: record.id, generation: generation)
         if let count = sealedObjects?.count {
             if count < ManifestBounds.sealedObjectsMax {
                 sealedObjects?.append(record.id)
@@ -548,7 +571,7 @@ package final class ManifestState {
         record.state = .staging
         record.cid = nil
         record.publishedEpoch = 0
-        record.dropsBlocks = true
+        record.uncommitted.insert(.oldBlocks)
         record.newBlocks = nil
         mark(record)
         return true
@@ -631,11 +654,17 @@ package final class ManifestState {
         return next
     }
 
-    private func isClean(_ generation: UInt64) -> Bool { generation <= committedGeneration }
+    private func isClean(_ generation: UInt64) -> Bool { generation <= appliedGeneration }
 
-    /// Ends the life in memory of what a commit deleted, and of tombstones.
+    /// The record of an inode, deleted or not; nil where it is not in memory.
+    func loadedInode(_ id: UInt64) -> InodeRecord? { inodes[id] }
+
+    /// The record of an object, deleted or not; nil where it is not in memory.
+    func loadedObject(_ id: UInt64) -> ObjectRecord? { objects[id] }
+
+    /// Ends the life in memory of what SQLite has deleted, and of tombstones.
     func settle(_ batch: CommitBatch) {
-        recentlySealed = [:]
+        recentlySealed = recentlySealed.filter { !isClean($0.value.generation) }
         for id in batch.deletedInodes {
             if let record = inodes.removeValue(forKey: id) {
                 entriesCached -= record.children.entries.count
@@ -651,12 +680,6 @@ package final class ManifestState {
             entriesCached -= 1
         }
         evict()
-    }
-
-    /// Marks what a failed commit was to delete again.
-    func redelete(inodes ids: [UInt64], objects objectIDs: [UInt64]) {
-        for id in ids { if let record = inodes[id] { mark(record) } }
-        for id in objectIDs { if let record = objects[id] { mark(record) } }
     }
 
     /// Drops clean records beyond the bounds, those not used since the last time first.
@@ -729,7 +752,7 @@ package final class ManifestState {
         }
     }
 
-    /// Counts bytes of inline content that stay in memory after their commit.
+    /// Counts bytes of inline content that stay in memory once SQLite has them.
     func noteCommittedInline(_ byteCount: Int) {
         inlineBytesCached += byteCount
     }

@@ -55,18 +55,29 @@ package final class InodeRecord {
 
     /// How many users keep the record in memory: open handles and running operations.
     package var pins = 0
-    /// The record is gone from the volume; it stays until a commit has said so to SQLite.
+    /// The record is gone from the volume; it stays until SQLite has been told.
     package var isDeleted = false
-    /// A row of the inode stands in SQLite, or in a batch on its way there.
+    /// A row of the inode stands in SQLite, or in a batch on its way there; nothing of the log.
     var isStored = false
     /// Set by use, cleared by the evicting hand.
     var isRecent = true
-    /// The generation of the newest change; clean where that is committed.
+    /// The generation of the newest change; clean where SQLite has that.
     var dirtyGeneration: UInt64 = 0
-    /// The attributes are newer than their rows.
-    package var attributesDirty = false
-    /// The dag-pb nodes of a directory's new CID, to be stored by the next commit.
+    /// What the next commit has to tell beside the row.
+    var uncommitted: Parts = []
+    /// What SQLite has to be told beside the row.
+    var unapplied: Parts = []
+    /// The record is among those that were committed since SQLite was brought up to date.
+    var isUnapplied = false
+    /// The dag-pb nodes of a directory's new CID, until SQLite has them.
     package var newNodes: [StoredNode]?
+
+    /// What an inode has beside its row.
+    struct Parts: OptionSet {
+        let rawValue: UInt8
+        static let attributes = Parts(rawValue: 1)
+        static let nodes = Parts(rawValue: 2)
+    }
 
     package init(
         inode: Inode, kind: FileKind, mode: UInt32, uid: UInt32, gid: UInt32, linkCount: UInt32,
@@ -123,6 +134,16 @@ package struct SealResult: Sendable {
     }
 }
 
+extension SealResult {
+    var blocks: StoredBlocks { StoredBlocks(leaves: leaves, nodes: nodes) }
+}
+
+/// The rows of `leaf` and `node` of one object.
+package struct StoredBlocks: Sendable {
+    package let leaves: [[UInt8]]
+    package let nodes: [StoredNode]
+}
+
 /// What the manifest knows of one object.
 package final class ObjectRecord {
     package let id: UInt64
@@ -141,20 +162,32 @@ package final class ObjectRecord {
 
     /// How many users keep the record alive: open handles and running operations.
     package var pins = 0
-    /// The record is gone from the volume; it stays until a commit has said so to SQLite.
+    /// The record is gone from the volume; it stays until SQLite has been told.
     package var isDeleted = false
     var isStored = false
     var isRecent = true
     var dirtyGeneration: UInt64 = 0
-    /// The inline bytes are newer than their row.
-    package var inlineDirty = false
+    /// What the next commit has to tell beside the row.
+    var uncommitted: Parts = []
+    /// What SQLite has to be told beside the row.
+    var unapplied: Parts = []
+    /// The record is among those that were committed since SQLite was brought up to date.
+    var isUnapplied = false
     /// The object was sealed, and SQLite may still say so: its flat file must not be changed
     /// before a commit.
     package var isUnsealUncommitted = false
-    /// The rows of `leaf` and `node` are to be dropped by the next commit.
-    package var dropsBlocks = false
-    /// Rows of `leaf` and `node` to be stored by the next commit.
-    package var newBlocks: SealResult?
+    /// Rows of `leaf` and `node`, until SQLite has them.
+    package var newBlocks: StoredBlocks?
+
+    /// What an object has beside its row.
+    struct Parts: OptionSet {
+        let rawValue: UInt8
+        /// The inline bytes are newer than their row.
+        static let inline = Parts(rawValue: 1)
+        /// The rows of `leaf` and `node` no longer hold.
+        static let oldBlocks = Parts(rawValue: 2)
+        static let newBlocks = Parts(rawValue: 4)
+    }
 
     package init(id: UInt64, state: ObjectState, references: UInt32, size: UInt64, isInline: Bool) {
         self.id = id

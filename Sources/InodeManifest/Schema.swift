@@ -1,6 +1,6 @@
 internal import GRDB
 
-// The manifest's format, version 2: one SQLite database, `manifest.sqlite`, in WAL mode.
+// The manifest's format, version 3: one SQLite database, `manifest.sqlite`, in WAL mode.
 //
 //   volume            one row: what holds for the whole state directory, and the next free numbers
 //   inode             one row an inode; `id` is the FUSE node id; of a directory with `unexpanded` the
@@ -15,6 +15,8 @@ internal import GRDB
 //   node              the interior dag-pb nodes of sealed objects
 //   directory_node    the dag-pb nodes of a directory whose CID is in its inode row
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit
+//   redo_log          one row, since version 3: the number of the commit up to which the database has
+//                     everything, and the key of the redo log's checks (see RedoLog.swift)
 //   published         one row, once the volume has a node: what stands there
 //
 // `published` of `inode` and `object`: the `epoch` in which the node has acknowledged all blocks of the
@@ -27,8 +29,8 @@ internal import GRDB
 // open when its last name went, and is deleted when the manifest is opened; every `inode.object`
 // names an object row and `object.refs` is the number of inodes that do.
 //
-// Recovery: SQLite replays its WAL to the last whole transaction, and a transaction always holds
-// whole operations, in order. What stands outside the database is mended by `Volume.open`: the size
+// Recovery: SQLite replays its WAL to the last whole transaction, and the redo log follows. Each
+// transaction and each record of the log holds whole operations, in order. What stands outside the database is mended by `Volume.open`: the size
 // of a staging object is the size of its flat file, and flat files that no row names are removed.
 
 /// The `state` column of an object.
@@ -44,7 +46,7 @@ package enum ObjectState: Int64, Sendable {
 
 enum Schema {
     /// PRAGMA user_version of the newest format that this program reads and writes.
-    static let version: Int32 = 2
+    static let version: Int32 = 3
     /// PRAGMA application_id: "rfs1".
     static let applicationID: Int32 = 0x7266_7331
 
@@ -155,6 +157,18 @@ enum Schema {
                         view BLOB,
                         time INTEGER NOT NULL
                     ) STRICT;
+                    """)
+        }
+        migrator.registerMigration("3") { db in
+            try db.execute(
+                sql: """
+                    PRAGMA user_version = 3;
+                    CREATE TABLE redo_log(
+                        id INTEGER PRIMARY KEY CHECK (id = 1),
+                        applied INTEGER NOT NULL,
+                        key BLOB NOT NULL
+                    ) STRICT;
+                    INSERT INTO redo_log VALUES (1, 0, randomblob(32));
                     """)
         }
         return migrator

@@ -10,15 +10,21 @@ internal import struct SystemPackage.Errno
 /// hundreds of thousands of values, and GRDB's argument arrays box each of them.
 struct BoundStatement {
     private let handle: OpaquePointer
-    private let owner: Statement
+    private let owner: AnyObject
     private var column: Int32 = 0
 
     init(_ sql: String, in db: Database) throws {
-        owner = try db.cachedStatement(sql: sql)
-        guard let handle = owner.sqliteStatement as OpaquePointer? else {
+        let statement = try db.cachedStatement(sql: sql)
+        guard let handle = statement.sqliteStatement as OpaquePointer? else {
             throw DatabaseError(resultCode: .SQLITE_MISUSE)
         }
+        self.init(handle, owner: statement)
+    }
+
+    /// A statement that another object prepared, and keeps as long as it lives.
+    init(_ handle: OpaquePointer, owner: AnyObject) {
         self.handle = handle
+        self.owner = owner
         sqlite3_reset(handle)
         sqlite3_clear_bindings(handle)
     }
@@ -104,6 +110,15 @@ struct BoundStatement {
         return [UInt8](
             UnsafeRawBufferPointer(start: base, count: Int(sqlite3_column_bytes(handle, index))))
     }
+}
+
+/// A connection that prepares statements, each text once.
+protocol StatementSource {
+    func statement(_ sql: String) throws -> BoundStatement
+}
+
+extension Database: StatementSource {
+    func statement(_ sql: String) throws -> BoundStatement { try BoundStatement(sql, in: self) }
 }
 
 extension Errno {

@@ -13,7 +13,7 @@ extension Volume {
     /// - Throws: `blockNotFound`, `blockDamaged`, `operation`.
     public func block(_ cid: CID) throws(VolumeError) -> [UInt8] {
         do throws(Errno) {
-            try manifest.commit()
+            try manifest.bringUpToDate()
         } catch {
             throw .operation("block \(cid)", error)
         }

@@ -122,6 +122,8 @@ extension Volume {
         let gone = manifest.withLock { $0.takeGone() }
         for id in gone { forgetRemote(id, node) }
         guard let limit = node.options.cacheSizeMax else { return }
+        // Which files hold an object is asked of SQLite.
+        if !node.options.keptPaths.isEmpty { try? manifest.bringUpToDate() }
         var examined = 0
         while let candidate = node.cache.withLock({ cache in
             cache.bytes > limit ? cache.next(&examined) : nil

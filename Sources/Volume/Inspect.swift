@@ -87,7 +87,7 @@ extension Volume {
         of inode: Inode, leafCountMax: Int = 10_000
     ) throws(Errno) -> InodeReport {
         try settle(inode)
-        try manifest.commit()
+        try manifest.bringUpToDate()
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             var childCount: UInt64?
@@ -165,6 +165,9 @@ extension Volume {
     /// millions.
     public func status() throws(Errno) -> VolumeStatus {
         settleAll()
+        let changeCount = manifest.withLock { $0.changeCount }
+        // A full disk is told by the figures.
+        try? manifest.bringUpToDate()
         return try reading { (state) throws(Errno) in
             let totals = try state.totals()
             let root = try state.inode(.root)
@@ -175,7 +178,7 @@ extension Volume {
                 objectBytes: totals.objectBytes,
                 sharedBytes: totals.sharedBytes, unsealedFiles: totals.stagingObjects,
                 unsealedBytes: totals.stagingBytes, rootCID: root?.cid,
-                uncommittedChanges: state.changeCount, commitFailure: state.commitFailure)
+                uncommittedChanges: changeCount, commitFailure: state.commitFailure)
         }
     }
 }

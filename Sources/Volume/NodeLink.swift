@@ -350,6 +350,7 @@ extension Volume {
             status.lastError = state.problem
             status.lastErrorAt = state.problemTime.map { Double($0.nanoseconds) / 1e9 }
         }
+        try? manifest.bringUpToDate()
         try reading { (state) throws(Errno) in
             (status.waitingFiles, status.waitingBytes) = try state.unpublishedTotals()
             status.root = state.published?.root

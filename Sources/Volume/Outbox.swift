@@ -83,7 +83,7 @@ extension Volume {
     }
 
     /// The leaves' multihashes and the interior nodes of a sealed object of several leaves, as they
-    /// wait for their commit or as they stand in the manifest; none where a commit is under way.
+    /// wait for SQLite or as they stand in it; none where they are on their way there.
     func blocks(
         of record: ObjectRecord, _ state: ManifestState
     ) throws(Errno) -> (leaves: [[UInt8]], nodes: [StoredNode]) {
@@ -102,8 +102,10 @@ extension Volume {
             if let sealed { outbox.add(sealed) } else { outbox.searchAgain() }
             return outbox.hasWaiting ? nil : outbox.searchedUpTo
         }
+        if search != nil { try manifest.bringUpToDate() }
         while let after = search {
-            // What is not committed yet is among those that were just sealed, or comes next time.
+            // What SQLite has not been told of yet is among those that were just sealed, or comes
+            // next time.
             let ids = try reading { (state) throws(Errno) in
                 try state.unpublishedObjects(after: after, limit: Self.searchedAtOnce)
             }

@@ -180,7 +180,7 @@ extension Volume {
         let root: CID
         do throws(Errno) {
             root = try cid(of: .root)
-            try manifest.commit()
+            try manifest.bringUpToDate()
             try fillOutbox(node)
         } catch {
             guard error != .resourceTemporarilyUnavailable else { throw .changed }

@@ -7,6 +7,7 @@ internal import struct SystemPackage.Errno
 //
 //   lock                 held by flock(2) while a process uses the volume; holds its pid as text
 //   manifest.sqlite      the inode manifest, with -wal and -shm beside it
+//   manifest.redo        its redo log
 //   objects/             flat files (see ObjectStore)
 
 /// An open state directory, locked for this process until `unlock` or the value's end.

@@ -19,6 +19,8 @@ public struct VolumeOptions: Sendable {
     public var commitIntervalMilliseconds = 1000
     /// How long a file rests after its last writer closed it until it is sealed, in milliseconds.
     public var sealDelayMilliseconds = 200
+    /// The length of each of the redo log's two segments, in bytes; 0 for no log.
+    public var logSegmentByteCount = ManifestBounds.logSegmentByteCount
     /// Threads that seal files in the background; 0 seals only when asked.
     public var sealThreads = Threads.processorCount
     /// The Kubo node that the content goes to; nil for none.
@@ -130,8 +132,10 @@ public final class Volume: Sendable {
 
     private func startThreads() throws(VolumeError) {
         manifest.keepReserve()
-        if !options.isReadOnly { manifest.growWAL() }
         do throws(Errno) {
+            if !options.isReadOnly {
+                try manifest.startLog(segmentByteCount: options.logSegmentByteCount)
+            }
             var started = [
                 try Threads.start(name: "rfs-commit") { [weak self] in
                     while let volume = self, volume.tick() {}
@@ -164,7 +168,7 @@ public final class Volume: Sendable {
         settleAll()
         synchronizeClosedFiles()
         do throws(Errno) {
-            try manifest.commit()
+            try manifest.bringUpToDate()
         } catch {
             log.warning("volume: changes are not durable yet: \(error)")
         }
@@ -272,7 +276,7 @@ public final class Volume: Sendable {
             }
             guard isForRoom else { throw error }
             // The disk may have room again since it was refused.
-            try manifest.commit()
+            try manifest.bringUpToDate()
             manifest.keepReserve()
             return try changeOnce(body)
         }

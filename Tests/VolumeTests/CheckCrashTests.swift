@@ -143,6 +143,7 @@ private func stormUntilKilled(_ path: String, seed: UInt64, milliseconds: Int) t
     var options = VolumeOptions()
     options.commitIntervalMilliseconds = 5
     options.sealDelayMilliseconds = 1
+    options.logSegmentByteCount = logSegmentByteCount(seed: seed * 4)
     let volume = try Volume.open(
         stateDirectory: path, options: options,
         log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })

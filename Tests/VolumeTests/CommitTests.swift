@@ -8,9 +8,13 @@ import Volume
 import struct SystemPackage.Errno
 
 /// Threads that make files and synchronize them, until the process dies.
-private func makeFilesUntilDeath(directory: String, microseconds: UInt32) throws {
+private func makeFilesUntilDeath(
+    directory: String, microseconds: UInt32, logSegmentByteCount: Int
+) throws {
+    var options = VolumeOptions()
+    options.logSegmentByteCount = logSegmentByteCount
     let volume = try Volume.open(
-        stateDirectory: directory + "/state", options: VolumeOptions(), log: quietLog)
+        stateDirectory: directory + "/state", options: options, log: quietLog)
     let acknowledged = open(directory + "/acknowledged", O_RDWR | O_CREAT, 0o600)
     let ordered = Monitor<Int>(0)
     for thread in 0..<6 {
@@ -45,8 +49,13 @@ private func makeFilesUntilDeath(directory: String, microseconds: UInt32) throws
         var random = SeededGenerator(seed: testSeed() &+ UInt64(round))
         let microseconds = UInt32(300_000 + random.below(500_000))
         await #expect(processExitsWith: .signal(SIGKILL)) {
-            [path = scratch.path as String, microseconds = microseconds as UInt32] in
-            try makeFilesUntilDeath(directory: path, microseconds: microseconds)
+            [
+                path = scratch.path as String, microseconds = microseconds as UInt32,
+                round = round as Int
+            ] in
+            try makeFilesUntilDeath(
+                directory: path, microseconds: microseconds,
+                logSegmentByteCount: logSegmentByteCount(seed: UInt64(round) * 4))
         }
         let volume = try openVolume(scratch)
         let records = try Data(
@@ -84,12 +93,18 @@ private func makeFilesUntilDeath(directory: String, microseconds: UInt32) throws
         try volume.makeFile("file", [1])
         try volume.synchronizeAll()
         #expect(try volume.status().uncommittedChanges == 0)
-        let wal = scratch.state + "/manifest.sqlite-wal"
-        let before = try FileManager.default.attributesOfItem(atPath: wal)
+        func written() throws -> [Date?] {
+            try ["/manifest.sqlite-wal", "/manifest.redo"].map { name in
+                let file = try FileManager.default.attributesOfItem(atPath: scratch.state + name)
+                return file[.modificationDate] as? Date
+            }
+        }
+        let before = try written()
         for _ in 0..<10 { try volume.synchronizeDirectory(.root) }
-        let after = try FileManager.default.attributesOfItem(atPath: wal)
-        #expect(before[.size] as? Int == after[.size] as? Int)
-        #expect(before[.modificationDate] as? Date == after[.modificationDate] as? Date)
+        #expect(try written() == before)
+        try volume.makeFile("another", [1])
+        try volume.synchronizeDirectory(.root)
+        #expect(try written()[1] != before[1])
         try volume.close()
     }
 }

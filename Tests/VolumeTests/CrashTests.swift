@@ -56,6 +56,7 @@ struct CrashScenario: Codable, Sendable {
         options.inlineSizeMax = inlineSizeMax
         options.sealDelayMilliseconds = seed % 2 == 0 ? 0 : 20
         options.commitIntervalMilliseconds = 30
+        options.logSegmentByteCount = logSegmentByteCount(seed: seed)
         return options
     }
 

@@ -14,6 +14,7 @@ private func runWithFaults(seed: UInt64, directory: String) throws {
     options.inlineSizeMax = 2048
     options.sealDelayMilliseconds = 0
     options.commitIntervalMilliseconds = 20
+    options.logSegmentByteCount = logSegmentByteCount(seed: seed)
     func open() throws -> Volume {
         try Volume.open(stateDirectory: directory + "/state", options: options, log: quietLog)
     }
@@ -26,7 +27,8 @@ private func runWithFaults(seed: UInt64, directory: String) throws {
     var random = SeededGenerator(seed: seed &+ 1)
     // What changes the disk below; reading failures would be told by the operations themselves.
     let calls: [Set<Faults.Call>] = [
-        [.write], [.beginCommit], [.endCommit], [.open, .makeDirectory], [.truncate, .allocate],
+        [.write], [.beginCommit], [.endCommit], [.beginTransaction], [.endTransaction],
+        [.open, .makeDirectory], [.truncate, .allocate],
         [.synchronize], [.copy], [.unlink], [.read], Set(Faults.Call.allCases),
     ]
     var struckCount = 0

@@ -34,6 +34,7 @@ final class ModelRun {
         options.inlineSizeMax = inlineSizeMax
         options.sealDelayMilliseconds = sealDelay
         options.commitIntervalMilliseconds = 50
+        options.logSegmentByteCount = logSegmentByteCount(seed: seed)
         self.options = options
         model = ModelFilesystem(profile: profile)
         driver = try VolumeDriver(

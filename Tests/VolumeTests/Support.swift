@@ -84,6 +84,11 @@ var stillOptions: VolumeOptions {
     return options
 }
 
+/// A redo log of the usual length, one that is always full, or none.
+func logSegmentByteCount(seed: UInt64) -> Int {
+    [4 << 20, 8 << 10, 0][Int(seed / 4 % 3)]
+}
+
 /// Bytes that are the same for the same seed, and differ from one seed to the next.
 func content(seed: UInt64, count: Int) -> [UInt8] {
     // Without elements the initializer writes to the empty array that all threads share.

@@ -1,0 +1,222 @@
+internal import Base
+internal import GRDB
+internal import Glibc
+internal import Logging
+
+package import struct SystemPackage.Errno
+
+// A commit makes changes durable by a record of the redo log. SQLite is told later, of the changes of
+// many commits at once: it is *brought up to date*. Both take turns:
+//
+//   isCommitting   has a batch, and the log until that is durable
+//   isApplying     has a batch for SQLite; begins at a moment when nobody commits, with a commit of
+//                  its own, so that what SQLite is told is what the log says at that moment
+//
+// Without a log, or where a batch has no room in it, the transaction is the commit.
+
+extension InodeManifest {
+    /// Makes every change that was made before the call durable. Blocks for a flush of the disk
+    /// where there is any such change, and not at all where there is none.
+    ///
+    /// - Throws: ENOSPC or EIO; the changes then stay in memory, and the next commit tries again.
+    package func commit() throws(Errno) {
+        guard redo.withLock({ $0 != nil }) else { return try bringUpToDate() }
+        let batch: CommitBatch
+        switch nextBatch() {
+        case .done: return
+        case .behind: return try bringUpToDate()
+        case .lead(let own): batch = own
+        }
+        let isLogged: Bool
+        do throws(Errno) {
+            isLogged = try append(batch)
+        } catch {
+            log.error("manifest: commit failed: \(error)")
+            end(batch, .failed(error))
+            throw error
+        }
+        end(batch, isLogged ? .done : .notDone)
+        if !isLogged { try bringUpToDate() }
+    }
+
+    /// Commits, and brings SQLite up to date: whoever looks for rows rather than for records finds
+    /// then what was changed before the call. Blocks for the disk, and not at all where SQLite is
+    /// up to date.
+    ///
+    /// - Throws: ENOSPC or EIO, as `commit`.
+    package func bringUpToDate() throws(Errno) {
+        guard let (batch, rows) = nextRows() else { return }
+        var isLogged = false
+        do throws(Errno) {
+            redo.withLock { $0?.turn() }
+            isLogged = batch.isEmpty
+            if !isLogged { isLogged = try append(batch) }
+        } catch {
+            log.error("manifest: commit failed: \(error)")
+            state.withLock { $0.restoreUnapplied(rows) }
+            endApplying(.failed(error))
+            end(batch, .failed(error))
+            throw error
+        }
+        // Of other commits, which go on from here, SQLite is not told yet.
+        let number = redo.withLock { isLogged ? $0?.durable : $0?.takeNumber() }
+        if isLogged { end(batch, .done) }
+        let failure = write(rows, number: number)
+        state.withLock { state in
+            guard failure == nil else { return state.restoreUnapplied(rows) }
+            state.appliedGeneration = rows.generation
+            state.settle(rows)
+        }
+        if failure == nil, let number { redo.withLock { $0?.noteApplied(number) } }
+        let outcome = failure.map { Outcome.failed($0) } ?? .done
+        endApplying(outcome)
+        if !isLogged { end(batch, outcome) }
+        if let failure { throw failure }
+    }
+
+    private enum Turn {
+        case done
+        /// The caller is to commit the batch, for itself and for those that wait.
+        case lead(CommitBatch)
+        /// SQLite has to be told first.
+        case behind
+    }
+
+    private enum Outcome {
+        case done
+        /// There is no room in the log.
+        case notDone
+        case failed(Errno)
+    }
+
+    /// Waits until everything is committed that was there at the call, or until the caller is to
+    /// do it.
+    private func nextBatch() -> Turn {
+        state.withLock { state in
+            let goal = state.hasChanges ? state.generation : state.generation - 1
+            while true {
+                if state.committedGeneration >= goal { return .done }
+                if !state.isCommitting {
+                    // What SQLite has not got stays in memory, so there is a bound to it.
+                    if state.unappliedCount > ManifestBounds.changesUncommittedMax {
+                        return .behind
+                    }
+                    state.isCommitting = true
+                    return .lead(state.takeBatch())
+                }
+                self.state.wait(&state)
+            }
+        }
+    }
+
+    /// Waits until SQLite has what was there at the call, or gives the caller what is to be
+    /// committed and what SQLite is to be told.
+    private func nextRows() -> (batch: CommitBatch, rows: CommitBatch)? {
+        state.withLock { state in
+            let goal = state.hasChanges ? state.generation : state.generation - 1
+            while true {
+                if state.appliedGeneration >= goal { return nil }
+                if !state.isCommitting && !state.isApplying {
+                    state.isCommitting = true
+                    state.isApplying = true
+                    let batch = state.takeBatch()
+                    var rows = state.takeUnapplied()
+                    rows.generation = batch.generation
+                    return (batch, rows)
+                }
+                self.state.wait(&state)
+            }
+        }
+    }
+
+    private func end(_ batch: CommitBatch, _ outcome: Outcome) {
+        let isDue = redo.withLock { $0?.isDue ?? false }
+        let wakesApplier = state.withLock { state in
+            state.isCommitting = false
+            defer { self.state.wakeAll() }
+            guard case .done = outcome else {
+                // A batch's number never becomes committed by itself then: its changes carry on
+                // in the generation that is open now.
+                if case .failed(let errno) = outcome { state.logFailure = errno }
+                state.restore(batch)
+                return false
+            }
+            state.logFailure = nil
+            state.committedGeneration = batch.generation
+            state.deletableObjects += batch.deletedFiles + batch.evictedFiles
+            return !state.isApplying
+                && (isDue || state.unappliedCount > ManifestBounds.changesPerCommit)
+        }
+        if wakesApplier { applySignal.raise() }
+    }
+
+    private func endApplying(_ outcome: Outcome) {
+        state.withLock { state in
+            state.isApplying = false
+            if case .failed(let errno) = outcome {
+                state.applyFailure = errno
+            } else {
+                state.applyFailure = nil
+            }
+            self.state.wakeAll()
+        }
+    }
+
+    // MARK: The log
+
+    /// False where the log has no room for the batch, or there is none.
+    private func append(_ batch: CommitBatch) throws(Errno) -> Bool {
+        try Faults.check(.beginCommit)
+        let isDone = try redo.withLock { (log) throws(Errno) in
+            try log?.append(batch) ?? false
+        }
+        if isDone { try Faults.check(.endCommit) }
+        return isDone
+    }
+
+    // MARK: SQLite
+
+    private func write(_ rows: CommitBatch, number: UInt64?) -> Errno? {
+        var rows = rows
+        rows.simplify()
+        do {
+            try transact(rows, number: number)
+            return nil
+        } catch {
+            guard Errno(database: error) == .noSpace, unlink(reservePath) == 0 else {
+                log.error("manifest: commit failed: \(error)")
+                return Errno(database: error)
+            }
+        }
+        // The reserve was kept for this: the file's room lets deletions through on a full disk.
+        state.withLock { $0.isReserveSpent = true }
+        do {
+            try transact(rows, number: number)
+            return nil
+        } catch {
+            log.error("manifest: commit failed with the reserve given up: \(error)")
+            return Errno(database: error)
+        }
+    }
+
+    private func transact(_ rows: CommitBatch, number: UInt64?) throws {
+        try Faults.check(.beginTransaction)
+        // Without GRDB's own transaction, whose bookkeeping costs as much as a small batch.
+        try writer.unsafeReentrantWrite { db in
+            var begin = try BoundStatement("BEGIN IMMEDIATE", in: db)
+            try begin.run()
+            do {
+                try rows.write(to: db)
+                if let number { try RedoTail.note(number, in: db) }
+                var commit = try BoundStatement("COMMIT", in: db)
+                try commit.run()
+            } catch {
+                var rollback = try BoundStatement("ROLLBACK", in: db)
+                // SQLite may have rolled back by itself, on a full disk.
+                try? rollback.run()
+                throw error
+            }
+        }
+        try Faults.check(.endTransaction)
+    }
+}

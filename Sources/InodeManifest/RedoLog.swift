@@ -1,0 +1,287 @@
+internal import Base
+internal import Glibc
+internal import Multiformats
+
+internal import struct SystemPackage.Errno
+
+// The redo log, `manifest.redo`: what was committed and SQLite has not been told of yet.
+//
+//   file       two segments of the same length, zeros at first
+//   segment    records, the first at its start, each at the next multiple of 8 bytes
+//   record     "rfr1", payload length u32, number u64, number before u64, head check of 8 bytes,
+//              check of 16 bytes, payload
+//   checks     the first bytes of the SHA-256 of the volume's log key and the record's first 24
+//              bytes, and of the same with the payload behind
+//
+// All is little-endian; RedoRecord.swift has the payload. The key stands in `redo_log` beside the
+// number of the commit up to which SQLite has everything. Nobody else knows it, so no file content
+// that an older record left behind passes for a record.
+//
+// Validity: each commit has a higher number than the one before it, and names that. A number whose
+// commit failed is not used again, because it may have reached the disk all the same.
+//
+// Recovery: what is newer than SQLite is applied in order, up to the first record that is not whole,
+// as a crash may leave it behind. A whole one that is newer than that does not come of a crash,
+// because each is written once the one before it is durable: it tells of damage, and then nothing
+// is applied but by a repair.
+
+/// The redo log, open for writing. Only who commits calls it, so never two threads at a time.
+struct RedoLog: ~Copyable {
+    private let file: OwnedDescriptor
+    private let segmentByteCount: Int
+    private let key: [UInt8]
+    private var writer: RedoWriter
+    private var active = 0
+    private var end = 0
+    /// SQLite has all that the segment that is not active holds, durably.
+    private var isOtherFree = true
+    /// The newest number that was given to a commit.
+    private var newest: UInt64
+    /// The number of the newest commit that is durable.
+    private(set) var durable: UInt64
+
+    /// The name of the file in the state directory.
+    static let name = "manifest.redo"
+
+    /// Makes the file in the length that it keeps, so that the flush of a record has bytes to write
+    /// and nothing else. SQLite must have all that it holds.
+    ///
+    /// - Returns: nil where the disk has not many times that room.
+    static func open(
+        directory path: String, segmentByteCount: Int, key: [UInt8], number: UInt64
+    ) throws(Errno) -> RedoLog? {
+        let directory = try Sys.open(path, flags: O_RDONLY | O_DIRECTORY)
+        let file = try Sys.open(name, in: directory.raw, flags: O_RDWR | O_CREAT)
+        let goal = UInt64(segmentByteCount) * 2
+        if try Sys.status(of: file.raw).size != goal {
+            try Sys.truncate(file.raw, to: 0)
+            let disk = try Sys.filesystemStatus(of: file.raw)
+            guard disk.blocksAvailable &* disk.blockSize / 64 > goal else { return nil }
+            let zeros = OwnedBuffer(byteCount: min(segmentByteCount, 1 << 20))
+            zeros.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+            var end: UInt64 = 0
+            while end < goal {
+                let count = Int(min(goal - end, UInt64(zeros.bytes.count)))
+                try Sys.write(
+                    file.raw, at: end, UnsafeRawBufferPointer(rebasing: zeros.bytes[..<count]))
+                end += UInt64(count)
+            }
+            try Sys.synchronize(file.raw)
+            try Sys.synchronize(directory.raw)
+        }
+        return RedoLog(file: file, segmentByteCount: segmentByteCount, key: key, number: number)
+    }
+
+    private init(
+        file: consuming OwnedDescriptor, segmentByteCount: Int, key: [UInt8], number: UInt64
+    ) {
+        self.file = file
+        self.segmentByteCount = segmentByteCount
+        self.key = key
+        newest = number
+        durable = number
+        writer = RedoWriter(byteCountMax: segmentByteCount)
+    }
+
+    /// Whether so much is in use that SQLite should be brought up to date.
+    var isDue: Bool { end > segmentByteCount / 2 }
+
+    /// Makes a batch durable. Blocks for a flush of the disk.
+    ///
+    /// - Returns: false where there is no room for it.
+    /// - Throws: the errno of the write or the flush; the next record takes the place of this one.
+    mutating func append(_ batch: CommitBatch) throws(Errno) -> Bool {
+        guard writer.encode(batch), end + writer.bytes.count <= segmentByteCount else {
+            return false
+        }
+        writer.seal(number: takeNumber(), before: durable, key: key)
+        let place = UInt64(active * segmentByteCount + end)
+        try writer.bytes.withRawBytes { (bytes) throws(Errno) in
+            try Sys.write(file.raw, at: place, bytes)
+        }
+        try Sys.synchronizeData(file.raw)
+        durable = newest
+        end = (end + writer.bytes.count + 7) & ~7
+        return true
+    }
+
+    /// Takes the number of a commit that is told to SQLite alone.
+    mutating func takeNumber() -> UInt64 {
+        newest += 1
+        return newest
+    }
+
+    /// Goes over to the other segment where that is free, so that `noteApplied` frees this one.
+    mutating func turn() {
+        guard isOtherFree else { return }
+        isOtherFree = false
+        active = 1 - active
+        end = 0
+    }
+
+    /// Notes that SQLite has, durably, what was committed before the last turn and up to a number.
+    mutating func noteApplied(_ number: UInt64) {
+        isOtherFree = true
+        durable = max(durable, number)
+    }
+}
+
+/// The head of a record, and whether it is whole.
+struct RedoHead {
+    static let magic: UInt32 = 0x3172_6672
+    static let byteCount = 48
+    /// What the first check is of.
+    private static let checkedByteCount = 24
+
+    let number: UInt64
+    let numberBefore: UInt64
+    let payload: UnsafeRawBufferPointer
+
+    /// Writes the head of a record over its first bytes.
+    static func seal(
+        _ record: UnsafeMutableRawBufferPointer, number: UInt64, before: UInt64, key: [UInt8]
+    ) {
+        let length = UInt32(truncatingIfNeeded: record.count - byteCount)
+        record.storeBytes(of: magic.littleEndian, as: UInt32.self)
+        record.storeBytes(of: length.littleEndian, toByteOffset: 4, as: UInt32.self)
+        record.storeBytes(of: number.littleEndian, toByteOffset: 8, as: UInt64.self)
+        record.storeBytes(of: before.littleEndian, toByteOffset: 16, as: UInt64.self)
+        var hasher = headHasher(UnsafeRawBufferPointer(record), key: key)
+        record[24..<32].copyBytes(from: check(hasher, byteCount: 8))
+        hasher.update(UnsafeRawBufferPointer(rebasing: record[byteCount...]))
+        record[32..<48].copyBytes(from: check(hasher, byteCount: 16))
+    }
+
+    /// The whole record at a place; nil where there is none, or none newer than a number.
+    init?(in segment: UnsafeRawBufferPointer, at offset: Int, after number: UInt64, key: [UInt8]) {
+        guard offset + Self.byteCount <= segment.count,
+            UInt32(littleEndian: segment.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+                == Self.magic
+        else { return nil }
+        let record = UnsafeRawBufferPointer(rebasing: segment[offset...])
+        func load<Number: FixedWidthInteger>(_ offset: Int) -> Number {
+            Number(littleEndian: record.loadUnaligned(fromByteOffset: offset, as: Number.self))
+        }
+        let length: UInt32 = load(4)
+        self.number = load(8)
+        numberBefore = load(16)
+        guard self.number > number, Int(length) <= record.count - Self.byteCount else { return nil }
+        payload = UnsafeRawBufferPointer(
+            rebasing: record[Self.byteCount..<Self.byteCount + Int(length)])
+        // The head's own check first: bytes that look like heads would have all of the rest hashed,
+        // at each place.
+        var hasher = Self.headHasher(record, key: key)
+        guard record[24..<32].elementsEqual(Self.check(hasher, byteCount: 8)) else { return nil }
+        hasher.update(payload)
+        guard record[32..<48].elementsEqual(Self.check(hasher, byteCount: 16)) else { return nil }
+    }
+
+    private static func headHasher(_ record: UnsafeRawBufferPointer, key: [UInt8]) -> SHA256Hasher {
+        var hasher = SHA256Hasher()
+        hasher.update(key)
+        hasher.update(UnsafeRawBufferPointer(rebasing: record[..<checkedByteCount]))
+        return hasher
+    }
+
+    private static func check(_ hasher: SHA256Hasher, byteCount: Int) -> ArraySlice<UInt8> {
+        // Two bytes stand before the digest of a multihash.
+        hasher.finalize().bytes[2..<2 + byteCount]
+    }
+}
+
+/// What a log holds that SQLite has not got.
+struct RedoTail {
+    private(set) var batches: [CommitBatch] = []
+    /// The number of the last of the batches, or what SQLite has.
+    private(set) var number: UInt64
+    /// The newest number of all; above `number` where something between is damaged.
+    private(set) var newestNumber: UInt64
+
+    /// The longest file that is taken for a log, in bytes.
+    private static let byteCountMax: UInt64 = 1 << 28
+
+    /// Reads a log; none is the same as an empty one.
+    ///
+    /// - Parameter applied: the number up to which SQLite has everything.
+    init(directory: String, key: [UInt8], applied: UInt64) throws(Errno) {
+        number = applied
+        newestNumber = applied
+        guard let file = try Self.openFile(in: directory) else { return }
+        let size = try Sys.status(of: file.raw).size
+        guard size <= Self.byteCountMax else { return }
+        let buffer = OwnedBuffer(byteCount: Int(size))
+        let half = try Sys.read(file.raw, at: 0, into: buffer.bytes) / 2
+        let bytes = UnsafeRawBufferPointer(buffer.bytes)
+        var segments = [bytes[..<half], bytes[half..<half * 2]].map {
+            UnsafeRawBufferPointer(rebasing: $0)
+        }
+        let starts = segments.map { RedoHead(in: $0, at: 0, after: 0, key: key)?.number ?? .max }
+        if starts[0] > starts[1] { segments.reverse() }
+        for segment in segments { take(from: segment, key: key) }
+        for segment in segments { lookForNewer(in: segment, key: key) }
+    }
+
+    private static func openFile(in directory: String) throws(Errno) -> OwnedDescriptor? {
+        do throws(Errno) {
+            return try Sys.open(directory + "/" + RedoLog.name, flags: O_RDONLY)
+        } catch {
+            guard error == .noSuchFileOrDirectory else { throw error }
+            return nil
+        }
+    }
+
+    private mutating func take(from segment: UnsafeRawBufferPointer, key: [UInt8]) {
+        var offset = 0
+        var before: UInt64 = 0
+        // Behind the newest record of a segment may lie whole ones of an earlier turn.
+        while let head = RedoHead(in: segment, at: offset, after: before, key: key),
+            head.numberBefore <= number
+        {
+            if head.number > number {
+                guard let batch = try? RedoReader.decode(head.payload) else { return }
+                batches.append(batch)
+                number = head.number
+            }
+            before = head.number
+            offset += (RedoHead.byteCount + head.payload.count + 7) & ~7
+        }
+    }
+
+    private mutating func lookForNewer(in segment: UnsafeRawBufferPointer, key: [UInt8]) {
+        for offset in stride(from: 0, to: segment.count, by: 8) {
+            guard let head = RedoHead(in: segment, at: offset, after: number, key: key) else {
+                continue
+            }
+            newestNumber = max(newestNumber, head.number)
+        }
+    }
+
+    /// What is wrong with the log; nil where all is well.
+    var damage: String? {
+        guard newestNumber > number else { return nil }
+        return "the commit after number \(number) is not whole, but number \(newestNumber) is"
+    }
+
+    /// The key of the volume's log, and the number up to which SQLite has everything; nil where the
+    /// row is missing.
+    static func position(
+        in statements: some StatementSource
+    ) throws -> (key: [UInt8], applied: UInt64)? {
+        var row = try statements.statement("SELECT key, applied FROM redo_log")
+        defer { row.reset() }
+        return try row.step() ? (row.bytes(0), row.uint64(1)) : nil
+    }
+
+    /// Tells SQLite all batches, inside a transaction.
+    func write(to statements: some StatementSource) throws {
+        for batch in batches { try batch.write(to: statements) }
+        try Self.note(number, in: statements)
+    }
+
+    /// Notes the number up to which SQLite has everything, inside a transaction.
+    static func note(_ number: UInt64, in statements: some StatementSource) throws {
+        var update = try statements.statement("UPDATE redo_log SET applied = ?")
+        update.bind(number)
+        try update.run()
+    }
+}

@@ -1,0 +1,330 @@
+import Base
+import Foundation
+import GRDB
+import Glibc
+import InodeManifest
+import MerkleDAG
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// A state directory in memory, where opening it a thousand times is cheap.
+private final class LoggedDirectory {
+    let path = "/dev/shm/registryfs-test-" + UUID().uuidString
+    var log: String { path + "/manifest.redo" }
+
+    init() {
+        mkdir(path, 0o700)
+    }
+
+    deinit {
+        try? FileManager.default.removeItem(atPath: path)
+    }
+
+    /// Nothing is told to SQLite that the test does not ask for.
+    static func options(segmentByteCount: Int = 64 << 10) -> VolumeOptions {
+        var options = stillOptions
+        options.logSegmentByteCount = segmentByteCount
+        return options
+    }
+
+    func open(isReadOnly: Bool = false, segmentByteCount: Int = 64 << 10) throws -> Volume {
+        var options = Self.options(segmentByteCount: segmentByteCount)
+        options.isReadOnly = isReadOnly
+        return try Volume.open(stateDirectory: path, options: options, log: quietLog)
+    }
+
+    /// What a crash at this moment leaves behind.
+    func crash() throws -> LoggedDirectory {
+        let copy = LoggedDirectory()
+        try copy.become(self)
+        return copy
+    }
+
+    func become(_ other: LoggedDirectory) throws {
+        try FileManager.default.removeItem(atPath: path)
+        try FileManager.default.copyItem(atPath: other.path, toPath: path)
+    }
+
+    /// The places of the records in the log, found by their first bytes.
+    func records() throws -> [Range<Int>] {
+        let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: log)))
+        var records: [Range<Int>] = []
+        for start in stride(from: 0, to: bytes.count - 48, by: 8)
+        where Array(bytes[start..<start + 4]) == Array("rfr1".utf8) {
+            let length = (0..<4).reduce(0) { $0 | Int(bytes[start + 4 + $1]) << (8 * $1) }
+            records.append(start..<start + 48 + length)
+        }
+        return records
+    }
+
+    func change(_ change: (inout [UInt8]) -> Void) throws {
+        var bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: log)))
+        change(&bytes)
+        try Data(bytes).write(to: URL(fileURLWithPath: log))
+    }
+
+    func check(repair: Bool = false) throws -> CheckReport {
+        try Volume.check(stateDirectory: path, repair: repair) { _, _ in }
+    }
+
+    /// Makes files of one commit each, and leaves them to the log.
+    static func crashed(fileCount: Int) throws -> LoggedDirectory {
+        let directory = LoggedDirectory()
+        let volume = try directory.open()
+        for index in 0..<fileCount {
+            try volume.makeFile(FileName("f\(index)"), [UInt8(index)])
+            try volume.synchronizeDirectory(.root)
+        }
+        let crashed = try directory.crash()
+        try volume.close()
+        return crashed
+    }
+
+    func names() throws -> [String] {
+        let volume = try open()
+        defer { try? volume.close() }
+        return try volume.entries(of: .root).map(\.name.description)
+    }
+}
+
+private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
+
+@Suite struct RedoLogTests {
+    @Test func commitsLieInTheLogAloneAndAreThereAfterACrash() throws {
+        let crashed = try LoggedDirectory.crashed(fileCount: 3)
+        #expect(try crashed.records().count == 3)
+        let database = try DatabaseQueue(path: crashed.path + "/manifest.sqlite")
+        let rows = try database.inDatabase {
+            try Int.fetchOne($0, sql: "SELECT count(*) FROM entry")
+        }
+        #expect(rows == 0)
+        try database.close()
+        let report = try crashed.check()
+        #expect(report.isClean && report.files == 3, "\(report.problems)")
+        #expect(try crashed.names() == names(3))
+        #expect(try crashed.check().isClean)
+    }
+
+    @Test func recordCutAtAnyByteIsNoRecord() throws {
+        let crashed = try LoggedDirectory.crashed(fileCount: 3)
+        let last = try #require(try crashed.records().last)
+        let torn = LoggedDirectory()
+        for cut in last {
+            try torn.become(crashed)
+            try torn.change { bytes in
+                for index in cut..<last.upperBound { bytes[index] = 0 }
+            }
+            // Bytes that were zero are whole where they are cut.
+            let isWhole = FileManager.default.contentsEqual(
+                atPath: torn.log, andPath: crashed.log)
+            #expect(try torn.names() == names(isWhole ? 3 : 2), "cut at \(cut - last.lowerBound)")
+        }
+    }
+
+    @Test func damagedLastRecordIsATornOne() throws {
+        let crashed = try LoggedDirectory.crashed(fileCount: 3)
+        let last = try #require(try crashed.records().last)
+        let damaged = LoggedDirectory()
+        for place in stride(from: last.lowerBound, to: last.upperBound, by: 7) {
+            try damaged.become(crashed)
+            try damaged.change { $0[place] ^= 0x10 }
+            #expect(try damaged.names() == names(2), "byte \(place - last.lowerBound)")
+        }
+    }
+
+    @Test(arguments: 0..<2)
+    func recordDamagedBeforeWholeOnesIsToldAndLeftOutByRepair(_ index: Int) throws {
+        let crashed = try LoggedDirectory.crashed(fileCount: 3)
+        let record = try crashed.records()[index]
+        try crashed.change { $0[record.lowerBound + 100] ^= 1 }
+        let failure = #expect(throws: VolumeError.self) { () throws in
+            try crashed.open().close()
+        }
+        guard case .manifest(.damaged(let path, reason: _))? = failure else {
+            Issue.record("\(String(describing: failure))")
+            return
+        }
+        #expect(path.hasSuffix("manifest.redo"))
+        let report = try crashed.check()
+        #expect(report.problemCount == 1, "\(report.problems)")
+        let repair = try crashed.check(repair: true)
+        #expect(repair.isClean && repair.repairedCount == 1, "\(repair.problems)")
+        #expect(try crashed.check().isClean)
+        #expect(try crashed.names() == names(index))
+    }
+
+    @Test func replayingTwiceIsReplayingOnce() throws {
+        let directory = LoggedDirectory()
+        let volume = try directory.open()
+        let large = try volume.makeFile("large", content(seed: 1, count: 600_000))
+        try volume.makeFile("gone", content(seed: 2, count: 40_000))
+        let folder = try volume.makeDirectory("folder")
+        try volume.makeFile("moved", in: folder, content(seed: 3, count: 300))
+        _ = try volume.cid(of: .root)
+        try volume.setExtendedAttribute(
+            "user.a", of: large, to: [1], flags: 0, clearSetGID: false, caller: root)
+        try volume.synchronizeAll()
+        try volume.unlink("gone", in: .root)
+        try volume.rename("moved", in: folder, to: "here", in: .root, flags: [])
+        try volume.setExtendedAttribute(
+            "user.a", of: large, to: [2], flags: 0, clearSetGID: false, caller: root)
+        try volume.setSize(of: large, to: 500_000)
+        try volume.synchronizeAll()
+        _ = try volume.cid(of: .root)
+        try volume.synchronizeAll()
+        let crashed = try directory.crash()
+        let expected = try Names(volume)
+        try volume.close()
+        let applied = try crashed.integer("SELECT applied FROM redo_log")
+        for _ in 0..<3 {
+            // Opening to read replays the log, and leaves it alone.
+            let reader = try crashed.open(isReadOnly: true)
+            #expect(try Names(reader) == expected)
+            try reader.close()
+            #expect(try crashed.integer("SELECT applied FROM redo_log") > applied)
+            let report = try crashed.check()
+            #expect(report.isClean, "\(report.problems)")
+            _ = try crashed.integer("UPDATE redo_log SET applied = \(applied) RETURNING applied")
+        }
+        let again = try crashed.open()
+        #expect(try Names(again) == expected)
+        #expect(try again.cid(of: .root) == independentRoot(of: .root, in: again).cid)
+        try again.close()
+        #expect(try crashed.check().isClean)
+    }
+
+    @Test func batchLargerThanASegmentIsCommittedAllTheSame() throws {
+        let directory = LoggedDirectory()
+        let volume = try directory.open(segmentByteCount: 8 << 10)
+        for round in 0..<3 {
+            for index in 0..<200 { try volume.makeFile(FileName("\(round).\(index)"), [1]) }
+            try volume.synchronizeDirectory(.root)
+            try volume.makeFile(FileName("small\(round)"), [2])
+            try volume.synchronizeDirectory(.root)
+            let crashed = try directory.crash()
+            let report = try crashed.check()
+            #expect(report.isClean, "\(report.problems)")
+            #expect(try crashed.names().count == 201 * (round + 1))
+        }
+        try volume.close()
+    }
+
+    @Test func logThatIsFullAgainAndAgainLosesNothing() throws {
+        let directory = LoggedDirectory()
+        let volume = try directory.open(segmentByteCount: 8 << 10)
+        for index in 0..<300 {
+            try volume.makeFile(FileName("f\(index)"), [1])
+            try volume.synchronizeDirectory(.root)
+            guard index % 23 == 0 else { continue }
+            let crashed = try directory.crash()
+            #expect(try crashed.names() == names(index + 1))
+        }
+        try volume.close()
+        #expect(try directory.names() == names(300))
+    }
+
+    /// Killed when SQLite has what the log holds, or before that, and the segment is not used again.
+    @Test(arguments: [Faults.Call.beginTransaction, .endTransaction], 0..<4)
+    func deathWhileSQLiteIsToldLosesNothing(_ call: Faults.Call, passing: Int) async throws {
+        let directory = LoggedDirectory()
+        let isBegin = call == .beginTransaction
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+            [
+                path = directory.path as String, isBegin = isBegin as Bool,
+                passing = passing as Int
+            ] in
+            let volume = try Volume.open(
+                stateDirectory: path, options: LoggedDirectory.options(segmentByteCount: 8 << 10),
+                log: quietLog)
+            Faults.arm(
+                [isBegin ? .beginTransaction : .endTransaction], passing: passing, outcome: .death)
+            let acknowledged = open(path + "/acknowledged", O_WRONLY | O_CREAT, 0o600)
+            for index in 0... {
+                try volume.makeFile(FileName("f\(index)"), [1])
+                try volume.synchronizeDirectory(.root)
+                _ = write(acknowledged, [1], 1)
+            }
+        }
+        let acknowledged =
+            try FileManager.default
+            .attributesOfItem(atPath: directory.path + "/acknowledged")[.size] as? Int
+        let count = try #require(acknowledged)
+        let report = try directory.check()
+        #expect(report.isClean, "\(report.problems)")
+        let found = try directory.names()
+        #expect(found == names(found.count) && (count...count + 1).contains(found.count))
+    }
+
+    /// The number of a commit that failed is not used again, whether or not it reached the disk.
+    @Test(arguments: [[Faults.Call.write], [.synchronize], [.endCommit], [.endTransaction]])
+    func commitThatFailedIsMadeUpForByTheNext(_ calls: [Faults.Call]) async throws {
+        for passing in 0..<6 {
+            let directory = LoggedDirectory()
+            await #expect(processExitsWith: .success) {
+                [path = directory.path as String, calls = "\(calls[0])", passing = passing as Int]
+                in
+                try commitWithFaults(path, call: calls, passing: passing)
+            }
+            let report = try directory.check()
+            #expect(report.isClean, "\(report.problems)")
+            #expect(try directory.names() == names(120))
+        }
+    }
+
+    @Test func directoryOfAnOlderVersionIsTakenOver() throws {
+        let directory = LoggedDirectory()
+        let volume = try directory.open()
+        try volume.makeFile("f0", [1])
+        try volume.close()
+        let database = try DatabaseQueue(path: directory.path + "/manifest.sqlite")
+        try database.inDatabase { db in
+            try db.execute(
+                sql: """
+                    DROP TABLE redo_log; DELETE FROM grdb_migrations WHERE identifier = '3';
+                    PRAGMA user_version = 2;
+                    """)
+        }
+        try database.close()
+        unlink(directory.log)
+        #expect(try directory.names() == ["f0"])
+        #expect(try directory.check().isClean)
+    }
+
+    @Test func logOfAnotherLengthIsReplacedOnceItIsReplayed() throws {
+        let crashed = try LoggedDirectory.crashed(fileCount: 3)
+        try crashed.open(segmentByteCount: 32 << 10).close()
+        let size = try FileManager.default.attributesOfItem(atPath: crashed.log)[.size] as? Int
+        #expect(size == 64 << 10)
+        #expect(try crashed.names() == names(3))
+    }
+}
+
+extension LoggedDirectory {
+    func integer(_ sql: String) throws -> Int64 {
+        let database = try DatabaseQueue(path: path + "/manifest.sqlite")
+        let value = try database.inDatabase { try Int64.fetchOne($0, sql: sql) }
+        try database.close()
+        return try #require(value)
+    }
+}
+
+/// Files in a log that is soon full, with one failure, and death without a goodbye.
+private func commitWithFaults(_ path: String, call name: String, passing: Int) throws {
+    let volume = try Volume.open(
+        stateDirectory: path, options: LoggedDirectory.options(segmentByteCount: 8 << 10),
+        log: quietLog)
+    let calls = Faults.Call.allCases.filter { "\($0)" == name }
+    var struckCount = 0
+    for index in 0..<120 {
+        try volume.makeFile(FileName("f\(index)"), [1])
+        if index % 40 == 20 {
+            struckCount += Faults.disarm()
+            Faults.arm(Set(calls), passing: passing, outcome: .failure(.ioError))
+        }
+        while (try? volume.synchronizeDirectory(.root)) == nil {}
+    }
+    struckCount += Faults.disarm()
+    _exit(struckCount > 0 || passing > 0 ? 0 : 1)
+}
