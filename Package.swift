@@ -141,7 +141,10 @@ let package = Package(
             path: "Tests/KuboDoubleServer", swiftSettings: settings),
         .testTarget(
             name: "KuboTests",
-            dependencies: ["KuboDouble", "Multiformats", "MerkleDAG"],
+            dependencies: [
+                "Kubo", "KuboDouble", "Base", "Multiformats", "MerkleDAG",
+                .product(name: "Logging", package: "swift-log"),
+            ],
             exclude: ["Transcripts"], swiftSettings: settings),
         .testTarget(
             name: "CommandTests",

@@ -41,6 +41,8 @@ final class Exchange {
     private(set) var status = 0
     /// Whether anything came back.
     private(set) var hasReply = false
+    /// Whether the head of the reply came to its end; curl takes one that is cut off for whole.
+    private(set) var isHeadWhole = false
     /// Whether the end of the body can be told from a lost connection.
     private(set) var isDelimited = false
     /// X-Stream-Error, as a header or a trailer.
@@ -152,10 +154,12 @@ final class Exchange {
             // Also after an interim reply (1xx), whose headers say nothing about this one.
             let fields = line.split(separator: " ", maxSplits: 2)
             status = fields.count > 1 ? Int(fields[1].prefix { $0.isNumber }) ?? 0 : 0
+            isHeadWhole = false
             isDelimited = status == 204
             streamError = nil
             return true
         }
+        if line == "\r\n" || line == "\n" { isHeadWhole = true }
         guard let colon = line.firstIndex(of: ":") else { return true }
         let value = line[line.index(after: colon)...].drop { $0 == " " || $0 == "\t" }
         switch line[..<colon].lowercased() {

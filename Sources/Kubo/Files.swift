@@ -14,6 +14,13 @@ public struct MFSStatus: Sendable, Hashable {
     public var size: UInt64
     /// The bytes of all blocks, as the links say.
     public var cumulativeSize: UInt64
+
+    public init(cid: CID, kind: Kind, size: UInt64, cumulativeSize: UInt64) {
+        self.cid = cid
+        self.kind = kind
+        self.size = size
+        self.cumulativeSize = cumulativeSize
+    }
 }
 
 /// One entry of a directory in a node's MFS.
@@ -24,6 +31,13 @@ public struct MFSEntry: Sendable, Hashable {
     public var kind: MFSStatus.Kind
     public var size: UInt64
     public var cid: CID
+
+    public init(name: String, kind: MFSStatus.Kind, size: UInt64, cid: CID) {
+        self.name = name
+        self.kind = kind
+        self.size = size
+        self.cid = cid
+    }
 }
 
 extension KuboClient {

@@ -214,6 +214,11 @@ public final class KuboClient: Sendable {
                     hasReply: exchange.hasReply)
                 return failure(call.error(kind, text), attemptsMax: kind == .offline ? .max : 1)
             }
+            guard exchange.isHeadWhole else {
+                return failure(
+                    call.error(.offline, "the connection ended in the head of the reply"),
+                    attemptsMax: .max)
+            }
             if let streamError = exchange.streamError {
                 return failure(
                     NodeReply.error(

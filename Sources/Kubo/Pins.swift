@@ -15,6 +15,12 @@ public struct KuboPin: Sendable, Hashable {
     public var cid: CID
     public var kind: Kind
     public var name: String?
+
+    public init(cid: CID, kind: Kind, name: String?) {
+        self.cid = cid
+        self.kind = kind
+        self.name = name
+    }
 }
 
 extension KuboClient {
