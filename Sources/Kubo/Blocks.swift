@@ -23,13 +23,8 @@ extension KuboClient {
         var call = Call("block/get", .harmless, subject: "\(cid)")
         call.add(argument: "\(cid)")
         if isOffline { call.add("offline", true) }
-        if let deadlineMilliseconds {
-            // The node shall give up a moment before us, which keeps the connection.
-            let limit = max(1, deadlineMilliseconds - min(deadlineMilliseconds / 10, 100))
-            call.add("timeout", "\(limit)ms")
-        }
+        call.limit(toMilliseconds: deadlineMilliseconds)
         call.replyBytesMax = DAGNode.blockSizeMax
-        call.deadlineMilliseconds = deadlineMilliseconds
         call.cancellation = cancellation
         let bytes = try perform(call)
         do throws(MultihashError) {

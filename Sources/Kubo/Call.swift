@@ -57,6 +57,14 @@ struct Call {
         add(name, bytes: Array(value.description.utf8))
     }
 
+    /// Sets the limit of the whole call, and has the node give up a moment before us, which
+    /// keeps the connection.
+    mutating func limit(toMilliseconds limit: Int?) {
+        guard let limit else { return }
+        deadlineMilliseconds = limit
+        add("timeout", "\(max(1, limit - min(limit / 10, 100)))ms")
+    }
+
     private mutating func add(_ name: String, bytes: [UInt8]) {
         if !query.isEmpty { query.append(UInt8(ascii: "&")) }
         query += Array(name.utf8)

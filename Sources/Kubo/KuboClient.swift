@@ -154,8 +154,10 @@ public final class KuboClient: Sendable {
         defer { if let handler { call.cancellation?.remove(handler: handler) } }
         let limits = CurlSession.Limits(
             connect: configuration.connectMilliseconds,
+            // Where the caller says how long long work may take, that is how long.
             firstByte: call.isLongWork
-                ? configuration.workMilliseconds : configuration.firstByteMilliseconds,
+                ? min(call.deadlineMilliseconds ?? configuration.workMilliseconds, Int(Int32.max))
+                : configuration.firstByteMilliseconds,
             stall: configuration.stallMilliseconds, deadline: deadline)
         let ending: CurlSession.Ending
         do throws(Failure) {
@@ -194,11 +196,11 @@ public final class KuboClient: Sendable {
         case .tooLate(let what):
             return failure(call.error(.timeout, what), attemptsMax: 2)
         case .ended(let code):
-            if exchange.isTooLarge, exchange.status == 200 {
+            if exchange.isTooLarge, exchange.status <= 200 {
                 return failure(
                     call.error(
                         .protocolViolation,
-                        "the reply is longer than \(call.replyBytesMax) bytes"))
+                        "the reply, or its head, is longer than it may be"))
             }
             if exchange.status != 0, exchange.status != 200 {
                 let error = NodeReply.error(of: call, status: exchange.status, body: exchange.reply)

@@ -28,18 +28,21 @@ extension KuboClient {
     ///
     /// - Parameters:
     ///   - name: at most 255 bytes.
-    ///   - isRecursive: everything below it too; the node walks all of that, and fetches what it
-    ///     lacks unless it is asked offline.
-    /// - Throws: `notFound` where blocks are missing and the node is asked offline.
+    ///   - isRecursive: everything below it too; the node walks all of that.
+    ///   - isOffline: the node asks no peers for the root. A node with peers looks for what is
+    ///     missing below it all the same (seen of 0.42), until the deadline.
+    ///   - deadlineMilliseconds: the limit for all of it; nil for `workMilliseconds` an attempt.
+    /// - Throws: `notFound` or `timeout` where blocks are missing.
     public func pinAdd(
         _ cid: CID, name: String? = nil, isRecursive: Bool = true, isOffline: Bool = false,
-        cancellation: Cancellation? = nil
+        deadlineMilliseconds: Int? = nil, cancellation: Cancellation? = nil
     ) throws(KuboError) {
         var call = Call("pin/add", .harmless, subject: "\(cid)")
         call.add(argument: "\(cid)")
         if let name { call.add("name", name) }
         if !isRecursive { call.add("recursive", false) }
         if isOffline { call.add("offline", true) }
+        call.limit(toMilliseconds: deadlineMilliseconds)
         call.isLongWork = true
         call.cancellation = cancellation
         try expectPins([cid], in: perform(call), of: call)
@@ -48,17 +51,21 @@ extension KuboClient {
     /// Pins one DAG in place of another, in one step; the node walks only what differs. The new pin
     /// has the old one's name. Not tried again.
     ///
-    /// - Parameter unpinsOld: whether the old pin ends.
-    /// - Throws: `notFound` where `old` is not pinned recursively.
+    /// - Parameters:
+    ///   - unpinsOld: whether the old pin ends.
+    ///   - isOffline: see `pinAdd`; what is missing below is looked for until the deadline.
+    ///   - deadlineMilliseconds: the limit for all of it; nil for `workMilliseconds`.
+    /// - Throws: `notFound` where `old` is not pinned recursively; `conflict` where `new` is.
     public func pinUpdate(
         from old: CID, to new: CID, unpinsOld: Bool = true, isOffline: Bool = false,
-        cancellation: Cancellation? = nil
+        deadlineMilliseconds: Int? = nil, cancellation: Cancellation? = nil
     ) throws(KuboError) {
         var call = Call("pin/update", .onlyUnsent, subject: "\(new)")
         call.add(argument: "\(old)")
         call.add(argument: "\(new)")
         if !unpinsOld { call.add("unpin", false) }
         if isOffline { call.add("offline", true) }
+        call.limit(toMilliseconds: deadlineMilliseconds)
         call.isLongWork = true
         call.cancellation = cancellation
         try expectPins([old, new], in: perform(call), of: call)

@@ -769,16 +769,6 @@ struct TransferTests {
         #expect(server.requests.first?.line == "POST /some/where/api/v0/version HTTP/1.1")
     }
 
-    @Test func proxyOfTheEnvironmentIsNotAskedForTheLoopback() async {
-        await #expect(processExitsWith: .success) {
-            setenv("http_proxy", "http://127.0.0.1:1", 1)
-            setenv("all_proxy", "http://127.0.0.1:1", 1)
-            let server = try ScriptedServer { _, _ in [Reply.version] }
-            _ = try makeClient(server.address).version()
-            server.stop()
-        }
-    }
-
     @Test func textOfTheNodeIsOneBoundedLine() throws {
         let server = try ScriptedServer { _, _ in
             let message = "a\\nb\\u001b[31m\\u2028" + String(repeating: "é", count: 2000)
