@@ -123,7 +123,8 @@ let package = Package(
         .testTarget(
             name: "FuseSessionTests",
             dependencies: [
-                "Base", "FuseSession", "Volume", .product(name: "Logging", package: "swift-log"),
+                "Base", "FuseSession", "Volume", "Kubo", "KuboDouble",
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
         // A Kubo node's RPC, for tests: the double, and which node the tests run against.

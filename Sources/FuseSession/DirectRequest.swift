@@ -130,7 +130,7 @@ struct DirectRequest {
         store(
             CreatedAnswer(
                 entry: attributes.encodedCreated(context.lifetimes),
-                open: file.encoded(isWritable: true)))
+                open: file.encoded(isWritable: true, context)))
     }
 }
 
@@ -143,13 +143,21 @@ struct CreatedAnswer: BitwiseCopyable {
 extension OpenedFile {
     /// The answer to OPEN. What was opened to read needs no FLUSH: there is nothing that close(2)
     /// could still fail with.
-    func encoded(isWritable: Bool) -> rfs_open_out {
+    ///
+    /// What may wait for a node is read without the page cache. A process that waits for the request
+    /// itself can be interrupted by any signal, and leaves nothing behind; one that waits for a page
+    /// dies of fatal signals only, and leaves a page locked, on which truncation and removal wait, and
+    /// a read-ahead that keeps its place among the requests in the background.
+    func encoded(isWritable: Bool, _ context: FuseContext) -> rfs_open_out {
         var out = rfs_open_out()
         out.fh = handle.number
         out.open_flags = BodyFlag.openParallelDirectWrites
         switch access {
         case .volume(let keepsPages):
             if keepsPages { out.open_flags |= BodyFlag.openKeepCache }
+            if mayWait, context.agreed(on: InitFlag.directIOAllowsMappings) {
+                out.open_flags |= BodyFlag.openDirectIO
+            }
         case .backingFile(let id, let byRequest):
             out.open_flags |= BodyFlag.openPassthrough
             if byRequest { out.open_flags |= BodyFlag.openDirectIO }

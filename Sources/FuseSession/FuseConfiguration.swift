@@ -28,7 +28,11 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// The largest read or write in one request, in bytes: what libfuse 3.14 can carry.
     public let requestBytesMax = 1 << 20
     /// Requests of the kernel's own (read-ahead, release) in flight at once, 1 to 65535.
-    public var backgroundRequestsMax: UInt32 = 64
+    ///
+    /// More than can wait for a node at once (`threads` and `WaitingRequests.sparesMax`), because those
+    /// keep their places: with 64, the read-ahead of 100 files whose blocks did not come stopped that
+    /// of all others (measured).
+    public var backgroundRequestsMax: UInt32 = 512
     /// The kernel's read-ahead for this mount, in KiB; set where sysfs can be written.
     public var readAheadKibibytes = 1024
     /// Whether the kernel may read and write open files itself where it can (`no_passthrough`).

@@ -11,6 +11,7 @@ final class FuseContext: Sendable {
     let lifetimes: Lifetimes
     let configuration: FuseConfiguration
     let log: Logger
+    let waits: WaitingRequests
     private let listings = ListingGuard()
     /// libfuse's session, to notify the kernel through; 0 until `attach`.
     private let session = Atomic<UInt>(0)
@@ -27,6 +28,7 @@ final class FuseContext: Sendable {
         self.configuration = configuration
         self.log = log
         self.whenInitialized = whenInitialized
+        waits = WaitingRequests(threads: configuration.threads)
         lifetimes = Lifetimes(
             entry: configuration.entryTimeoutSeconds,
             attributes: configuration.attributeTimeoutSeconds,
@@ -64,6 +66,25 @@ final class FuseContext: Sendable {
     /// Notes that a directory has got or lost a name, before that is answered.
     func changedEntries(of directory: Inode) {
         if listings.change(directory) { dropPages(of: directory) }
+    }
+
+    /// Makes the kernel ask again what a name stands for, if anything, and for the attributes and
+    /// the listing of its directory. Blocks for requests that hold the lock of the directory.
+    ///
+    /// Of a LOOKUP that was answered before the change, the kernel takes the answer before it
+    /// drops the name, because it keeps that lock from the question on.
+    func dropName(_ name: FileName, of directory: Inode) {
+        guard let session = OpaquePointer(bitPattern: session.load(ordering: .acquiring)) else {
+            return
+        }
+        _ = listings.change(directory)
+        (name.bytes + [0]).withUnsafeBytes { bytes in
+            // ENOENT says that the kernel does not have it.
+            _ = fuse_lowlevel_notify_inval_entry(
+                session, directory.number, bytes.bindMemory(to: CChar.self).baseAddress,
+                name.bytes.count)
+        }
+        dropPages(of: directory)
     }
 
     /// Makes the kernel ask for an inode's attributes again.

@@ -25,6 +25,7 @@ public final class FuseSession: @unchecked Sendable {
     private let log: Logger
     private let context: FuseContext
     private let receivers: Receivers
+    private let names: ChangedNames
     private let state: Monitor<State>
 
     private struct State {
@@ -32,6 +33,11 @@ public final class FuseSession: @unchecked Sendable {
         var isReady = false
         var isStopping = false
         var workersRunning = 0
+        /// Workers that are not joined yet, by their numbers.
+        var threads: [Int: JoinableThread] = [:]
+        /// The numbers of those that have ended.
+        var ended: [Int] = []
+        var nextThread = 0
         /// Workers whose reads `stop` interrupts.
         var workers: [pthread_t] = []
         var mount: Mounted?
@@ -63,9 +69,14 @@ public final class FuseSession: @unchecked Sendable {
         receivers = Receivers(waitingMax: configuration.waitingThreadsMax)
         let state = Monitor(State())
         self.state = state
-        context = FuseContext(volume: volume, configuration: configuration, log: log) {
+        let context = FuseContext(volume: volume, configuration: configuration, log: log) {
             state.withLock { $0.isReady = true }
             state.wakeAll()
+        }
+        self.context = context
+        // The volume keeps its observers, and the context the volume.
+        names = ChangedNames { [weak context] name, parent in
+            context?.dropName(name, of: parent)
         }
     }
 
@@ -171,8 +182,10 @@ public final class FuseSession: @unchecked Sendable {
             state.phase = .serving
             return mounted
         }
+        context.volume.observeWaits(context.waits)
+        context.volume.observeNames(names)
         var failure: FuseError?
-        let threads = startWorkers(mounted, &failure)
+        startWorkers(mounted, &failure)
         if failure != nil { abandon(mounted) }
         let isReady = waitForReady()
         if isReady {
@@ -180,10 +193,9 @@ public final class FuseSession: @unchecked Sendable {
             startPassthrough(mounted)
             whenReady()
         }
-        state.withLock { state in
-            while state.workersRunning > 0 { self.state.wait(&state) }
+        while let ended = waitForEnded() {
+            for thread in ended { thread.join() }
         }
-        for thread in threads { thread.join() }
         finish(mounted)
         if let failure { throw failure }
     }
@@ -257,44 +269,77 @@ public final class FuseSession: @unchecked Sendable {
 extension FuseSession {
     /// Starts the workers with every signal blocked, so that signals go to the threads that expect
     /// them; only the wake signal gets through.
-    private func startWorkers(
-        _ mounted: Mounted, _ failure: inout FuseError?
-    ) -> [JoinableThread] {
+    private func startWorkers(_ mounted: Mounted, _ failure: inout FuseError?) {
         guard rfs_install_wake_handler() == 0 else {
             failure = .noThreads(Errno(rawValue: errno))
-            return []
+            return
         }
-        var threads: [JoinableThread] = []
+        let session = UncheckedPointer(mounted.session)
+        context.waits.begin { [weak self] in
+            (try? self?.startWorker(session)) != nil
+        }
         var mask = sigset_t()
         rfs_block_signals(&mask)
         defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
-        for number in 0..<configuration.threads {
-            state.withLock { $0.workersRunning += 1 }
+        for _ in 0..<configuration.threads {
             do throws(Errno) {
-                let session = UncheckedPointer(mounted.session)
-                threads.append(
-                    try Threads.start(name: "fuse-\(number)") { [self] in
-                        work(session.pointer)
-                    })
+                try startWorker(session)
             } catch {
-                state.withLock { $0.workersRunning -= 1 }
                 failure = .noThreads(error)
                 break
             }
         }
-        return threads
     }
 
-    private func work(_ session: OpaquePointer) {
+    /// Starts a worker, with the calling thread's signals.
+    private func startWorker(_ session: UncheckedPointer) throws(Errno) {
+        let number = state.withLock { state in
+            state.workersRunning += 1
+            state.nextThread += 1
+            return state.nextThread
+        }
+        do throws(Errno) {
+            let thread = try Threads.start(name: "fuse-\(number)") { [self] in
+                work(session.pointer, number)
+            }
+            state.withLock { $0.threads[number] = thread }
+        } catch {
+            state.withLock { $0.workersRunning -= 1 }
+            state.wakeAll()
+            throw error
+        }
+        // It may have ended before it was noted.
+        state.wakeAll()
+    }
+
+    private func work(_ session: OpaquePointer, _ number: Int) {
         let identity = pthread_self()
         state.withLock { $0.workers.append(identity) }
-        Worker(session: session, context: context, receivers: receivers).serve()
+        let isOver = Worker(session: session, context: context, receivers: receivers).serve()
+        // Whoever still waits for a node has nobody to answer.
+        if isOver { context.waits.end() }
         // From here on no signal may be sent to this thread: it may be joined.
         state.withLock { state in
             state.workers.removeAll { pthread_equal($0, identity) != 0 }
             state.workersRunning -= 1
+            state.ended.append(number)
         }
         state.wakeAll()
+    }
+
+    /// Waits for workers to end; nil where all have been joined.
+    private func waitForEnded() -> [JoinableThread]? {
+        state.withLock { state in
+            while true {
+                let numbers = state.ended.filter { state.threads[$0] != nil }
+                if !numbers.isEmpty {
+                    state.ended.removeAll { numbers.contains($0) }
+                    return numbers.compactMap { state.threads.removeValue(forKey: $0) }
+                }
+                if state.workersRunning == 0, state.ended.isEmpty { return nil }
+                self.state.wait(&state)
+            }
+        }
     }
 
     private func waitForReady() -> Bool {
@@ -360,17 +405,25 @@ extension FuseSession {
     /// Waits for the workers to see the end, and after a while interrupts them.
     private func waitForWorkers(milliseconds: Int, _ mounted: Mounted) {
         var waited = 0
-        state.withLock { state in
-            while state.workersRunning > 0 {
-                if waited >= milliseconds {
-                    // A read that blocks returns EINTR, and `serve` then sees the exit flag. The
-                    // signal may come just before the read, so it is sent until all have gone.
-                    fuse_session_exit(mounted.session)
-                    receivers.close()
-                    for worker in state.workers { pthread_kill(worker, rfs_wake_signal()) }
-                }
+        let isOver = state.withLock { state in
+            while state.workersRunning > 0, waited < milliseconds {
                 self.state.wait(&state, milliseconds: Self.waitStepMilliseconds)
                 waited += Self.waitStepMilliseconds
+            }
+            return state.workersRunning == 0
+        }
+        guard !isOver else { return }
+        context.waits.end()
+        // As long as requests are served that it may wait for.
+        names.end()
+        state.withLock { state in
+            while state.workersRunning > 0 {
+                // A read that blocks returns EINTR, and `serve` then sees the exit flag. The
+                // signal may come just before the read, so it is sent until all have gone.
+                fuse_session_exit(mounted.session)
+                receivers.close()
+                for worker in state.workers { pthread_kill(worker, rfs_wake_signal()) }
+                self.state.wait(&state, milliseconds: Self.waitStepMilliseconds)
             }
         }
     }
@@ -380,6 +433,7 @@ extension FuseSession {
     /// Frees what the mount consists of, once, after the last worker.
     private func finish(_ mounted: Mounted) {
         detachIfStillThere(mounted)
+        names.end()
         state.withLock { $0.backings }?.end()
         // Closes the device where the helper mounted, and unmounts through it; else does nothing.
         fuse_session_unmount(mounted.session)

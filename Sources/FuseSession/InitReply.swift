@@ -14,7 +14,7 @@ package struct InitOffer: Sendable {
     /// The bits that are wanted beside those that libfuse sets, PASSTHROUGH left out.
     static let wanted =
         InitFlag.parallelDirectoryOperations | InitFlag.handleKillPrivileges
-        | InitFlag.extendedSetExtendedAttribute
+        | InitFlag.extendedSetExtendedAttribute | InitFlag.directIOAllowsMappings
 
     /// Reads the offer from an INIT request; nil where that is too short.
     package init?(_ request: Request) {

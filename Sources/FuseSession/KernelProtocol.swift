@@ -55,6 +55,8 @@ enum InitFlag {
     static let extendedSetExtendedAttribute: UInt64 = 1 << 29
     /// flags2 is meant.
     static let extended: UInt64 = 1 << 30
+    /// Files that are open without the page cache can be mapped shared all the same. Since 7.39.
+    static let directIOAllowsMappings: UInt64 = 1 << 36
     /// OPEN may name a backing file; excludes the writeback cache.
     static let passthrough: UInt64 = 1 << 37
 }
@@ -69,7 +71,8 @@ enum BodyFlag {
     static let aclKillSetGID: UInt32 = 1 << 0
     /// SETATTR's valid: clear set-id bits.
     static let attributeKillSetID: Int32 = 1 << 11
-    /// In the answer to OPEN: reads and writes come here although there is a backing file.
+    /// In the answer to OPEN: reads and writes come here, without the page cache, also where there
+    /// is a backing file.
     static let openDirectIO: UInt32 = 1 << 0
     /// In the answer to OPEN: cached pages still hold.
     static let openKeepCache: UInt32 = 1 << 1

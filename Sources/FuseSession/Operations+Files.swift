@@ -76,13 +76,14 @@ extension Operations {
     ) {
         guard let request else { return }
         let reply = Reply(request)
-        let volume = context(of: request).volume
+        let context = context(of: request)
+        let volume = context.volume
         let flags = OpenFlags(rawValue: file?.pointee.flags ?? 0)
         do throws(Errno) {
             let opened = try volume.open(Inode(inode), flags: flags, caller: caller(of: request))
             try clearSetIDIfAsked(
                 volume, Inode(inode), opened, flags, openFlagsOffset: 44, caller(of: request))
-            if !reply.value(opened.encoded(isWritable: flags.isWritable)) {
+            if !reply.value(opened.encoded(isWritable: flags.isWritable, context)) {
                 volume.release(opened.handle)
             }
         } catch {
@@ -105,7 +106,7 @@ extension Operations {
             context.changedEntries(of: Inode(parent))
             let answer = CreatedAnswer(
                 entry: attributes.encodedCreated(context.lifetimes),
-                open: opened.encoded(isWritable: flags.isWritable))
+                open: opened.encoded(isWritable: flags.isWritable, context))
             if !reply.value(answer) {
                 context.volume.release(opened.handle)
                 context.volume.forget(attributes.inode, count: 1)

@@ -26,6 +26,7 @@ struct Reply: ~Copyable {
 
     /// Answers an error.
     consuming func failure(_ error: Errno) {
+        let error = error == .interrupted ? Current.worker?.answered(error) ?? error : error
         fuse_reply_err(request, error.forKernel)
         discard self
     }

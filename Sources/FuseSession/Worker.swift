@@ -23,8 +23,14 @@ final class Worker {
     private let receivers: Receivers
     /// INIT as this thread received it; its answer leaves on the same thread.
     private(set) var offer: InitOffer?
-    /// The request that is being served.
+    /// The request that is being served by libfuse.
     private(set) var request: Request?
+    /// The number of the request that is being served.
+    private(set) var unique: UInt64 = 0
+    /// The request has waited for a node.
+    var hasWaited = false
+    /// The request's wait was ended for want of a thread, or with the mount: EIO, not EINTR.
+    var isRefused = false
 
     private static let pageByteCount = 4096
     private static let requestOffset = pageByteCount - 80
@@ -49,25 +55,37 @@ final class Worker {
     }
 
     /// Serves requests until the session ends: the mount is gone, or it was told to exit.
-    func serve() {
+    ///
+    /// - Returns: false where the session goes on, without this thread.
+    func serve() -> Bool {
         Current.set(self)
         defer { Current.set(nil) }
         var received = fuse_buf()
         received.mem = buffer.bytes.baseAddress.map { $0 + Self.requestOffset }
-        defer { receivers.close() }
         while receivers.enter() && fuse_session_exited(session) == 0 {
             let count = fuse_session_receive_buf(session, &received)
             receivers.leave()
             if count > 0 {
                 serve(received, byteCount: Int(count))
+                if hasWaited {
+                    (hasWaited, isRefused) = (false, false)
+                    if context.waits.takesSpare() { return false }
+                }
             } else if count == 0 {
-                return
+                break
             } else if count != -EINTR && count != -EAGAIN {
                 context.log.error(
                     "reading from the FUSE device failed", metadata: ["errno": "\(-count)"])
-                return
+                break
             }
         }
+        receivers.close()
+        return true
+    }
+
+    /// What is answered for an error of the volume's.
+    func answered(_ error: Errno) -> Errno {
+        error == .interrupted && isRefused ? .ioError : error
     }
 
     private func serve(_ received: fuse_buf, byteCount: Int) {
@@ -78,13 +96,17 @@ final class Worker {
             context.log.error("a request of the kernel is malformed")
             return
         }
+        unique = request.header.unique
         switch request.header.opcode {
         case Opcode.initialize:
             offer = InitOffer(request)
         case Opcode.interrupt:
             // The kernel wants to stop waiting for a request: it asks, and the request may be
-            // finished all the same (fuse.rst, "Interrupting filesystem operations"). Every
-            // operation of the volume ends by itself, as on a local disk, and is then answered.
+            // finished all the same (fuse.rst, "Interrupting filesystem operations"). What waits for
+            // a node ends; all else ends by itself, as on a local disk.
+            if let body = request.body(as: fuse_interrupt_in.self) {
+                context.waits.interrupt(body.unique)
+            }
             return
         default:
             if serveDirectly(request) { return }
@@ -143,7 +165,7 @@ final class Worker {
         do throws(Errno) {
             payloadByteCount = try body()
         } catch {
-            header.error = -error.forKernel
+            header.error = -answered(error).forKernel
         }
         let start = Self.pageByteCount - Self.answerHeaderByteCount
         let count = Self.answerHeaderByteCount + payloadByteCount

@@ -107,6 +107,8 @@ public struct OpenFlags: Sendable {
 public struct OpenedFile: Sendable {
     public let handle: HandleID
     public let access: FileAccess
+    /// Its bytes are the node's to give, so that reads may wait for it.
+    public let mayWait: Bool
 }
 
 /// How the bytes of an open file are got at. All handles of an inode that are open at the same time

@@ -43,10 +43,19 @@ extension Volume {
         do throws(Errno) {
             // First, so that content which goes anyway is neither unsealed nor copied.
             if description.flags.truncates { try truncate(description.file, to: 0) }
-            return OpenedFile(handle: handle, access: try access(for: description, isNew: isNew))
+            let access = try access(for: description, isNew: isNew)
+            return OpenedFile(
+                handle: handle, access: access, mayWait: try isRemote(description.file, access))
         } catch {
             release(handle)
             throw error
+        }
+    }
+
+    private func isRemote(_ file: OpenFile, _ access: FileAccess) throws(Errno) -> Bool {
+        guard node != nil, case .volume = access else { return false }
+        return try reading { (state) throws(Errno) in
+            try state.object(of: try record(file.inode, state))?.state == .remote
         }
     }
 

@@ -185,6 +185,8 @@ final class Daemon: Sendable {
         var outcome = outcome
         state.withLock { $0.isSessionOver = true }
         state.wakeAll()
+        // The session has ended its own; what commands and sealing wait for would hold up the end.
+        volume.interruptWaits()
         server.stop()
         do throws(VolumeError) {
             try volume.close()
