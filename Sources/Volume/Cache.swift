@@ -104,6 +104,7 @@ extension Volume {
 
     /// Counts the flat files that the node holds, too, from earlier times. Blocks for SQLite.
     func countCache(_ node: NodeLink) throws(Errno) {
+        try manifest.bringUpToDate()
         var last: UInt64 = 0
         while true {
             let found = try reading { (state) throws(Errno) in
