@@ -205,7 +205,8 @@ extension ManifestState {
     package func unpublishedObjects(
         after id: UInt64, limit: Int
     ) throws(Errno) -> [UInt64] {
-        let epoch = published?.epoch ?? 0
+        // Before the first epoch, nothing is published.
+        let epoch = published?.epoch ?? .max
         return try read { db in
             var statement = try BoundStatement(
                 """
@@ -247,7 +248,8 @@ extension ManifestState {
 
     /// How many committed sealed objects the node is not known to have, and their bytes.
     package func unpublishedTotals() throws(Errno) -> (count: UInt64, bytes: UInt64) {
-        let epoch = published?.epoch ?? 0
+        // Before the first epoch, nothing is published.
+        let epoch = published?.epoch ?? .max
         return try read { db in
             var statement = try BoundStatement(
                 "SELECT count(*), total(size) FROM object WHERE state = 2 AND published <> ?",
@@ -256,6 +258,22 @@ extension ManifestState {
             defer { statement.reset() }
             guard try statement.step() else { return (0, 0) }
             return (statement.uint64(0), statement.uint64(1))
+        }
+    }
+
+    /// Whether the node is known to have a block that is a leaf of another object.
+    package func isLeafPublished(_ multihash: [UInt8]) throws(Errno) -> Bool {
+        guard let epoch = published?.epoch else { return false }
+        return try read { db in
+            var statement = try BoundStatement(
+                """
+                SELECT 1 FROM leaf JOIN object ON object.id = leaf.object
+                WHERE multihash = ? AND published = ? LIMIT 1
+                """, in: db)
+            statement.bind(multihash)
+            statement.bind(epoch)
+            defer { statement.reset() }
+            return try statement.step()
         }
     }
 

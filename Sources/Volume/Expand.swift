@@ -130,7 +130,10 @@ extension Volume {
             record.isExpanded = false
             directory.linkCount += 1
             state.mark(directory)
-        case .symlink: break
+        case .symlink:
+            let root = profile.symlink(target: target).root
+            record.cid = root.cid
+            record.treeSize = root.treeSize
         case .file(let size, _):
             record.size = size
             record.blocks = size / 512 + (size % 512 == 0 ? 0 : 1)

@@ -81,10 +81,21 @@ final class Upload {
         let mayBeThere = try node.mayHave(blocks)
         for index in 0..<blocks.count {
             guard let cid = blocks.cid(at: index) else { continue }
-            if mayBeThere, try node.client.hasBlock(cid) { continue }
+            if try isThere(cid, isLikely: mayBeThere, of: blocks) { continue }
             try plan(.stored(blocks, index: index), cid, byteCount: blocks.byteCount(at: index))
         }
         complete.append(.object(blocks))
+    }
+
+    /// Whether the node has a block of a file of several blocks, by what is known here or by its word.
+    private func isThere(
+        _ cid: CID, isLikely: Bool, of blocks: FileBlocks
+    ) throws(KuboError) -> Bool {
+        guard blocks.count > 1 else { return false }
+        if isLikely { return try node.client.hasBlock(cid, cancellation: node.cancellation) }
+        return volume.manifest.withLock { state in
+            (try? state.isLeafPublished(cid.multihash.bytes)) ?? false
+        }
     }
 
     /// Adds a block that is no part of an object.

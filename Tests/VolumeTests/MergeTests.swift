@@ -1,0 +1,148 @@
+import Base
+import Foundation
+import Kubo
+import KuboDouble
+import Multiformats
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// What others do at the MFS path.
+@Suite struct MergeTests {
+    private final class Names: NamesObserver {
+        let told = Guarded<[FileName]>([])
+        func nameChanged(_ name: FileName, in parent: Inode) { told.withLock { $0.append(name) } }
+    }
+
+    @Test(arguments: TestNode.kinds)
+    func additionsChangesAndRemovalsComeIn(_ kind: TestNode.Kind) throws {
+        let stand = try NodeStand(kind)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let names = Names()
+        volume.observeNames(names)
+        let inner = try volume.makeDirectory("inner", in: .root, mode: 0o755, caller: root).inode
+        try volume.makeFile("changed", in: inner, [1])
+        try volume.makeFile("removed", in: inner, [2])
+        let stays = try volume.makeFile("stays", in: inner, [3])
+        let deep = try volume.makeDirectory("deep", in: inner, mode: 0o755, caller: root).inode
+        try volume.makeFile("gone", in: deep, [4])
+        try volume.published()
+        try stand.client.filesRemove(MFSPath(stand.path + "/inner/removed"))
+        try stand.client.filesRemove(MFSPath(stand.path + "/inner/deep"), isRecursive: true)
+        try stand.client.filesCopy(
+            from: MFSPath("/ipfs/\(try stand.add([9, 9]))"),
+            to: MFSPath(stand.path + "/inner/changed"), force: true)
+        try stand.put(try stand.add(content(seed: 1, count: 2 << 20)), at: "new/sub/file")
+        #expect(eventually { (try? volume.inode("new", "sub", "file")) != nil })
+        #expect(
+            try volume.contents(of: volume.inode("new", "sub", "file"))
+                == content(seed: 1, count: 2 << 20))
+        #expect(eventually { (try? volume.inode("inner", "removed")) == nil })
+        #expect(eventually { (try? volume.inode("inner", "deep")) == nil })
+        #expect(
+            try eventually { try volume.contents(of: volume.inode("inner", "changed")) == [9, 9] })
+        #expect(try volume.inode("inner", "stays") == stays)
+        let published = try volume.published()
+        #expect(try stand.viewCID() == published)
+        let told = Set(names.told.withLock { $0 })
+        #expect(told.isSuperset(of: ["new", "removed", "deep", "gone", "changed"]))
+        #expect(!told.contains("stays"))
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test func whatBothChangedIsKeptTwice() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, stand.options())
+        try volume.makeFile("file", [1])
+        try volume.makeFile("ours", [2])
+        try volume.makeFile("theirs", [3])
+        try volume.published()
+        try volume.close()
+        // While nobody looks.
+        try stand.client.filesCopy(
+            from: MFSPath("/ipfs/\(try stand.add([10]))"), to: MFSPath(stand.path + "/file"),
+            force: true)
+        try stand.client.filesRemove(MFSPath(stand.path + "/ours"))
+        try stand.client.filesCopy(
+            from: MFSPath("/ipfs/\(try stand.add([30]))"), to: MFSPath(stand.path + "/theirs"),
+            force: true)
+        var options = stand.options()
+        options.node = nil
+        volume = try openVolume(directory, options)
+        for (name, byte) in [("file", UInt8(11)), ("ours", 12)] {
+            let opened = try volume.open(
+                volume.inode(FileName(name)), flags: .write, caller: root)
+            try volume.write(opened.handle, at: 0, [byte])
+            volume.release(opened.handle)
+        }
+        try volume.unlink("theirs", in: .root)
+        try volume.close()
+        volume = try openVolume(directory, stand.options())
+        let published = try volume.published()
+        #expect(try stand.viewCID() == published)
+        #expect(try volume.contents(of: volume.inode("file")) == [11])
+        // What they removed and we changed stays; what we removed and they changed comes back.
+        #expect(try volume.contents(of: volume.inode("ours")) == [12])
+        #expect(try volume.contents(of: volume.inode("theirs")) == [30])
+        var names: [String] = []
+        try volume.readDirectory(.root, from: 0) { entry in
+            names.append("\(entry.name)")
+            return true
+        }
+        let other = try #require(names.first { $0.hasPrefix("file.mfs-") })
+        #expect(try volume.contents(of: volume.inode(FileName(other))) == [10])
+        // Once more, nothing new.
+        try volume.published()
+        var count = 0
+        try volume.readDirectory(.root, from: 0) { _ in
+            count += 1
+            return true
+        }
+        #expect(count == names.count)
+        try volume.close()
+    }
+
+    @Test func aViewThatWasRemovedIsShownAgain() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let inode = try volume.makeFile("file", [1])
+        let published = try volume.published()
+        try stand.client.filesRemove(MFSPath(stand.path), isRecursive: true)
+        #expect(try eventually { try stand.viewCID() == published })
+        #expect(try volume.contents(of: inode) == [1])
+        try volume.close()
+    }
+
+    @Test func contentThatWasThereBeforeTheVolumeIsTakenIn() throws {
+        let stand = try NodeStand()
+        try stand.put(try stand.add([5]), at: "theirs")
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        try volume.makeFile("own", [6])
+        let published = try volume.published()
+        #expect(try stand.viewCID() == published)
+        #expect(try volume.contents(of: volume.inode("theirs")) == [5])
+        #expect(try volume.contents(of: volume.inode("own")) == [6])
+        try volume.close()
+    }
+
+    @Test func aFileInThePlaceOfTheViewIsLeftAlone() throws {
+        let stand = try NodeStand()
+        try stand.client.filesCopy(
+            from: MFSPath("/ipfs/\(try stand.add([5]))"), to: MFSPath(stand.path), parents: true)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        try volume.makeFile("own", [6])
+        #expect(throws: NodeWaitError.self) {
+            try volume.waitUntilPublished(stallMilliseconds: 500) { _ in true }
+        }
+        #expect(try volume.nodeStatus()?.lastError?.contains("--mfs-path") == true)
+        #expect(try stand.client.filesStat(MFSPath(stand.path))?.kind == .file)
+        try volume.close()
+    }
+}

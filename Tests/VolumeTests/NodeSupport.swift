@@ -1,0 +1,101 @@
+import Base
+import Foundation
+import Kubo
+import KuboDouble
+import MerkleDAG
+import Multiformats
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// A node, and what the tests ask of it beside the volume.
+struct NodeStand {
+    static let path = "/registryfs/test"
+
+    let node: TestNode
+    let client: KuboClient
+    private let raw: RawClient
+    /// The double, whose faults can be set and whose calls are counted.
+    var double: DoubleNode? { node.double }
+    let path: String
+
+    init(_ kind: TestNode.Kind = .double) throws {
+        var options = DoubleNode.Options()
+        // Without peers a missing block is known at once.
+        options.isOffline = true
+        node = try TestNode.make(kind, options: options)
+        client = try KuboClient(
+            KuboConfiguration(address: try KuboAddress(node.address)), log: quietLog)
+        raw = try RawClient(node.address)
+        // All tests share a real node.
+        path = Self.path + "-" + UUID().uuidString.prefix(8)
+    }
+
+    func options(_ change: (inout NodeOptions) -> Void = { _ in }) -> VolumeOptions {
+        var node = NodeOptions(client: client)
+        node.path = path
+        node.quietMilliseconds = 50
+        node.publishIntervalMilliseconds = 500
+        node.fetchMilliseconds = 5_000
+        change(&node)
+        var options = VolumeOptions()
+        options.sealDelayMilliseconds = 10
+        options.commitIntervalMilliseconds = 50
+        options.node = node
+        return options
+    }
+
+    /// Sends a request to the node, as others would.
+    @discardableResult
+    func call(
+        _ command: String, _ query: String, _ body: [UInt8]? = nil
+    ) throws -> RawClient.Response {
+        var headers: [String: String] = [:]
+        var bytes: [UInt8] = []
+        if let body { (headers, bytes) = RawClient.multipart([body]) }
+        return try raw.send("POST", "/api/v0/\(command)?\(query)", headers: headers, body: bytes)
+    }
+
+    /// Adds content as others would, with options of `ipfs add`; gives its CID.
+    func add(_ bytes: [UInt8], _ options: String = "") throws -> CID {
+        let reply = try call("add", "pin=false&quieter=true" + options, bytes)
+        let lines = reply.text.split(separator: "\n")
+        struct Line: Decodable { var Hash: String }
+        let last = try JSONDecoder().decode(Line.self, from: Data((lines.last ?? "").utf8))
+        return try CID(parsing: last.Hash)
+    }
+
+    func put(_ cid: CID, at name: String) throws {
+        try client.filesCopy(
+            from: MFSPath("/ipfs/\(cid)"), to: MFSPath("\(path)/\(name)"), parents: true)
+    }
+
+    func viewCID() throws -> CID? { try client.filesStat(MFSPath(path))?.cid }
+
+    func blockCalls() -> Int { double?.statistics["block/get"]?.calls ?? 0 }
+}
+
+extension Volume {
+    /// Waits until all is published; the CID of the root.
+    @discardableResult
+    func published() throws -> CID? {
+        try waitUntilPublished(stallMilliseconds: 20_000) { _ in true }
+    }
+
+    func inode(_ names: FileName...) throws(Errno) -> Inode { try resolve(path: names) }
+}
+
+/// Waits for something that happens in the background; false where it does not come.
+func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
+    for _ in 0..<400 {
+        if try condition() { return true }
+        Threads.sleep(milliseconds: 50)
+    }
+    return false
+}
+
+func expectClean(_ directory: ScratchDirectory) throws {
+    let report = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+    #expect(report.problems.isEmpty, "\(report.problems)")
+}

@@ -1,0 +1,244 @@
+import Base
+import Foundation
+import Kubo
+import KuboDouble
+import MerkleDAG
+import Multiformats
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// What a volume makes of its node, with the double and with a real node where there is one.
+@Suite struct PublishTests {
+    @Test(arguments: TestNode.kinds)
+    func theTreeIsPinnedAndShownUnderItsCID(_ kind: TestNode.Kind) throws {
+        let stand = try NodeStand(kind)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let inner = try volume.makeDirectory("inner", in: .root, mode: 0o755, caller: root).inode
+        let bytes = content(seed: 1, count: 3_000_000)
+        try volume.makeFile("large", in: inner, bytes)
+        try volume.makeFile("small", in: inner, content(seed: 2, count: 71))
+        try volume.makeFile("empty", in: inner, [])
+        _ = try volume.makeSymlink("link", in: inner, target: Array("large".utf8), caller: root)
+        let published = try #require(try volume.published())
+        #expect(try volume.cid(of: .root) == published)
+        #expect(try stand.viewCID() == published)
+        let pin = try #require(try stand.client.pin(of: published))
+        #expect(pin.kind == .recursive)
+        #expect(pin.name == String(stand.path.dropFirst()))
+        #expect(try stand.add(bytes) == volume.cid(of: volume.inode("inner", "large")))
+        try volume.close()
+    }
+
+    @Test(arguments: TestNode.kinds)
+    func laterRootsTakeThePinAndTheViewOfEarlierOnes(_ kind: TestNode.Kind) throws {
+        let stand = try NodeStand(kind)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let inner = try volume.makeDirectory("inner", in: .root, mode: 0o755, caller: root).inode
+        try volume.makeFile("first", in: inner, [1])
+        let first = try #require(try volume.published())
+        try volume.unlink("first", in: inner)
+        try volume.makeFile("second", in: inner, [2])
+        // A directory takes the name of a file, and the other way round.
+        try volume.makeFile("turns", in: .root, [3])
+        try volume.published()
+        try volume.unlink("turns", in: .root)
+        let turned = try volume.makeDirectory("turns", in: .root, mode: 0o755, caller: root).inode
+        try volume.makeFile("in", in: turned, [4])
+        let last = try #require(try volume.published())
+        #expect(try stand.viewCID() == last)
+        #expect(try stand.client.pin(of: last)?.name == String(stand.path.dropFirst()))
+        #expect(try stand.client.pin(of: first) == nil)
+        try volume.close()
+    }
+
+    @Test func whatTheNodeHasIsNotSentAgain() throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        let directory = ScratchDirectory()
+        let bytes = content(seed: 3, count: 5 << 20)
+        var volume = try openVolume(directory, stand.options())
+        try volume.makeFile("one", bytes)
+        try volume.published()
+        try volume.close()
+        double.resetStatistics()
+        volume = try openVolume(directory, stand.options())
+        // Others sent this one; and of the third, all but the first leaf is in the first.
+        let other = content(seed: 4, count: 4 << 20)
+        _ = try stand.add(other)
+        double.resetStatistics()
+        try volume.makeFile("two", other)
+        try volume.makeFile("three", content(seed: 5, count: 1 << 20) + bytes.dropFirst(1 << 20))
+        try volume.published()
+        let sent = double.statistics["dag/import"]?.blockBytes ?? 0
+        #expect(sent > 1 << 20 && sent < (1 << 20) + 10_000, "\(sent) bytes")
+        try volume.close()
+    }
+
+    @Test func aNodeThatIsAwayHoldsNothingUp() throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        try double.setRefusing(true)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let inode = try volume.makeFile("waits", content(seed: 6, count: 100_000))
+        #expect(try volume.contents(of: inode) == content(seed: 6, count: 100_000))
+        #expect(throws: NodeWaitError.self) {
+            try volume.waitUntilPublished(stallMilliseconds: 300) { _ in true }
+        }
+        let status = try #require(try volume.nodeStatus())
+        #expect(!status.isReachable && status.waitingFiles == 1 && status.waitingBytes == 100_000)
+        #expect(status.lastError != nil)
+        try double.setRefusing(false)
+        let published = try volume.published()
+        #expect(try stand.viewCID() == published)
+        #expect(try volume.nodeStatus()?.waitingFiles == 0)
+        try volume.close()
+    }
+
+    @Test(arguments: ["dag/import", "pin/add", "pin/update", "files/cp", "files/stat", "id"])
+    func failuresOfTheNodeAreMadeUpFor(_ command: String) throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        try volume.makeFile("before", [1])
+        try volume.published()
+        double.add(Fault(.status, command: command, value: 500, message: "no luck", count: 2))
+        double.add(Fault(.lostReply, command: command, value: 500, count: 1))
+        double.add(Fault(.cutRequest, command: command, value: 100, count: 1))
+        try volume.makeFile("after", content(seed: 7, count: 3 << 20))
+        let published = try #require(try volume.published())
+        #expect(try stand.viewCID() == published)
+        #expect(try stand.client.pin(of: published)?.kind == .recursive)
+        try volume.close()
+    }
+
+    @Test func blocksThatTheNodeLostAreSentAgain() throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let kept = try volume.makeFile("kept", content(seed: 8, count: 3 << 20))
+        try volume.makeFile("small", [1, 2, 3])
+        let first = try #require(try volume.published())
+        // A garbage collection that the pin could not prevent.
+        try stand.client.pinRemove(first)
+        try stand.client.filesRemove(MFSPath(stand.path), isRecursive: true)
+        try stand.call("repo/gc", "")
+        #expect(double.blockCount < 4)
+        try volume.makeFile("new", [4])
+        let published = try #require(try volume.published())
+        #expect(try stand.viewCID() == published)
+        #expect(try stand.client.hasBlock(volume.cid(of: kept)))
+        try volume.close()
+    }
+
+    @Test func anotherNodeAtTheAddressGetsEverything() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, stand.options())
+        try volume.makeFile("file", content(seed: 9, count: 2 << 20))
+        let first = try #require(try volume.published())
+        try volume.close()
+        let other = try NodeStand()
+        var options = other.options()
+        options.node?.path = stand.path
+        volume = try openVolume(directory, options)
+        // The doubles have one peer id: what tells is that the root is not pinned there.
+        try volume.makeFile("more", [1])
+        let published = try #require(try volume.published())
+        #expect(published != first)
+        #expect(try other.client.filesStat(MFSPath(stand.path))?.cid == published)
+        #expect(try other.client.pin(of: published)?.kind == .recursive)
+        try volume.close()
+    }
+
+    @Test func aNodeThatForgotItsViewShowsItAgain() throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        try volume.makeFile("one", [1])
+        try volume.published()
+        try volume.makeFile("two", [2])
+        try double.restart()
+        let published = try #require(try volume.published())
+        try double.restart()
+        #expect(try stand.viewCID() == published)
+        try volume.close()
+    }
+
+    @Test func fsyncWaitsForTheNodeWhereThatIsAsked() throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(
+            directory,
+            stand.options {
+                $0.isDurableAtNode = true
+                $0.fetchMilliseconds = 300
+                // So that nothing else sends it.
+                $0.quietMilliseconds = 3_600_000
+                $0.publishIntervalMilliseconds = 3_600_000
+            })
+        let (attributes, opened) = try volume.create(
+            "file", in: .root, mode: 0o644, flags: .both, caller: root)
+        try volume.write(opened.handle, at: 0, content(seed: 10, count: 2_500_000))
+        try volume.synchronize(opened.handle, dataOnly: false)
+        let cid = try volume.cid(of: attributes.inode)
+        #expect(try stand.client.hasBlock(cid))
+        for link in try DAGNode(decoding: try stand.client.block(cid)).links {
+            #expect(try stand.client.hasBlock(link.cid))
+        }
+        try volume.write(opened.handle, at: 0, [1])
+        try double.setRefusing(true)
+        #expect(throws: Errno.ioError) {
+            try volume.synchronize(opened.handle, dataOnly: false)
+        }
+        volume.release(opened.handle)
+        try volume.close()
+    }
+
+    @Test func aFileThatIsNeverClosedDoesNotKeepTheTreeFromBeingPublished() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let (_, opened) = try volume.create(
+            "log", in: .root, mode: 0o644, flags: .both, caller: root)
+        try volume.write(opened.handle, at: 0, content(seed: 11, count: 200_000))
+        try volume.makeFile("other", [1])
+        let published = try #require(try volume.published())
+        #expect(try stand.viewCID() == published)
+        let bytes = try stand.call("cat", "arg=/ipfs/\(published)/log").body
+        #expect(bytes == content(seed: 11, count: 200_000))
+        volume.release(opened.handle)
+        try volume.close()
+    }
+
+    @Test func blocksOfADamagedFileAreNotSent() throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        try double.setRefusing(true)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let inode = try volume.makeFile("file", content(seed: 12, count: 2 << 20))
+        let cid = try volume.cid(of: inode)
+        let objects = try FileManager.default.subpathsOfDirectory(
+            atPath: directory.state + "/objects")
+        let path = try #require(objects.first { $0.contains("/") })
+        let file = try #require(FileHandle(forUpdatingAtPath: directory.state + "/objects/" + path))
+        try file.seek(toOffset: 1_500_000)
+        try file.write(contentsOf: Data([0, 1, 2, 3]))
+        try file.close()
+        try double.setRefusing(false)
+        #expect(try eventually { try volume.nodeStatus()?.lastError?.contains("damaged") == true })
+        let leaves = try volume.report(of: inode).leaves
+        #expect(try !stand.client.hasBlock(cid))
+        #expect(try !stand.client.hasBlock(leaves[1].cid))
+        try volume.close()
+    }
+}
