@@ -76,8 +76,8 @@ extension Volume {
         directory.children.isKnownWhole()
         for child in children { try graft(child, into: directory, state) }
         state.mark(directory)
-        if isOwn {
-            directory.newNodes = nodes
+        if isOwn, let cid = directory.cid {
+            state.setTree(of: directory, cid: cid, treeSize: directory.treeSize, nodes: nodes)
             state.notePublished(directory)
         } else {
             try outdateTree(of: directory, state)
