@@ -210,27 +210,49 @@ extension Volume {
     /// Pins a root in place of the one before.
     private func pin(_ root: CID, _ old: CID?, _ node: NodeLink) throws(PublishFailure) {
         let isOffline = !node.state.withLock { $0.mustAskPeers }
+        // A node that has peers looks for missing blocks there although it is told not to (seen on
+        // 0.42), and may never end.
+        let limit = isOffline ? Self.pinMilliseconds : nil
         do throws(KuboError) {
-            let cancellation = node.cancellation
-            if let old, try node.client.pin(of: old, cancellation: cancellation)?.kind == .recursive
+            let (client, cancellation) = (node.client, node.cancellation)
+            if let old, old != root,
+                try client.pin(of: old, cancellation: cancellation)?.kind == .recursive
             {
-                try node.client.pinUpdate(
-                    from: old, to: root, isOffline: isOffline, cancellation: cancellation)
+                try replacePin(old, by: root, node, isOffline: isOffline, limit)
             }
-            let pin = try node.client.pin(of: root, cancellation: cancellation)
+            let pin = try client.pin(of: root, cancellation: cancellation)
             if pin?.kind != .recursive || pin?.name != node.pinName {
-                try node.client.pinAdd(
-                    root, name: node.pinName, isOffline: isOffline, cancellation: cancellation)
+                try client.pinAdd(
+                    root, name: node.pinName, isOffline: isOffline, deadlineMilliseconds: limit,
+                    cancellation: cancellation)
             }
             node.state.withLock { $0.mustAskPeers = false }
         } catch {
-            guard error.kind == .notFound, isOffline else { throw .node(error) }
+            let mayBeLost = error.kind == .notFound || error.kind == .timeout
+            guard mayBeLost, isOffline else { throw .node(error) }
             // The node has lost blocks that it had: a garbage collection before the pin, or worse.
             log.warning("the node lacks blocks of \(root): they are sent again: \(error)")
             forgetPublished(node)
             throw .changed
         }
     }
+
+    private func replacePin(
+        _ old: CID, by root: CID, _ node: NodeLink, isOffline: Bool, _ limit: Int?
+    ) throws(KuboError) {
+        do throws(KuboError) {
+            try node.client.pinUpdate(
+                from: old, to: root, isOffline: isOffline, deadlineMilliseconds: limit,
+                cancellation: node.cancellation)
+        } catch {
+            // Both are pinned: by somebody else, or since an attempt of which no answer came.
+            guard error.kind == .conflict else { throw error }
+            try node.client.pinRemove(old, cancellation: node.cancellation)
+        }
+    }
+
+    /// How long a pin may take of which all blocks should be there.
+    private static let pinMilliseconds = 120_000
 
     /// Begins an epoch in which nothing is known to be at the node.
     func forgetPublished(_ node: NodeLink) {
@@ -312,6 +334,11 @@ extension Volume {
                 levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
                 try sending { () throws(KuboError) in try upload.add(cid, bytes) }
             case .unsealed:
+                // Nobody has it open: its seal was not kept for a passing reason.
+                if try sealForSending(entry.inode) {
+                    levels[last].pending?.append(entry)
+                    continue
+                }
                 let leaf = try sendContent(of: entry.inode, upload)
                 levels[last].builder.add(name: name, cid: leaf.cid, treeSize: leaf.treeSize)
             case .directory(let cid, let treeSize, let isPublished):
@@ -425,6 +452,24 @@ extension Volume {
         }
         upload.completes(level.inode, root.cid)
         return root
+    }
+
+    /// Seals a file that has no writer; false where it is not sealed after that.
+    private func sealForSending(_ inode: Inode) throws(PublishFailure) -> Bool {
+        for _ in 0..<3 {
+            let isOpen = manifest.withLock { _ in
+                running.openFiles[inode.number]?.hasWriters ?? false
+            }
+            guard !isOpen else { return false }
+            do throws(Errno) { _ = try seal(inode, attempts: 1) } catch { throw .changed }
+            let isSealed = manifest.withLock { state in
+                guard let record = try? state.inode(inode) else { return false }
+                return (try? state.object(of: record))?.state != .staging
+            }
+            if isSealed { return true }
+            Threads.sleep(milliseconds: 10)
+        }
+        return false
     }
 
     /// Adds the blocks of a file as it is now, somebody writing it or not.

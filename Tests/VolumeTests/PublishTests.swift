@@ -74,7 +74,7 @@ import struct SystemPackage.Errno
         try volume.makeFile("three", content(seed: 5, count: 1 << 20) + bytes.dropFirst(1 << 20))
         try volume.published()
         let sent = double.statistics["dag/import"]?.blockBytes ?? 0
-        #expect(sent > 1 << 20 && sent < (1 << 20) + 10_000, "\(sent) bytes")
+        #expect(sent > 1 << 20 && sent < (1 << 20) + 10_000, "\(sent) bytes, \(double.statistics)")
         try volume.close()
     }
 
