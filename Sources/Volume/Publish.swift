@@ -301,7 +301,12 @@ extension Volume {
     private func sendTree(_ root: CID, _ node: NodeLink) throws(PublishFailure) -> CID {
         let isExact = manifest.withLock { _ in running.publication.mayBeExact }
         let upload = Upload(self, node)
-        defer { upload.end() }
+        var claimed: Set<UInt64> = []
+        defer {
+            upload.end()
+            node.outbox.withLock { $0.end(claimed) }
+            node.outbox.wakeAll()
+        }
         var levels = [
             Level(
                 inode: .root, cid: root, name: [], pending: nil,
@@ -329,7 +334,13 @@ extension Volume {
             case .none: break
             case .file(let cid, let treeSize, let object):
                 levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
-                if let object { try send(object, upload, node) }
+                // One that several names have is added once.
+                if let object, !claimed.contains(object) {
+                    try claim(object, node)
+                    claimed.insert(object)
+                    // Where it was sent meanwhile, or went, nothing is added.
+                    try sending { () throws(KuboError) in try upload.add(object: object) }
+                }
             case .block(let cid, let treeSize, let bytes):
                 levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
                 try sending { () throws(KuboError) in try upload.add(cid, bytes) }
@@ -414,24 +425,15 @@ extension Volume {
         }
     }
 
-    /// Sends an object, or waits for somebody who is at it.
-    private func send(
-        _ object: UInt64, _ upload: Upload, _ node: NodeLink
-    ) throws(PublishFailure) {
+    /// Claims an object, once nobody is at it. The claim ends when it is sent, not when it is added.
+    private func claim(_ object: UInt64, _ node: NodeLink) throws(PublishFailure) {
         let isOurs = node.outbox.withLock { outbox in
-            if outbox.claim(object) { return true }
             while outbox.isUnderWay(object), !node.isStopping {
                 node.outbox.wait(&outbox, milliseconds: 500)
             }
             return outbox.claim(object)
         }
         guard isOurs else { throw .changed }
-        defer {
-            node.outbox.withLock { $0.end([object]) }
-            node.outbox.wakeAll()
-        }
-        // Where it was sent meanwhile, or went, nothing is added.
-        try sending { () throws(KuboError) in try upload.add(object: object) }
     }
 
     /// Adds the nodes of a directory whose entries are all in its builder.

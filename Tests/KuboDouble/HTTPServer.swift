@@ -112,6 +112,8 @@ final class HTTPServer: @unchecked Sendable {
 
     private let answer: @Sendable (Exchange) -> Void
     private let lock = NSLock()
+    /// Held while `listen` or `refuse` waits for the event loop, whose callbacks take `lock`.
+    private let turns = NSLock()
     private var listener: (any Channel)?
     private var connections: [ObjectIdentifier: any Channel] = [:]
     private var address: Address
@@ -134,9 +136,10 @@ final class HTTPServer: @unchecked Sendable {
 
     /// Listens again, on the same port as before.
     func listen() throws {
-        lock.lock()
-        defer { lock.unlock() }
-        guard listener == nil else { return }
+        turns.lock()
+        defer { turns.unlock() }
+        let (isListening, wanted) = locked { (listener != nil, address) }
+        guard !isListening else { return }
         let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(.backlog, value: 256)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -151,25 +154,35 @@ final class HTTPServer: @unchecked Sendable {
                     self.add(channel)
                 }
             }
-        switch address {
+        switch wanted {
         case .port(let port):
-            let listener = try bootstrap.bind(host: "127.0.0.1", port: port).wait()
-            self.listener = listener
-            address = .port(listener.localAddress?.port ?? port)
+            let made = try bootstrap.bind(host: "127.0.0.1", port: port).wait()
+            locked {
+                listener = made
+                address = .port(made.localAddress?.port ?? port)
+            }
         case .unix(let path):
-            listener = try bootstrap.bind(
+            let made = try bootstrap.bind(
                 unixDomainSocketPath: path, cleanupExistingSocketFile: true
             ).wait()
+            locked { listener = made }
         }
+    }
+
+    private func locked<Result>(_ body: () -> Result) -> Result {
+        lock.lock()
+        defer { lock.unlock() }
+        return body()
     }
 
     /// Listens no more, and ends every connection.
     func refuse() {
-        lock.lock()
-        let channels = [listener].compactMap { $0 } + connections.values
-        listener = nil
-        connections = [:]
-        lock.unlock()
+        turns.lock()
+        defer { turns.unlock() }
+        let channels = locked {
+            defer { (listener, connections) = (nil, [:]) }
+            return [listener].compactMap { $0 } + connections.values
+        }
         for channel in channels { try? channel.close().wait() }
     }
 
