@@ -6,7 +6,8 @@ extension KuboClient {
     /// Gives a block, checked against its CID.
     ///
     /// Tried again where the node is away or busy. A CID that holds its content (identity) is
-    /// answered here.
+    /// answered here. Unless `isOffline`, the call is not one of the configuration's
+    /// `connectionsMax`, but of `KuboClient.searchesMax`.
     ///
     /// - Parameters:
     ///   - isOffline: the node asks no peers, and answers `notFound` at once for a block it lacks.
@@ -23,6 +24,7 @@ extension KuboClient {
         var call = Call("block/get", .harmless, subject: "\(cid)")
         call.add(argument: "\(cid)")
         if isOffline { call.add("offline", true) }
+        call.asksPeers = !isOffline
         call.limit(toMilliseconds: deadlineMilliseconds)
         call.replyBytesMax = DAGNode.blockSizeMax
         call.cancellation = cancellation

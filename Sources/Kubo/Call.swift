@@ -28,6 +28,8 @@ struct Call {
     var body: [[UInt8]]?
     /// The value of Content-Type, if there is a body.
     var contentType: String?
+    /// Whether the node may ask its peers before it answers, for as long as it is let.
+    var asksPeers = false
     /// Whether the reply is taken piece by piece.
     var isDownload = false
 

@@ -18,7 +18,12 @@ public final class KuboClient: Sendable {
         var idle: [CurlSession] = []
         var busyCount = 0
         var uploadCount = 0
+        var searchCount = 0
     }
+
+    /// Calls that have the node ask its peers at once, at most. They take long, and so no connection
+    /// that others wait for.
+    static let searchesMax = 256
 
     /// What the client was made with.
     public let configuration: KuboConfiguration
@@ -251,7 +256,12 @@ public final class KuboClient: Sendable {
                 if call.cancellation?.isCancelled ?? false {
                     throw call.error(.cancelled, "cancelled")
                 }
-                if state.busyCount < configuration.connectionsMax,
+                if call.asksPeers {
+                    if state.searchCount < Self.searchesMax {
+                        state.searchCount += 1
+                        return state.idle.popLast()
+                    }
+                } else if state.busyCount < configuration.connectionsMax,
                     !call.isUpload || state.uploadCount < uploadsMax
                 {
                     state.busyCount += 1
@@ -278,9 +288,11 @@ public final class KuboClient: Sendable {
 
     private func release(_ session: CurlSession?, of call: Call) {
         pool.withLock { state in
-            state.busyCount -= 1
+            if call.asksPeers { state.searchCount -= 1 } else { state.busyCount -= 1 }
             if call.isUpload { state.uploadCount -= 1 }
-            if let session { state.idle.append(session) }
+            if let session, state.idle.count < configuration.connectionsMax {
+                state.idle.append(session)
+            }
         }
         // All, for those that wait are of two kinds.
         pool.wakeAll()

@@ -133,6 +133,8 @@ struct NodeBlocks: BlockSource {
     let node: NodeLink
     /// Ends the calls; nil: with the link.
     var cancellation: Cancellation?
+    /// Has the node look among its peers for what it lacks.
+    var asksPeers = true
 
     func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
         if cid.codec == .dagPB,
@@ -143,14 +145,24 @@ struct NodeBlocks: BlockSource {
             return stored
         }
         do throws(KuboError) {
-            let block = try node.client.block(
-                cid, deadlineMilliseconds: node.options.fetchMilliseconds,
-                cancellation: cancellation ?? node.cancellation)
-            node.noteFetched(bytes: block.count)
-            return block
+            // What the node has itself is not to wait behind what it has to look for.
+            do throws(KuboError) {
+                return try get(cid, isOffline: true)
+            } catch {
+                guard asksPeers, error.kind == .notFound else { throw error }
+            }
+            return try get(cid, isOffline: false)
         } catch {
             throw BlockUnavailable(cid, cause: error)
         }
+    }
+
+    private func get(_ cid: CID, isOffline: Bool) throws(KuboError) -> [UInt8] {
+        let block = try node.client.block(
+            cid, isOffline: isOffline, deadlineMilliseconds: node.options.fetchMilliseconds,
+            cancellation: cancellation ?? node.cancellation)
+        node.noteFetched(bytes: block.count)
+        return block
     }
 }
 

@@ -115,7 +115,10 @@ final class NodeLink: Sendable {
     let cancellation = Cancellation()
     let outbox = Monitor(Outbox())
     let cache = Guarded(CacheLedger())
-    let fetches = Fetches()
+    let fetches = Fetches(threadsMax: 32)
+    /// Fetches of blocks that the node lacks and looks for among its peers: they may all take as long
+    /// as they are let, and hold up none that it has.
+    let searches = Fetches(threadsMax: 256)
     let ahead = Guarded(AheadLeaves())
     let state = Monitor(State())
     let log: Logger

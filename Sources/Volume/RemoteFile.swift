@@ -171,7 +171,7 @@ final class RemoteFile: Sendable {
             return nil
         }
         for part in wanted {
-            node.fetches.add { [self] in fetch(part, volume, node) }
+            node.fetches.add { [self] in fetch(part, volume, node, asksPeers: false) }
         }
         return found
     }
@@ -222,11 +222,11 @@ final class RemoteFile: Sendable {
     // MARK: Fetching
 
     /// Fetches the block of a part that is marked so, and keeps what it holds. On a thread for it.
-    private func fetch(_ part: Part, _ volume: Volume, _ node: NodeLink) {
+    private func fetch(_ part: Part, _ volume: Volume, _ node: NodeLink, asksPeers: Bool) {
         var added: UInt64 = 0
         var isWhole = false
         do throws(FetchFailure) {
-            let bytes = try block(part.cid, volume, node)
+            let bytes = try block(part.cid, volume, node, asksPeers: asksPeers)
             let block = try decode(part, bytes)
             if !block.contentRange.isEmpty {
                 try keep(bytes, block.contentRange, at: part.start, volume)
@@ -237,6 +237,10 @@ final class RemoteFile: Sendable {
                 return state.missing == 0
             }
         } catch {
+            if case .missing = error, !asksPeers {
+                node.searches.add { [self] in fetch(part, volume, node, asksPeers: true) }
+                return
+            }
             node.note(problem: "object \(object): \(error.reason)")
             state.withLock { state in
                 let index = index(of: part.start, state)
@@ -253,12 +257,15 @@ final class RemoteFile: Sendable {
 
     private enum FetchFailure: Error {
         case unavailable(CID, String)
+        /// The node does not have it.
+        case missing(CID, String)
         case malformed(CID, String)
         case disk(Errno)
 
         var reason: String {
             switch self {
-            case .unavailable(let cid, let reason): "block \(cid) is not to be had: \(reason)"
+            case .unavailable(let cid, let reason), .missing(let cid, let reason):
+                "block \(cid) is not to be had: \(reason)"
             case .malformed(let cid, let reason): "block \(cid) is no part of this file: \(reason)"
             case .disk(let error): "the cache cannot be written: \(error)"
             }
@@ -266,11 +273,17 @@ final class RemoteFile: Sendable {
     }
 
     private func block(
-        _ cid: CID, _ volume: Volume, _ node: NodeLink
+        _ cid: CID, _ volume: Volume, _ node: NodeLink, asksPeers: Bool
     ) throws(FetchFailure) -> [UInt8] {
         do throws(DAGReadError) {
-            return try NodeBlocks(volume: volume, node: node).verifiedBlock(cid)
+            return try NodeBlocks(volume: volume, node: node, asksPeers: asksPeers)
+                .verifiedBlock(cid)
         } catch {
+            if case .unavailable(let block) = error,
+                (block.cause as? KuboError)?.kind == .notFound
+            {
+                throw .missing(cid, error.reason)
+            }
             throw .unavailable(cid, error.reason)
         }
     }
@@ -389,16 +402,17 @@ final class Fetches: Sendable {
     }
 
     /// A block that cannot be had holds a thread until its deadline; others go on.
-    static let threadsMax = 32
-
+    private let threadsMax: Int
     private let state = Monitor(State())
+
+    init(threadsMax: Int) { self.threadsMax = threadsMax }
 
     func add(_ work: @escaping @Sendable () -> Void) {
         let startsThread = state.withLock { state in
             guard !state.isStopped else { return false }
             state.waiting.append(work)
             guard state.idle < state.waiting.count - state.head,
-                state.threads < Self.threadsMax
+                state.threads < threadsMax
             else { return false }
             state.threads += 1
             return true

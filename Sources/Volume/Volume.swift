@@ -220,6 +220,7 @@ public final class Volume: Sendable {
         }
         for thread in ended { thread.join() }
         node?.fetches.stop()
+        node?.searches.stop()
         do throws(Errno) {
             dropKernelReferences()
             try manifest.commit()
