@@ -114,7 +114,8 @@ let package = Package(
         .testTarget(
             name: "VolumeTests",
             dependencies: [
-                "Base", "Volume", "Kubo", "KuboDouble", "InodeManifest", "ObjectStore", "MerkleDAG", "Multiformats",
+                "Base", "Volume", "Kubo", "KuboDouble", "InodeManifest", "ObjectStore", "MerkleDAG",
+                "Multiformats",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),

@@ -31,12 +31,27 @@ public enum Threads {
     }
 }
 
+extension Threads {
+    /// Starts a thread that nobody waits for: what it takes is free once its body has returned.
+    ///
+    /// - Throws: EAGAIN where the system has no thread to give.
+    public static func startDetached(
+        name: String, _ body: @escaping @Sendable () -> Void
+    ) throws(Errno) {
+        try start(name: name, body).detach()
+    }
+}
+
 /// A started thread; join it once.
 public struct JoinableThread: Sendable {
     private let thread: pthread_t
 
     fileprivate init(_ thread: pthread_t) {
         self.thread = thread
+    }
+
+    fileprivate func detach() {
+        pthread_detach(thread)
     }
 
     /// Blocks until the thread's body has returned.

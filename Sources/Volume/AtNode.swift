@@ -22,7 +22,7 @@ extension Volume {
             while true {
                 guard !wait.isInterrupted else { throw .interrupted }
                 do throws(PublishFailure) {
-                    if try publishContent(of: inode, node) { return }
+                    if try publishContent(of: inode, node, wait) { return }
                 } catch {
                     switch error {
                     case .node(let error): node.note(error)
@@ -38,12 +38,12 @@ extension Volume {
 
     /// Sends what the node lacks of a file's blocks; false where the content changed meanwhile.
     private func publishContent(
-        of inode: Inode, _ node: NodeLink
+        of inode: Inode, _ node: NodeLink, _ wait: RemoteWait
     ) throws(PublishFailure) -> Bool {
-        if try publishSealed(inode, node) { return true }
+        if try publishSealed(inode, node, wait) { return true }
         var isSent = false
         let isStill = try withBlocks(of: inode) { (blocks, _) throws(PublishFailure) in
-            isSent = try send(node) { (upload) throws(KuboError) in try upload.add(blocks) }
+            isSent = try send(node, wait) { (upload) throws(KuboError) in try upload.add(blocks) }
         }
         return isSent && isStill
     }
@@ -81,7 +81,9 @@ extension Volume {
     }
 
     /// Sends a file that is sealed, or empty; false where it is neither.
-    private func publishSealed(_ inode: Inode, _ node: NodeLink) throws(PublishFailure) -> Bool {
+    private func publishSealed(
+        _ inode: Inode, _ node: NodeLink, _ wait: RemoteWait
+    ) throws(PublishFailure) -> Bool {
         try reporting { () throws(Errno) in try settle(inode) }
         let (isSettled, object) = manifest.withLock { state -> (Bool, UInt64?) in
             guard let record = try? state.inode(inode), let id = record.object,
@@ -92,14 +94,14 @@ extension Volume {
             return (true, isMissing ? id : nil)
         }
         guard let object, isSettled else { return isSettled }
-        return try send(node) { (upload) throws(KuboError) in try upload.add(object: object) }
+        return try send(node, wait) { (upload) throws(KuboError) in try upload.add(object: object) }
     }
 
     /// Sends what a body adds; false where some of it changed meanwhile.
     private func send(
-        _ node: NodeLink, _ add: (Upload) throws(KuboError) -> Void
+        _ node: NodeLink, _ wait: RemoteWait, _ add: (Upload) throws(KuboError) -> Void
     ) throws(PublishFailure) -> Bool {
-        let upload = Upload(self, node)
+        let upload = Upload(self, node, cancellation: wait.cancellation)
         defer { upload.end() }
         do throws(KuboError) {
             try add(upload)

@@ -419,7 +419,7 @@ final class Fetches: Sendable {
         }
         state.wakeAll()
         guard startsThread else { return }
-        let thread = try? Threads.start(name: "rfs-fetch") { [self] in run() }
+        let thread: Void? = try? Threads.startDetached(name: "rfs-fetch") { [self] in run() }
         if thread == nil { state.withLock { $0.threads -= 1 } }
     }
 

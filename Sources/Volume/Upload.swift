@@ -48,9 +48,13 @@ final class Upload {
     /// Blocks in one request.
     private static let requestBlocksMax = 4_096
 
-    init(_ volume: Volume, _ node: NodeLink) {
+    private let cancellation: Cancellation
+
+    /// - Parameter cancellation: ends the calls; nil: with the link.
+    init(_ volume: Volume, _ node: NodeLink, cancellation: Cancellation? = nil) {
         self.volume = volume
         self.node = node
+        self.cancellation = cancellation ?? node.cancellation
     }
 
     /// Lets go of all objects; must be called once.
@@ -92,7 +96,7 @@ final class Upload {
         _ cid: CID, isLikely: Bool, of blocks: FileBlocks
     ) throws(KuboError) -> Bool {
         guard blocks.count > 1 else { return false }
-        if isLikely { return try node.client.hasBlock(cid, cancellation: node.cancellation) }
+        if isLikely { return try node.client.hasBlock(cid, cancellation: cancellation) }
         return volume.manifest.withLock { state in
             (try? state.isLeafPublished(cid.multihash.bytes)) ?? false
         }
@@ -160,7 +164,7 @@ final class Upload {
         guard let first = nextBlock(&index) else { return }
         var held: (cid: CID, bytes: [UInt8])? = first
         do throws(KuboUploadError<Never>) {
-            try node.client.importBlocks(cancellation: node.cancellation) { () throws(Never) in
+            try node.client.importBlocks(cancellation: cancellation) { () throws(Never) in
                 var next = held
                 held = nil
                 if next == nil { next = nextBlock(&index) }

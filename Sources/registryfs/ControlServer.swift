@@ -38,8 +38,8 @@ final class ControlServer: Sendable {
     /// Starts to accept, and the pulse that tells clients that their request is worked on.
     func start() throws(Failure) {
         do throws(Errno) {
-            _ = try Threads.start(name: "control") { [self] in acceptConnections() }
-            _ = try Threads.start(name: "control-pulse") { [self] in pulse() }
+            try Threads.startDetached(name: "control") { [self] in acceptConnections() }
+            try Threads.startDetached(name: "control-pulse") { [self] in pulse() }
         } catch {
             throw Failure("cannot start a thread: \(error.reason)")
         }
@@ -86,7 +86,7 @@ final class ControlServer: Sendable {
         }
         state.wakeAll()
         do throws(Errno) {
-            _ = try Threads.start(name: "control-client") { [self] in
+            try Threads.startDetached(name: "control-client") { [self] in
                 guard let request = answer.request() else { return }
                 log.debug("control request", metadata: ["command": "\(request.command)"])
                 handler(request, answer)

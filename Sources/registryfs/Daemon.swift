@@ -207,7 +207,7 @@ final class Daemon: Sendable {
     /// Waits for signals on a thread of its own; each of them ends the mount.
     private func startSignalThread(_ signals: sigset_t) throws(Failure) {
         do throws(Errno) {
-            _ = try Threads.start(name: "signals") { [self] in
+            try Threads.startDetached(name: "signals") { [self] in
                 while true {
                     let signal = DaemonProcess.waitForSignal(signals)
                     log.info("unmounting: a signal asked for it", metadata: ["signal": "\(signal)"])
@@ -221,7 +221,7 @@ final class Daemon: Sendable {
 
     /// Ends the mount, in use or not; what uses it still gets ENOTCONN.
     private func startLeaving() {
-        let thread = try? Threads.start(name: "leave") { [self] in
+        let thread: Void? = try? Threads.startDetached(name: "leave") { [self] in
             do throws(Failure) {
                 try synchronize()
             } catch {

@@ -51,7 +51,7 @@ enum Unmounting {
     /// at all, so the question is asked by a thread that nobody has to wait for.
     static func isDead(_ point: [UInt8]) -> Bool {
         let answer = Monitor<Int32?>(nil)
-        let thread = try? Threads.start(name: "probe") {
+        let thread: Void? = try? Threads.startDetached(name: "probe") {
             var status = statvfs()
             let code = SystemFiles.withCPath(point) { statvfs($0, &status) } == 0 ? 0 : errno
             answer.withLock { $0 = code }
