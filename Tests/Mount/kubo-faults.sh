@@ -67,8 +67,8 @@ node_up
 publish
 same "what the node has" away "$(rpc cat "arg=/ipfs/$(root_cid)/away")"
 
-begin "nothing is sent again that the node has"
 if is_double; then
+    begin "nothing is sent again that the node has"
     control DELETE stats
     volume_again --kubo "$rpc_address" --mfs-path "$mfs" --publish-interval 1
     echo more >"$mnt/more"
@@ -97,8 +97,8 @@ cmp "$work/good" "$mnt/good"
 timeout 5 stat "$mnt/lost" >/dev/null
 grep -q "$leaf" "$state/registryfs.log" || fail "the log does not name the block"
 
-begin "wrong bytes are never served"
 if is_double; then
+    begin "wrong bytes are never served"
     for kind in flip truncate extra; do
         publish_file "lie-$kind" 3
         wait_for 20 test -e "$mnt/lie-$kind"
@@ -113,8 +113,8 @@ if is_double; then
     done
 fi
 
-begin "Ctrl-C ends a reader that waits, and unmount does not wait"
 if is_double; then
+    begin "Ctrl-C ends a reader that waits, and unmount does not wait"
     publish_file slow 3
     wait_for 20 test -e "$mnt/slow"
     control POST faults '{"command":"block/get","kind":"hang"}'
@@ -129,6 +129,11 @@ if is_double; then
     control DELETE faults
 else
     volume_down
+    begin "the node's repository is whole"
+    rpc repo/verify >"$work/verify" || fail "$(tail -n 1 "$work/verify")"
 fi
+begin "check of both state directories is clean"
+volume_check
+state=$work/state
 volume_check
 finish
