@@ -147,7 +147,14 @@ extension Volume {
                 }
             }
         }
-        if manifest.withLock({ $0.hasEvictedFiles }) { requestCommit() }
+        // At once, so that a fast reader does not run ahead of what is let go.
+        guard manifest.withLock({ $0.hasEvictedFiles }) else { return }
+        do throws(Errno) {
+            try manifest.commit()
+        } catch {
+            log.warning("volume: what was let go takes room until it can be committed: \(error)")
+        }
+        removeDeletedObjects()
     }
 
     private func forgetRemote(_ object: UInt64, _ node: NodeLink) {

@@ -186,7 +186,8 @@ public final class Volume: Sendable {
         ticker.wakeAll()
     }
 
-    private func removeDeletedObjects() {
+    /// Unlinks the flat files that a commit has made nameless.
+    func removeDeletedObjects() {
         let ids = manifest.withLock { $0.takeDeletableObjects() }
         guard !ids.isEmpty else { return }
         var removed: [UInt64] = []

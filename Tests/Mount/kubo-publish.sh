@@ -57,9 +57,9 @@ watcher=$!
 background+=("$watcher")
 pull large/image:v1 "$digest"
 kill "$watcher"
-# What is being fetched comes on top: the window of one reader for each layer, twice.
+# What is being fetched comes on top: the window of one reader for each of the six layers.
 most=$(<"$peak")
-((most <= limit + 200 && most > 0)) || fail "$most MB were here, with a limit of $limit MB"
+((most <= limit + 120 && most > 0)) || fail "$most MB were here, with a limit of $limit MB"
 sleep 2
 now=$(du -sm "$state/objects" "$state/cache" | awk '{ sum += $1 } END { print sum }')
 ((now <= limit + 5)) || fail "$now MB stay here, with a limit of $limit MB"
