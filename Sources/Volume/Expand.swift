@@ -41,6 +41,7 @@ extension Volume {
                 guard !record.isExpanded, record.cid == cid else { return }
                 try fill(record, with: children, nodes, isOwn: isOwn, state)
             }
+            keepChangesBounded()
         }
     }
 

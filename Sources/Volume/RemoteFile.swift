@@ -241,7 +241,10 @@ final class RemoteFile: Sendable {
                 node.searches.add { [self] in fetch(part, volume, node, asksPeers: true) }
                 return
             }
-            node.note(problem: "object \(object): \(error.reason)")
+            // Of a file that went, nobody wants it any more.
+            if !state.withLock({ $0.isGone }) {
+                node.note(problem: "object \(object): \(error.reason)")
+            }
             state.withLock { state in
                 let index = index(of: part.start, state)
                 guard state.parts[index].cid == part.cid, state.parts[index].length == part.length

@@ -374,7 +374,10 @@ public final class Volume: Sendable {
         }
         return Attributes(
             inode: record.inode, kind: record.kind, mode: record.mode,
-            linkCount: record.linkCount, uid: record.uid, gid: record.gid, rdev: record.rdev,
+            // Where nobody knows the subdirectories yet, 1: what filesystems that do not count them
+            // tell, and what keeps find(1) from concluding that there are none.
+            linkCount: record.isExpanded ? record.linkCount : min(record.linkCount, 1),
+            uid: record.uid, gid: record.gid, rdev: record.rdev,
             size: size,
             blocks: record.kind == .directory ? Self.directorySize / 512 : record.blocks,
             accessed: times.2, modified: times.0, changed: times.1, created: record.created,

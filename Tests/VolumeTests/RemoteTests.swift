@@ -41,6 +41,11 @@ import struct SystemPackage.Errno
 
         volume = try adopted(stand, second)
         #expect(try volume.cid(of: .root) == cid)
+        // Nobody knows yet how many subdirectories it has.
+        #expect(try volume.attributes(of: .root).linkCount == 1)
+        _ = try volume.inode("inner")
+        #expect(try volume.attributes(of: .root).linkCount == 3)
+        #expect(try volume.attributes(of: volume.inode("inner")).linkCount == 1)
         #expect(try volume.contents(of: volume.inode("inner", "large")) == bytes)
         #expect(try volume.contents(of: volume.inode("inner", "small")) == [1, 2, 3])
         #expect(try volume.contents(of: volume.inode("inner", "empty")) == [])
