@@ -77,9 +77,10 @@ class Bench:
         self.read = Work(f"read {name}, cold", "MiB/s", [MFS, CAT], [(None, 1)])
         self.small_local = Work(f"{self.count} x 1 KiB, safe here", "files/s", both, on_disk)
         self.small_root = Work(f"{self.count} x 1 KiB, sync", "files/s", both, [(None, 1)])
+        self.small_bulk = Work(f"{self.count} x 1 KiB, no fsync, sync", "files/s", both, [(None, 1)])
         self.works = [
             self.write_local, self.write_blocks, self.write_root, self.read,
-            self.small_local, self.small_root,
+            self.small_local, self.small_root, self.small_bulk,
         ]
 
     # What is written
@@ -121,7 +122,7 @@ class Bench:
         os.close(target)
         return seconds
 
-    def write_small(self, source, path):
+    def write_small(self, source, path, syncs=True):
         """Creates, writes, syncs and closes each file."""
         contents = []
         for number in range(self.count):
@@ -132,7 +133,8 @@ class Bench:
         for number, content in enumerate(contents):
             target = os.open(f"{path}/{number}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
             os.write(target, content)
-            os.fsync(target)
+            if syncs:
+                os.fsync(target)
             os.close(target)
         return time.perf_counter() - begin
 
@@ -271,6 +273,11 @@ class Bench:
             self.note(self.small_local, OWN, self.count, local)
             self.note(self.small_root, OWN, self.count, local + self.sync())
 
+        def own_bulk():
+            path = os.path.join(self.roots[OWN], self.fresh_name())
+            local = self.write_small(self.fresh_directory(), path, syncs=False)
+            self.note(self.small_bulk, OWN, self.count, local + self.sync())
+
         def disk():
             path = os.path.join(self.roots[self.disk], self.fresh_name())
             self.note(
@@ -278,7 +285,7 @@ class Bench:
                 self.write_small(self.fresh_directory(), path))
 
         def in_node(target, seconds):
-            for work in (self.small_local, self.small_root):
+            for work in (self.small_local, self.small_root, self.small_bulk):
                 work.add(target, self.count / seconds)
             print(f"small: {target}: {self.count / seconds:.1f} files/s", file=sys.stderr)
 
@@ -290,7 +297,7 @@ class Bench:
             source = self.fresh_directory()
             in_node(ADD, self.run(self.options.ipfs, "add", "-r", "-Q", "--progress=false", source))
 
-        self.alternate([own, disk, mfs, add], number)
+        self.alternate([own, disk, mfs, add, own_bulk], number)
 
     def measure(self):
         # The first write and the first root pay for what is made once.
