@@ -136,9 +136,12 @@ func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
 }
 
 /// A program that runs beside the test.
+///
+/// A thread waits for it from its start: the ends of exit tests are not seen by Swift Testing while
+/// any other child of the process has ended and nobody has taken notice.
 final class Program: Sendable {
     private let pid: pid_t
-    private let status = Guarded<Int32?>(nil)
+    private let status: Guarded<Int32?>
     private let outputPath: String
 
     init(_ words: String...) throws {
@@ -163,21 +166,29 @@ final class Program: Sendable {
         let code = posix_spawnp(&pid, words[0], &actions, &attributes, arguments, environ)
         guard code == 0 else { throw NodeMount.Refused(reason: "\(words[0]): \(code)") }
         self.pid = pid
+        let status = Guarded<Int32?>(nil)
+        self.status = status
+        try Threads.startDetached(name: "reaper") { [pid] in
+            // Seen, but not taken away yet: until then no other process has its number.
+            var info = siginfo_t()
+            while waitid(P_PID, id_t(pid), &info, WEXITED | WNOWAIT) != 0, errno == EINTR {}
+            status.withLock { status in
+                var word: Int32 = 0
+                while waitpid(pid, &word, 0) < 0, errno == EINTR {}
+                status = word
+            }
+        }
     }
 
     deinit { unlink(outputPath) }
 
-    func signal(_ number: Int32) { kill(pid, number) }
-
-    var hasEnded: Bool {
+    func signal(_ number: Int32) {
         status.withLock { status in
-            if status != nil { return true }
-            var word: Int32 = 0
-            guard waitpid(pid, &word, WNOHANG) == pid else { return false }
-            status = word
-            return true
+            if status == nil { kill(pid, number) }
         }
     }
+
+    var hasEnded: Bool { status.withLock { $0 != nil } }
 
     /// Whether it came to an end.
     func ends() -> Bool { eventually { hasEnded } }
