@@ -49,15 +49,19 @@ package final class ObjectStore: Sendable {
     ///
     /// - Throws: EEXIST where the number was used before, ENOSPC, EIO.
     package func create(_ id: UInt64) throws(Errno) -> ObjectFile {
-        let bucket = id >> Self.objectsPerBucketBits
-        if !knownBuckets.withLock({ $0.contains(bucket) }) {
-            try Sys.makeDirectory(Self.bucketName(of: id), in: directory.raw)
-            try Sys.synchronize(directory.raw)
-            _ = knownBuckets.withLock { $0.insert(bucket) }
-        }
+        try makeBucket(of: id)
         let descriptor = try Sys.open(
             Self.path(of: id), in: directory.raw, flags: O_RDWR | O_CREAT | O_EXCL)
         return ObjectFile(id: id, descriptor: descriptor, isNew: true)
+    }
+
+    /// Sees to it that the folder of a flat file is there, durably.
+    private func makeBucket(of id: UInt64) throws(Errno) {
+        let bucket = id >> Self.objectsPerBucketBits
+        guard !knownBuckets.withLock({ $0.contains(bucket) }) else { return }
+        try Sys.makeDirectory(Self.bucketName(of: id), in: directory.raw)
+        try Sys.synchronize(directory.raw)
+        _ = knownBuckets.withLock { $0.insert(bucket) }
     }
 
     /// Opens the flat file of an object, for reading or for both.
@@ -117,12 +121,7 @@ package final class ObjectStore: Sendable {
 
     /// Makes the file of the cache the object's flat file, durably. The number must have none.
     package func keepCached(_ file: ObjectFile) throws(Errno) {
-        let bucket = file.id >> Self.objectsPerBucketBits
-        if !knownBuckets.withLock({ $0.contains(bucket) }) {
-            try Sys.makeDirectory(Self.bucketName(of: file.id), in: directory.raw)
-            try Sys.synchronize(directory.raw)
-            _ = knownBuckets.withLock { $0.insert(bucket) }
-        }
+        try makeBucket(of: file.id)
         try Sys.synchronizeData(file.raw)
         try Sys.rename(
             Self.hexadecimal(file.id, digits: 16), in: cache.raw, to: Self.path(of: file.id),

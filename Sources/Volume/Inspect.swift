@@ -151,13 +151,10 @@ extension Volume {
         }
         return try state.leafMultihashes(of: object.id, limit: count).enumerated().compactMap {
             (index, bytes) in
-            guard let multihash = try? Multihash(bytes: bytes) else { return nil }
+            guard let cid = leafCID(bytes) else { return nil }
             let offset = UInt64(index) * chunk
             return InodeReport.Leaf(
-                cid: profile.rawLeaves
-                    ? CID(codec: .raw, multihash: multihash)
-                    : CID.dagPB(multihash, version: profile.cidVersion),
-                offset: offset, length: min(chunk, record.size - offset))
+                cid: cid, offset: offset, length: min(chunk, record.size - offset))
         }
     }
 

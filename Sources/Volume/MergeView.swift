@@ -105,7 +105,7 @@ private final class ViewMerge {
         let theirs = try expanded(link)
         guard let ours = try ours(name, directory.inode) else {
             // Where we removed what they changed, it comes back: theirs is the newer content.
-            try change(directory.inode, path, "added") { () throws(Errno) in
+            try change(path, "added") { () throws(Errno) in
                 try self.volume.graft(theirs, into: directory.inode, replacing: nil)
             }
             return
@@ -123,7 +123,7 @@ private final class ViewMerge {
             return
         }
         if let before, cid == before.cid {
-            try change(directory.inode, path, "changed") { () throws(Errno) in
+            try change(path, "changed") { () throws(Errno) in
                 if ours.kind == .directory {
                     try self.volume.removeTree(name, in: directory.inode)
                     try self.volume.graft(theirs, into: directory.inode, replacing: nil)
@@ -145,14 +145,14 @@ private final class ViewMerge {
             volume.log.warning("MFS: \(path) was removed there and changed here: it stays")
             return
         }
-        try change(directory.inode, path, "removed") { () throws(Errno) in
+        try change(path, "removed") { () throws(Errno) in
             if ours.kind == .directory {
                 try self.volume.removeTree(name, in: directory.inode)
             } else {
                 try self.volume.unlink(name, in: directory.inode)
+                self.volume.nameChanged(name, in: directory.inode)
             }
         }
-        volume.nameChanged(name, in: directory.inode)
     }
 
     private func keepBoth(
@@ -168,13 +168,13 @@ private final class ViewMerge {
             "MFS: \(path) was changed there and here: theirs is kept as \(name)")
         let renamed = Volume.ExpandedEntry(
             name: name, cid: theirs.cid, treeSize: theirs.treeSize, entry: theirs.entry)
-        try change(directory.inode, path, "kept both") { () throws(Errno) in
+        try change(path, "kept both") { () throws(Errno) in
             try self.volume.graft(renamed, into: directory.inode, replacing: nil)
         }
     }
 
     private func change(
-        _ directory: Inode, _ path: String, _ what: String, _ body: () throws(Errno) -> Void
+        _ path: String, _ what: String, _ body: () throws(Errno) -> Void
     ) throws(MergeStop) {
         do throws(Errno) {
             try body()

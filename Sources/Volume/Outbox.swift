@@ -26,7 +26,6 @@ struct Outbox {
     /// The most that waits in memory.
     static let countMax = 65_536
 
-    var isEmpty: Bool { head == waiting.count && underWay.isEmpty && searchedUpTo == nil }
     var hasWaiting: Bool { head < waiting.count }
 
     mutating func add(_ ids: [UInt64]) {

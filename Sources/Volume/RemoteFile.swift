@@ -381,17 +381,6 @@ final class RemoteFile: Sendable {
 
     /// FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE of linux/falloc.h.
     private static let punchHole: Int32 = 0x02 | 0x01
-
-    /// Fetches all of a range.
-    func fetchAll(_ range: Range<UInt64>, _ volume: Volume, _ node: NodeLink) throws(Errno) {
-        var offset = range.lowerBound
-        while offset < range.upperBound {
-            let (_, end) = try beginRead(offset..<range.upperBound, volume, node)
-            endRead()
-            state.withLock { $0.nextOffset = end }
-            offset = end
-        }
-    }
 }
 
 /// Threads that fetch blocks; as many as there is work for, up to a bound.
