@@ -86,9 +86,11 @@ let package = Package(
             name: "CFuse", path: "Sources/CFuse", pkgConfig: "fuse3",
             providers: [.apt(["libfuse3-dev"])]),
         .target(
+            name: "CURing", path: "Sources/CURing", linkerSettings: [.linkedLibrary("uring")]),
+        .target(
             name: "FuseSession",
             dependencies: [
-                "Base", "CFuse", "Volume",
+                "Base", "CFuse", "CURing", "Volume",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],

@@ -45,7 +45,7 @@ need_swift() {
 }
 
 # What the build needs besides Swift, and what a mount needs to be of use.
-build_packages=(g++ git libc6-dev libcurl4-openssl-dev libfuse3-dev libsqlite3-dev pkg-config)
+build_packages=(g++ git libc6-dev libcurl4-openssl-dev libfuse3-dev libsqlite3-dev liburing-dev pkg-config)
 mount_packages=(attr curl docker-registry fuse3 jq python3 skopeo)
 
 # is_mounted DIRECTORY: looks into the kernel's table, so that a dead mount cannot hang it.

@@ -257,8 +257,17 @@ public enum Sys {
 
     /// flock(2) with LOCK_EX | LOCK_NB; false where another process holds it.
     public static func lockExclusively(_ descriptor: Int32) throws(Errno) -> Bool {
+        try lock { rfs_lock_exclusively(descriptor) }
+    }
+
+    /// flock(2) with LOCK_SH | LOCK_NB; false where another process holds it exclusively.
+    public static func lockShared(_ descriptor: Int32) throws(Errno) -> Bool {
+        try lock { rfs_lock_shared(descriptor) }
+    }
+
+    private static func lock(_ call: () -> Int32) throws(Errno) -> Bool {
         do throws(Errno) {
-            try retrying { rfs_lock_exclusively(descriptor) }
+            try retrying(call)
             return true
         } catch {
             guard error == .wouldBlock || error == .resourceTemporarilyUnavailable else {
@@ -375,4 +384,13 @@ public struct FilesystemStatus: Sendable {
     /// Free for others than root.
     public let blocksAvailable: UInt64
     public let filesFree: UInt64
+}
+
+extension Errno {
+    /// Whether a FUSE mount whose daemon is gone answers with this: ENOTCONN; ECONNABORTED where the
+    /// connection was aborted or is about to be; ECANCELED for a request that a thread of the daemon
+    /// had taken from io_uring when it died.
+    public var isOfDeadMount: Bool {
+        self == .socketNotConnected || self == .connectionAbort || self == .canceled
+    }
 }

@@ -13,6 +13,17 @@ public enum Threads {
         usleep(milliseconds * 1000)
     }
 
+    /// Keeps the calling thread on one processor; false where that is not allowed, or there is no
+    /// such processor now.
+    @discardableResult
+    public static func pin(toProcessor number: Int) -> Bool {
+        rfs_pin_to_processor(Int32(number)) == 0
+    }
+
+    /// Has the calling thread run for shorter times, but sooner after it was woken.
+    @discardableResult
+    public static func preferLatency() -> Bool { rfs_shorten_slice() == 0 }
+
     /// Starts a thread that runs the body once.
     ///
     /// - Parameter name: shown in /proc/PID/task/TID/comm, cut to 15 bytes.

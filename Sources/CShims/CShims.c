@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -34,6 +36,8 @@ int rfs_fallocate(int fd, int mode, int64_t offset, int64_t length) {
 void rfs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 int rfs_lock_exclusively(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
+
+int rfs_lock_shared(int fd) { return flock(fd, LOCK_SH | LOCK_NB); }
 
 int rfs_unlock(int fd) { return flock(fd, LOCK_UN); }
 
@@ -69,6 +73,30 @@ int rfs_begin_writeback(int fd) {
 void rfs_lower_priority(void) {
     // A nice value is a thread's on Linux; 0 is the calling one.
     (void)setpriority(PRIO_PROCESS, 0, 10);
+}
+
+int rfs_pin_to_processor(int processor) {
+    cpu_set_t *set = CPU_ALLOC(processor + 1);
+    if (set == NULL) return -1;
+    size_t size = CPU_ALLOC_SIZE(processor + 1);
+    CPU_ZERO_S(size, set);
+    CPU_SET_S(processor, size, set);
+    int code = sched_setaffinity(0, size, set);
+    CPU_FREE(set);
+    return code;
+}
+
+int rfs_shorten_slice(void) {
+    // struct sched_attr in its first version; glibc 2.36 does not declare it.
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {.size = 48, .runtime = 100000};
+    attributes.nice = getpriority(PRIO_PROCESS, 0);
+    return (int)syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }

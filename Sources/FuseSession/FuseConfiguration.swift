@@ -5,6 +5,16 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Threads that serve requests, 1 to 256. A request that waits (fsync) holds one, so this
     /// bounds how many writers share one flush.
     public var threads = 32
+    /// How many of them serve one of the kernel's queues, where io_uring has one for each processor.
+    func threads(queueCount: Int) -> Int {
+        max(Self.queueThreadsMin, (threads + queueCount - 1) / queueCount)
+    }
+
+    /// One that waits for a flush leaves another.
+    private static let queueThreadsMin = 2
+    /// How many read the device where requests come by io_uring: what forgets inodes, and what
+    /// interrupts requests, comes there still.
+    let deviceThreadsBesideRings = 2
     /// How many of them wait for requests at once; the others rest until these are busy. See
     /// `Receivers`.
     let waitingThreadsMax = 3
@@ -37,6 +47,8 @@ public struct FuseConfiguration: Sendable, Equatable {
     public var readAheadKibibytes = 1024
     /// Whether the kernel may read and write open files itself where it can (`no_passthrough`).
     public var usesPassthrough = true
+    /// Whether requests may come through io_uring where the kernel can (`no_io_uring`).
+    public var usesRings = true
     /// How long `stop` serves files that are still open after the mount has left the tree, in
     /// milliseconds, before it cuts them off.
     public var drainMilliseconds = 1000
@@ -55,7 +67,7 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Applies options as mount(8) passes them by `-o`: a list separated by commas.
     ///
     /// Known are the generic options of mount(8), FUSE's own (`allow_other`,
-    /// `default_permissions`, `nonempty`, `fsname=`, `subtype=`), and `no_passthrough`, `threads=`,
+    /// `default_permissions`, `nonempty`, `fsname=`, `subtype=`), and `no_passthrough`, `no_io_uring`, `threads=`,
     /// `entry_timeout=`, `attr_timeout=`, `negative_timeout=`, `max_background=`. Options for
     /// fstab and its readers (`auto`, `nofail`, `_netdev`, `x-…`) are accepted without effect.
     /// - Throws: `unknownOption` naming the first that is not known; `invalidOption`.
@@ -78,6 +90,7 @@ public struct FuseConfiguration: Sendable, Equatable {
         switch option {
         case "allow_other": return allowsOthers = true
         case "no_passthrough": return usesPassthrough = false
+        case "no_io_uring": return usesRings = false
         case "default_permissions": return  // Always on.
         case "nonempty": return allowsNonEmptyMountPoint = true
         default: break

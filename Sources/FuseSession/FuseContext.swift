@@ -17,6 +17,8 @@ final class FuseContext: Sendable {
     private let session = Atomic<UInt>(0)
     /// Called once, on the thread that sent the answer to INIT.
     private let whenInitialized: @Sendable () -> Void
+    /// Whether the answer to INIT may ask for io_uring; told before the mount.
+    private let hasRings = Atomic<Bool>(false)
     /// All bits of the answer to INIT; 0 until it was sent.
     private let negotiated = Atomic<UInt64>(0)
 
@@ -46,6 +48,14 @@ final class FuseContext: Sendable {
     func initialized(with flags: UInt64) {
         negotiated.store(flags, ordering: .relaxed)
         whenInitialized()
+    }
+
+    /// Whether io_uring is asked for.
+    var wantsRings: Bool { hasRings.load(ordering: .relaxed) }
+
+    /// Has the answer to INIT ask for io_uring.
+    func askForRings() {
+        hasRings.store(true, ordering: .relaxed)
     }
 
     /// Tells which session this context belongs to, before it is served.

@@ -26,6 +26,7 @@ public final class FuseSession: @unchecked Sendable {
     private let context: FuseContext
     private let receivers: Receivers
     private let names: ChangedNames
+    private let ringSwitch = HeldRingSwitch()
     private let state: Monitor<State>
 
     private struct State {
@@ -43,6 +44,13 @@ public final class FuseSession: @unchecked Sendable {
         var mount: Mounted?
         var backings: BackingDevice?
         var passthrough = Passthrough.off(reason: "the mount is not ready")
+        var rings = Rings.off(reason: "the mount is not ready")
+        /// How many queues the kernel has for requests by io_uring; 0 where that is not asked for.
+        var queueCount = 0
+        /// Threads that have not yet told whether they take part in their queue.
+        var unregistered = 0
+        /// The first that went wrong with that.
+        var registerError: Errno?
     }
 
     private enum Phase {
@@ -95,6 +103,7 @@ public final class FuseSession: @unchecked Sendable {
         let point = try MountPoint.prepare(
             path, allowsNonEmpty: configuration.allowsNonEmptyMountPoint)
         let userdata = Unmanaged.passRetained(context)
+        prepareRings()
         do throws(FuseError) {
             let session = try open(at: point, userdata)
             context.attach(to: session)
@@ -105,6 +114,7 @@ public final class FuseSession: @unchecked Sendable {
                 state.phase = .mounted
             }
         } catch {
+            ringSwitch.putBack()
             userdata.release()
             throw error
         }
@@ -188,7 +198,9 @@ public final class FuseSession: @unchecked Sendable {
         startWorkers(mounted, &failure)
         if failure != nil { abandon(mounted) }
         let isReady = waitForReady()
+        ringSwitch.putBack()
         if isReady {
+            startRings(mounted)
             raiseReadAhead(mounted)
             startPassthrough(mounted)
             whenReady()
@@ -199,6 +211,9 @@ public final class FuseSession: @unchecked Sendable {
         finish(mounted)
         if let failure { throw failure }
     }
+
+    /// Whether requests come through io_uring, or why they do not.
+    public var rings: Rings { state.withLock { $0.rings } }
 
     /// Whether the kernel reads and writes open files itself, or why it does not.
     public var passthrough: Passthrough { state.withLock { $0.passthrough } }
@@ -275,24 +290,32 @@ extension FuseSession {
             return
         }
         let session = UncheckedPointer(mounted.session)
-        context.waits.begin { [weak self] in
-            (try? self?.startWorker(session)) != nil
+        context.waits.begin { [weak self] lane in
+            (try? self?.startWorker(session, lane: lane)) != nil
         }
-        var mask = sigset_t()
-        rfs_block_signals(&mask)
-        defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
-        for _ in 0..<configuration.threads {
-            do throws(Errno) {
-                try startWorker(session)
-            } catch {
-                failure = .noThreads(error)
-                break
-            }
+        let count =
+            state.withLock { $0.queueCount } > 0
+            ? configuration.deviceThreadsBesideRings : configuration.threads
+        do throws(Errno) {
+            try startWorkers(session, lane: 0, count: count)
+        } catch {
+            failure = .noThreads(error)
         }
     }
 
-    /// Starts a worker, with the calling thread's signals.
-    private func startWorker(_ session: UncheckedPointer) throws(Errno) {
+    /// Starts workers that no signal but the wake signal gets through to.
+    private func startWorkers(
+        _ session: UncheckedPointer, lane: Int, count: Int
+    ) throws(Errno) {
+        var mask = sigset_t()
+        rfs_block_signals(&mask)
+        defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
+        for _ in 0..<count { try startWorker(session, lane: lane) }
+    }
+
+    /// Starts a worker, with the calling thread's signals: for the device in lane 0, else for the
+    /// queue before.
+    private func startWorker(_ session: UncheckedPointer, lane: Int) throws(Errno) {
         let number = state.withLock { state in
             state.workersRunning += 1
             state.nextThread += 1
@@ -300,7 +323,7 @@ extension FuseSession {
         }
         do throws(Errno) {
             let thread = try Threads.start(name: "fuse-\(number)") { [self] in
-                work(session.pointer, number)
+                work(session.pointer, number, lane)
             }
             state.withLock { $0.threads[number] = thread }
         } catch {
@@ -312,10 +335,14 @@ extension FuseSession {
         state.wakeAll()
     }
 
-    private func work(_ session: OpaquePointer, _ number: Int) {
+    private func work(_ session: OpaquePointer, _ number: Int, _ lane: Int) {
         let identity = pthread_self()
         state.withLock { $0.workers.append(identity) }
-        let isOver = Worker(session: session, context: context, receivers: receivers).serve()
+        let source: Worker.Source =
+            lane == 0
+            ? .device(receivers)
+            : .queue(UInt16(lane - 1)) { self.registered($0) }
+        let isOver = Worker(session: session, context: context, source: source).serve()
         // Whoever still waits for a node has nobody to answer.
         if isOver { context.waits.end() }
         // From here on no signal may be sent to this thread: it may be joined.
@@ -346,6 +373,94 @@ extension FuseSession {
         state.withLock { state in
             while !state.isReady && state.workersRunning > 0 { self.state.wait(&state) }
             return state.isReady
+        }
+    }
+}
+
+// MARK: - Rings
+
+extension FuseSession {
+    /// Finds out whether requests may come by io_uring, and has the kernel offer it.
+    private func prepareRings() {
+        guard configuration.usesRings else {
+            return state.withLock { $0.rings = .off(reason: "no_io_uring was asked for") }
+        }
+        do throws(RingsUnavailable) {
+            try RingSupport.checkRings()
+            let queueCount = try RingSupport.queueCount()
+            try ringSwitch.turnOn()
+            context.waits.addLanes(
+                queueCount, threads: configuration.threads(queueCount: queueCount))
+            context.askForRings()
+            state.withLock { $0.queueCount = queueCount }
+        } catch {
+            let reason = error.reason
+            state.withLock { $0.rings = .off(reason: reason) }
+        }
+    }
+
+    /// Starts the threads that serve the kernel's queues, once INIT is answered. Until each queue has
+    /// one, all requests wait.
+    private func startRings(_ mounted: Mounted) {
+        let session = UncheckedPointer(mounted.session)
+        let queueCount = state.withLock { $0.queueCount }
+        var reason: String?
+        if queueCount > 0 {
+            if context.agreed(on: InitFlag.overIOUring) {
+                reason = serveQueues(session, queueCount)
+            } else {
+                reason = "the kernel does not offer it"
+            }
+            if reason != nil { startDeviceWorkers(session) }
+            state.withLock { [reason] in $0.rings = reason.map { .off(reason: $0) } ?? .on }
+        }
+        if configuration.usesRings, case .off(let reason) = rings {
+            log.notice("without io_uring: \(reason)")
+        }
+    }
+
+    /// Starts the queues' threads and waits for all to take part; what went wrong, if anything.
+    private func serveQueues(_ session: UncheckedPointer, _ queueCount: Int) -> String? {
+        let count = configuration.threads(queueCount: queueCount)
+        state.withLock { $0.unregistered = queueCount * count }
+        var failure: Errno?
+        for queue in 0..<queueCount {
+            do throws(Errno) {
+                try startWorkers(session, lane: 1 + queue, count: count)
+            } catch {
+                failure = error
+                break
+            }
+        }
+        if failure == nil {
+            failure = state.withLock { state in
+                while state.unregistered > 0 { self.state.wait(&state) }
+                return state.registerError
+            }
+        }
+        guard let failure else { return nil }
+        // A command that cannot succeed makes the kernel do without io_uring.
+        RequestRing.giveUp(device: fuse_session_fd(session.pointer))
+        return "a thread could not take part: \(failure)"
+    }
+
+    /// Takes down whether a thread takes part in its queue.
+    private func registered(_ error: Errno?) {
+        state.withLock { state in
+            state.unregistered -= 1
+            if let error, state.registerError == nil { state.registerError = error }
+        }
+        state.wakeAll()
+    }
+
+    /// Starts the threads that were not, because the queues were to have them.
+    private func startDeviceWorkers(_ session: UncheckedPointer) {
+        let count = configuration.threads - configuration.deviceThreadsBesideRings
+        do throws(Errno) {
+            try startWorkers(session, lane: 0, count: max(0, count))
+        } catch {
+            // Those that there are serve all the same, fewer at a time.
+            log.warning("few threads serve the mount", metadata: ["errno": "\(error)"])
         }
     }
 }
@@ -433,6 +548,7 @@ extension FuseSession {
     /// Frees what the mount consists of, once, after the last worker.
     private func finish(_ mounted: Mounted) {
         detachIfStillThere(mounted)
+        ringSwitch.putBack()
         names.end()
         state.withLock { $0.backings }?.end()
         // Closes the device where the helper mounted, and unmounts through it; else does nothing.

@@ -35,13 +35,14 @@ package struct InitOffer: Sendable {
     /// Adds what is wanted and offered; returns all the bits of the answer, or nil where it is not
     /// the full answer of protocol 7.23 and later.
     package func mend(
-        _ reply: UnsafeMutableRawBufferPointer, wantsPassthrough: Bool
+        _ reply: UnsafeMutableRawBufferPointer, wantsPassthrough: Bool, wantsRings: Bool = false
     ) -> UInt64? {
         guard reply.count >= Self.replyByteCount else { return nil }
         let low = reply.loadUnaligned(fromByteOffset: Self.flagsOffset, as: UInt32.self)
         let high = reply.loadUnaligned(fromByteOffset: Self.flags2Offset, as: UInt32.self)
         var answer = UInt64(low) | UInt64(high) << 32
         answer |= flags & (Self.wanted | InitFlag.extended)
+        if wantsRings { answer |= flags & InitFlag.overIOUring }
         if wantsPassthrough, flags & InitFlag.passthrough != 0 {
             answer |= InitFlag.passthrough
             // One filesystem below; another one, like overlayfs, may still be stacked upon this.

@@ -59,6 +59,8 @@ enum InitFlag {
     static let directIOAllowsMappings: UInt64 = 1 << 36
     /// OPEN may name a backing file; excludes the writeback cache.
     static let passthrough: UInt64 = 1 << 37
+    /// Requests go through queues of io_uring, once each queue has a place for one. Since 7.42.
+    static let overIOUring: UInt64 = 1 << 41
 }
 
 /// Bits inside the bodies of requests and answers.

@@ -118,18 +118,12 @@ public struct MountPoint: Sendable, Equatable {
             var status = statvfs()
             if statvfs(path, &status) == 0 { return }
             let cause = Errno(rawValue: errno)
-            guard meansDeadMount(cause) else { throw unusable(path, cause) }
+            guard cause.isOfDeadMount else { throw unusable(path, cause) }
             if let error = KernelMount.unmount(path, detach: true) {
                 throw .staleMount(path: path, cause: error)
             }
         }
         throw .staleMount(path: path, cause: .socketNotConnected)
-    }
-
-    /// What a FUSE mount without a daemon answers to all: ENOTCONN, or ECONNABORTED where the
-    /// connection was aborted.
-    private static func meansDeadMount(_ error: Errno) -> Bool {
-        error == .socketNotConnected || error == .connectionAbort
     }
 
     private static func unusable(_ path: String, _ error: Errno) -> FuseError {
@@ -146,7 +140,7 @@ public struct MountPoint: Sendable, Equatable {
     private static func resolve(_ path: String) throws(FuseError) -> String {
         if let real = realPath(path) { return real }
         let cause = Errno(rawValue: errno)
-        guard meansDeadMount(cause) else {
+        guard cause.isOfDeadMount else {
             throw unusable(path, cause)
         }
         let names = path.split(separator: "/")

@@ -16,11 +16,20 @@ internal import struct SystemPackage.Errno
 /// A request is received so that the bytes of a WRITE start at a page; the payload of a READ is
 /// made at the same place, because by then all of the request has been read. So neither copies,
 /// and a thread needs 1 MiB in all.
+///
+/// A thread with a ring gets its requests by that: the headers at the start of the buffer, and what
+/// follows them at the page, where the payload of the answer is expected too. The headers are put
+/// before it, and all is as if the device had been read.
 final class Worker {
     private let buffer: OwnedBuffer
     private let session: OpaquePointer
     private let context: FuseContext
-    private let receivers: Receivers
+    private let source: Source
+    private var ring: RequestRing?
+    /// The answer of the request that is being served, for the ring; nil until it is known.
+    private var ringAnswer: (error: Int32, payloadByteCount: Int)?
+    /// Which of the queues of requests this thread serves, as `WaitingRequests` counts them.
+    let lane: Int
     /// INIT as this thread received it; its answer leaves on the same thread.
     private(set) var offer: InitOffer?
     /// The request that is being served by libfuse.
@@ -36,17 +45,29 @@ final class Worker {
     private static let requestOffset = pageByteCount - 80
     private static let answerHeaderByteCount = MemoryLayout<fuse_out_header>.size
 
-    init(session: OpaquePointer, context: FuseContext, receivers: Receivers) {
+    /// Where a thread's requests come from.
+    enum Source {
+        /// The device, in turn with others.
+        case device(Receivers)
+        /// A queue of io_uring's; the closure is called once, with what came of taking part.
+        case queue(UInt16, whenRegistered: (Errno?) -> Void)
+    }
+
+    init(session: OpaquePointer, context: FuseContext, source: Source) {
         self.session = session
-        self.receivers = receivers
+        self.source = source
         self.context = context
+        switch source {
+        case .device: lane = 0
+        case .queue(let number, _): lane = 1 + Int(number)
+        }
         // libfuse reads up to its own idea of a buffer, 1 MiB and a page in 3.14; the read
         // callback below cuts that to `capacity`.
         buffer = OwnedBuffer(
             byteCount: 2 * Self.pageByteCount + context.configuration.requestBytesMax)
     }
 
-    /// How many bytes a request can have.
+    /// How many bytes a request from the device can have.
     var capacity: Int { buffer.bytes.count - Self.requestOffset }
 
     /// Where the payload of an answer is made, one page-aligned MiB.
@@ -60,13 +81,22 @@ final class Worker {
     func serve() -> Bool {
         Current.set(self)
         defer { Current.set(nil) }
+        switch source {
+        case .device(let receivers): return serveDevice(receivers)
+        case .queue(let number, let whenRegistered):
+            return serveQueue(number, whenRegistered)
+        }
+    }
+
+    private func serveDevice(_ receivers: Receivers) -> Bool {
         var received = fuse_buf()
         received.mem = buffer.bytes.baseAddress.map { $0 + Self.requestOffset }
         while receivers.enter() && fuse_session_exited(session) == 0 {
             let count = fuse_session_receive_buf(session, &received)
             receivers.leave()
             if count > 0 {
-                serve(received, byteCount: Int(count))
+                let start = Self.requestOffset
+                serve(start..<min(start + Int(count), buffer.bytes.count))
                 if hasWaited {
                     (hasWaited, isRefused) = (false, false)
                     if context.waits.takesSpare() { return false }
@@ -88,11 +118,9 @@ final class Worker {
         error == .interrupted && isRefused ? .ioError : error
     }
 
-    private func serve(_ received: fuse_buf, byteCount: Int) {
-        let start = Self.requestOffset
-        let bytes = UnsafeRawBufferPointer(
-            rebasing: buffer.bytes[start..<min(start + byteCount, buffer.bytes.count)])
-        guard let request = Request(bytes) else {
+    private func serve(_ range: Range<Int>) {
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[range])
+        guard let request = Request(UnsafeRawBufferPointer(bytes)) else {
             context.log.error("a request of the kernel is malformed")
             return
         }
@@ -112,7 +140,9 @@ final class Worker {
             if serveDirectly(request) { return }
         }
         self.request = request
-        var received = received
+        var received = fuse_buf()
+        received.mem = bytes.baseAddress
+        received.size = bytes.count
         fuse_session_process_buf(session, &received)
         self.request = nil
     }
@@ -167,12 +197,118 @@ final class Worker {
         } catch {
             header.error = -answered(error).forKernel
         }
+        if ring != nil {
+            ringAnswer = (header.error, payloadByteCount)
+            return true
+        }
         let start = Self.pageByteCount - Self.answerHeaderByteCount
         let count = Self.answerHeaderByteCount + payloadByteCount
         header.len = UInt32(count)
         buffer.bytes.storeBytes(of: header, toByteOffset: start, as: fuse_out_header.self)
         let answer = UnsafeRawBufferPointer(rebasing: buffer.bytes[start..<start + count])
         return write(fuse_session_fd(session), answer.baseAddress, count) == count
+    }
+}
+
+// MARK: - Requests of a ring
+
+extension Worker {
+    private func serveQueue(_ number: UInt16, _ whenRegistered: (Errno?) -> Void) -> Bool {
+        guard let header = buffer.bytes.baseAddress else { return false }
+        // The kernel's reason to have a queue for each processor; it goes without, where a cpuset
+        // leaves this one out, but slower.
+        Threads.pin(toProcessor: Int(number))
+        // Who else runs on this processor cannot be left behind for another.
+        Threads.preferLatency()
+        let ring: RequestRing
+        do throws(Errno) {
+            ring = try RequestRing(
+                device: fuse_session_fd(session), queue: number, header: header,
+                payload: UnsafeMutableRawBufferPointer(
+                    rebasing: payload[..<context.configuration.requestBytesMax]))
+        } catch {
+            whenRegistered(error)
+            return false
+        }
+        self.ring = ring
+        defer {
+            self.ring = nil
+            ring.close()
+        }
+        ring.register()
+        var outcome = ring.next(waits: false)
+        if case .ended(let error) = outcome {
+            whenRegistered(error)
+            return error == .socketNotConnected
+        }
+        whenRegistered(nil)
+        while fuse_session_exited(session) == 0 {
+            switch outcome {
+            case .request:
+                serveAssembled(ring)
+                outcome = commit(to: ring)
+            case .nothing:
+                outcome = ring.next(waits: true)
+            case .ended(.socketNotConnected), .ended(.connectionAbort):
+                return true
+            case .ended(let error):
+                context.log.error(
+                    "a queue of the FUSE device failed",
+                    metadata: ["queue": "\(number)", "errno": "\(error)"])
+                return false
+            }
+        }
+        return true
+    }
+
+    private func serveAssembled(_ ring: RequestRing) {
+        ringAnswer = nil
+        guard let start = payload.baseAddress,
+            let whole = ring.assemble(before: start, capacity: payload.count),
+            let base = buffer.bytes.baseAddress
+        else {
+            context.log.error("a request of the kernel is malformed")
+            return
+        }
+        let offset = UnsafeRawPointer(whole.start) - UnsafeRawPointer(base)
+        serve(offset..<offset + whole.byteCount)
+    }
+
+    /// Sends the answer, and EIO where there is none, and waits for the next request.
+    private func commit(to ring: RequestRing) -> RequestRing.Outcome {
+        let answer = ringAnswer ?? (error: -Errno.ioError.rawValue, payloadByteCount: 0)
+        ring.commit(error: answer.error, payloadByteCount: answer.payloadByteCount)
+        guard hasWaited else { return ring.next(waits: true) }
+        (hasWaited, isRefused) = (false, false)
+        // There can be many threads that have waited for a node, and they stay.
+        let outcome = ring.next(waits: false)
+        if case .nothing = outcome { forgetPages() }
+        return outcome
+    }
+
+    /// Gives the memory of the payload back while no request is in it.
+    private func forgetPages() {
+        _ = madvise(payload.baseAddress, payload.count & ~(Self.pageByteCount - 1), MADV_DONTNEED)
+    }
+
+    /// Takes an answer that libfuse sends; false for what is no answer to this thread's request.
+    fileprivate func takeAnswer(_ vectors: UnsafeMutablePointer<iovec>, _ count: Int32) -> Bool {
+        guard ring != nil, count > 0, let base = vectors[0].iov_base,
+            let start = payload.baseAddress,
+            vectors[0].iov_len == Self.answerHeaderByteCount
+        else { return false }
+        let header = base.loadUnaligned(as: fuse_out_header.self)
+        guard header.unique == unique else { return false }
+        var offset = 0
+        for vector in UnsafeBufferPointer(start: vectors + 1, count: Int(count) - 1) {
+            guard let bytes = vector.iov_base, vector.iov_len > 0 else { continue }
+            guard vector.iov_len <= payload.count - offset else { return false }
+            // libfuse may have made it in the request's own bytes.
+            memmove(start + offset, bytes, vector.iov_len)
+            offset += vector.iov_len
+        }
+        ringAnswer = (header.error, offset)
+        return true
     }
 }
 
@@ -205,6 +341,10 @@ enum DeviceIO {
         }
         callbacks.writev = { descriptor, vectors, count, userdata in
             guard let vectors, let userdata else { return writev(descriptor, vectors, count) }
+            if let worker = Current.worker, worker.takeAnswer(vectors, count) {
+                return UnsafeBufferPointer(start: vectors, count: Int(count))
+                    .reduce(0) { $0 + $1.iov_len }
+            }
             let context = Unmanaged<FuseContext>.fromOpaque(userdata)
             return context._withUnsafeGuaranteedRef { context in
                 context.isInitialized
@@ -228,7 +368,8 @@ enum DeviceIO {
         let reply = UnsafeMutableRawBufferPointer(start: body, count: vectors[1].iov_len)
         guard header.unique == offer.unique, header.error == 0,
             let flags = offer.mend(
-                reply, wantsPassthrough: context.configuration.usesPassthrough)
+                reply, wantsPassthrough: context.configuration.usesPassthrough,
+                wantsRings: context.wantsRings)
         else { return writev(descriptor, vectors, count) }
         let written = writev(descriptor, vectors, count)
         if written >= 0 { context.initialized(with: flags) }

@@ -388,6 +388,10 @@ final class Daemon: Sendable {
         case .on: status.passthrough = true
         case .off(let reason): (status.passthrough, status.passthroughOff) = (false, reason)
         }
+        switch session.rings {
+        case .on: status.ioUring = true
+        case .off(let reason): (status.ioUring, status.ioUringOff) = (false, reason)
+        }
         status.version = Version.text
         status.profile = volume.profile.name
         status.readOnly = settings.fuse.isReadOnly

@@ -21,6 +21,10 @@ struct MountStatus: Codable, Sendable {
     var passthrough: Bool?
     /// Why it does not.
     var passthroughOff: String?
+    /// Whether requests come through io_uring.
+    var ioUring: Bool?
+    /// Why they do not.
+    var ioUringOff: String?
     /// The CID of the whole tree where it is known without sealing anything.
     var rootCID: String?
     var files: UInt64?

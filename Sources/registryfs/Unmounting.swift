@@ -62,7 +62,7 @@ enum Unmounting {
             for _ in 0..<probeSeconds * 10 where code == nil {
                 answer.wait(&code, milliseconds: 100)
             }
-            return code == ENOTCONN || code == ECONNABORTED
+            return code.map { Errno(rawValue: $0).isOfDeadMount } ?? false
         }
     }
 

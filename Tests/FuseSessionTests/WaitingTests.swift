@@ -91,7 +91,9 @@ struct WaitingTests {
     }
 
     @Test func threadsThatWereStartedForWaitsEndWithThem() throws {
-        let mount = try NodeMount(files: ["file": [1]]) { $0.threads = 2 }
+        let mount = try NodeMount(files: ["file": [1]]) {
+            ($0.threads, $0.usesRings) = (2, false)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(eventually { Self.sessionThreads == 2 })
         mount.hangBlocks()
@@ -114,7 +116,9 @@ struct WaitingTests {
     }
 
     @Test func moreWaitsThanThreadsFailAtOnce() throws {
-        let mount = try NodeMount(files: ["file": [1]]) { $0.threads = 2 }
+        let mount = try NodeMount(files: ["file": [1]]) {
+            ($0.threads, $0.usesRings) = (2, false)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
         // 2 threads and 256 spare ones, one of them kept free.

@@ -22,6 +22,9 @@ void rfs_set_thread_name(const char *name);
 /// flock(2) with LOCK_EX | LOCK_NB; 0 or -1 with errno.
 int rfs_lock_exclusively(int fd);
 
+/// flock(2) with LOCK_SH | LOCK_NB; 0 or -1 with errno.
+int rfs_lock_shared(int fd);
+
 /// flock(2) with LOCK_UN; 0 or -1 with errno.
 int rfs_unlock(int fd);
 
@@ -45,6 +48,13 @@ int rfs_begin_writeback(int fd);
 
 /// setpriority(2) of the calling thread to nice value 10.
 void rfs_lower_priority(void);
+
+/// sched_setaffinity(2) of the calling thread to one processor; 0 or -1 with errno.
+int rfs_pin_to_processor(int processor);
+
+/// sched_setattr(2) of the calling thread: a slice of a tenth of a millisecond, the shortest that the
+/// scheduler gives (Linux 6.12 and later); 0 or -1 with errno.
+int rfs_shorten_slice(void);
 
 /// prctl(2) with PR_SET_IO_FLUSHER, for this thread and all that it starts; 0 or -1 with errno.
 int rfs_become_io_flusher(void);

@@ -37,6 +37,11 @@ struct MountCommand: ParsableCommand {
         help: "Serve every read and write by a request, also where the kernel could do it itself.")
     var refusesPassthrough = false
 
+    @Flag(
+        name: .customLong("no-io-uring"),
+        help: "Take every request from the device, also where the kernel could use io_uring.")
+    var refusesRings = false
+
     @OptionGroup(title: "Kubo options")
     var node: NodeArguments
 
@@ -70,6 +75,7 @@ struct MountCommand: ParsableCommand {
         if let profile { settings.profile = try MountSettings.profile(named: profile) }
         if readOnly { settings.fuse.isReadOnly = true }
         if refusesPassthrough { settings.fuse.usesPassthrough = false }
+        if refusesRings { settings.fuse.usesRings = false }
         if let allowOther { settings.fuse.allowsOthers = allowOther }
         settings.node = try node.settings(over: settings.node)
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
@@ -142,6 +148,7 @@ enum MountRun {
         }
         arguments += settings.node?.arguments ?? []
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
+        if !settings.fuse.usesRings { arguments.append("--no-io-uring") }
         if settings.fuse.isReadOnly { arguments.append("--read-only") }
         arguments.append(settings.fuse.allowsOthers ? "--allow-other" : "--no-allow-other")
         return arguments + ["--", settings.mountPoint]

@@ -100,6 +100,8 @@ enum StatusRun {
         table.add(
             "passthrough",
             status.passthrough == true ? "on" : "off: \(status.passthroughOff ?? "unknown")")
+        table.add(
+            "io_uring", status.ioUring == true ? "on" : "off: \(status.ioUringOff ?? "unknown")")
         table.add("unsealed", "\(Figures.bytes(status.unsealedBytes ?? 0)) in \(unsealed)")
         table.add(
             "stored",
