@@ -1,3 +1,4 @@
+internal import Base
 internal import CCurl
 internal import Glibc
 
@@ -13,7 +14,7 @@ final class CurlSession: @unchecked Sendable {
     /// What curl receives at a time.
     private static let receiveBufferBytes = 256 << 10
     /// The longest nap between two looks at the clock.
-    private static let napMillisecondsMax: UInt64 = 1000
+    private static let napMillisecondsMax: Int64 = 1000
 
     private let easy: UnsafeMutableRawPointer
     private let multi: UnsafeMutableRawPointer
@@ -52,12 +53,12 @@ final class CurlSession: @unchecked Sendable {
         case tooLate(String)
     }
 
-    /// The limits of one transfer, in milliseconds, and by `Clock` for the deadline.
+    /// The limits of one transfer, in milliseconds, and by `MonotonicClock` for the deadline.
     struct Limits {
         var connect: Int
         var firstByte: Int
         var stall: Int
-        var deadline: UInt64?
+        var deadline: Int64?
     }
 
     /// Ends the nap of the thread that transfers, from any other thread.
@@ -115,12 +116,12 @@ final class CurlSession: @unchecked Sendable {
         _ serve: (Exchange) throws(Failure) -> Void
     ) throws(Failure) -> Ending {
         var movedBytes: Int64 = 0
-        var movedAt = Clock.milliseconds
+        var movedAt = MonotonicClock.milliseconds
         while true {
             if exchange.wantsFood || exchange.hasFreshReply {
                 exchange.wasServed = true
                 try serve(exchange)
-                movedAt = Clock.milliseconds
+                movedAt = MonotonicClock.milliseconds
             }
             resume(exchange)
             var runningCount: Int32 = 0
@@ -138,7 +139,7 @@ final class CurlSession: @unchecked Sendable {
             if isCancelled() { return .cancelled }
             if exchange.wantsFood || exchange.hasFreshReply { continue }
 
-            let now = Clock.milliseconds
+            let now = MonotonicClock.milliseconds
             let sum =
                 rfs_curl_offset(easy, CURLINFO_SIZE_UPLOAD_T)
                 &+ rfs_curl_offset(easy, CURLINFO_SIZE_DOWNLOAD_T)
@@ -157,10 +158,10 @@ final class CurlSession: @unchecked Sendable {
             // Before anything was sent, curl's own limit for connecting holds.
             if wasSent {
                 let (limit, what) = limit(of: exchange, limits)
-                guard now - movedAt < UInt64(limit) else {
+                guard now - movedAt < Int64(limit) else {
                     return .tooLate("\(what) for \(limit) ms")
                 }
-                nap = min(nap, UInt64(limit) - (now - movedAt))
+                nap = min(nap, Int64(limit) - (now - movedAt))
             }
             var readyCount: Int32 = 0
             guard
@@ -185,7 +186,7 @@ final class CurlSession: @unchecked Sendable {
             exchange.isStarving = false
             goesOn = true
         }
-        if let until = exchange.throttledUntil, Clock.milliseconds >= until {
+        if let until = exchange.throttledUntil, MonotonicClock.milliseconds >= until {
             exchange.throttledUntil = nil
             goesOn = true
         }

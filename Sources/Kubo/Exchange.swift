@@ -1,3 +1,4 @@
+internal import Base
 internal import CCurl
 
 /// One request on its way and the reply to it: what curl's callbacks read and write.
@@ -30,7 +31,7 @@ final class Exchange {
     /// Whether curl waits for `feed`.
     var isStarving = false
     /// When curl, which was told to wait, may go on; nil if it was not.
-    var throttledUntil: UInt64?
+    var throttledUntil: Int64?
 
     /// The length of the body; nil where it is not known before.
     let bodyByteCount: Int?
@@ -106,7 +107,7 @@ final class Exchange {
         if let rate {
             let (granted, wait) = rate.take(atMost: room)
             guard granted > 0 else {
-                throttledUntil = Clock.milliseconds + wait
+                throttledUntil = MonotonicClock.milliseconds + wait
                 return Int(CURL_READFUNC_PAUSE)
             }
             room = granted

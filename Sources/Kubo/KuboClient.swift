@@ -97,7 +97,9 @@ public final class KuboClient: Sendable {
     private func transact<Failure: Error>(
         _ call: Call, serve: (Exchange) throws(Failure) -> Void
     ) throws(KuboStreamError<Failure>) -> [UInt8] {
-        let deadline = call.deadlineMilliseconds.map { Clock.milliseconds + UInt64(clamping: $0) }
+        let deadline = call.deadlineMilliseconds.map {
+            MonotonicClock.milliseconds + Int64(min(max(0, $0), Int(Int32.max)))
+        }
         var attempt = 1
         while true {
             let failure: Attempt.Failure
@@ -110,7 +112,7 @@ public final class KuboClient: Sendable {
                 Self.pauseMilliseconds << min(attempt - 1, 10), Self.pauseMillisecondsMax)
             // Many that failed together shall not come back together.
             pause = Int.random(in: pause / 2...pause)
-            if let deadline, Clock.milliseconds + UInt64(pause) >= deadline {
+            if let deadline, MonotonicClock.milliseconds + Int64(pause) >= deadline {
                 throw .kubo(failure.error)
             }
             guard !isLast else { throw .kubo(failure.error) }
@@ -137,7 +139,7 @@ public final class KuboClient: Sendable {
     }
 
     private func attempt<Failure: Error>(
-        _ call: Call, _ deadline: UInt64?, serve: (Exchange) throws(Failure) -> Void
+        _ call: Call, _ deadline: Int64?, serve: (Exchange) throws(Failure) -> Void
     ) throws(KuboStreamError<Failure>) -> Attempt {
         let session: CurlSession
         do throws(KuboError) {
@@ -243,7 +245,7 @@ public final class KuboClient: Sendable {
     // MARK: Connections
 
     private func acquire(
-        for call: Call, _ deadline: UInt64?
+        for call: Call, _ deadline: Int64?
     ) throws(KuboError) -> CurlSession {
         let pool = pool
         let handler = call.cancellation?.onCancel {
@@ -269,7 +271,7 @@ public final class KuboClient: Sendable {
                     return state.idle.popLast()
                 }
                 if let deadline {
-                    let now = Clock.milliseconds
+                    let now = MonotonicClock.milliseconds
                     guard now < deadline else {
                         throw call.error(
                             .timeout, "no connection became free within the call's time")
@@ -305,10 +307,10 @@ public final class KuboClient: Sendable {
             isCancelled.wakeAll()
         }
         defer { if let handler { call.cancellation?.remove(handler: handler) } }
-        let end = Clock.milliseconds + UInt64(milliseconds)
+        let end = MonotonicClock.milliseconds + Int64(milliseconds)
         isCancelled.withLock { state in
             while !state, !(call.cancellation?.isCancelled ?? false) {
-                let now = Clock.milliseconds
+                let now = MonotonicClock.milliseconds
                 guard now < end else { return }
                 isCancelled.wait(&state, milliseconds: Int(end - now))
             }

@@ -6,7 +6,7 @@ final class UploadRate: Sendable {
     private struct Bucket {
         /// In bytes times 1,000 (bytes per second times milliseconds).
         var milliBytes: UInt64
-        var filledMilliseconds: UInt64
+        var filledMilliseconds: Int64
     }
 
     private let bytesPerSecond: UInt64
@@ -22,23 +22,23 @@ final class UploadRate: Sendable {
         milliBytesMax = self.bytesPerSecond * 100
         portionBytes = min(64 << 10, max(64, self.bytesPerSecond / 20))
         bucket = Guarded(
-            Bucket(milliBytes: milliBytesMax, filledMilliseconds: Clock.milliseconds))
+            Bucket(milliBytes: milliBytesMax, filledMilliseconds: MonotonicClock.milliseconds))
     }
 
     /// Takes what may be sent now.
     ///
     /// - Returns: how many bytes, at most `wanted`; or 0, and in how many milliseconds to ask again.
-    func take(atMost wanted: Int) -> (granted: Int, waitMilliseconds: UInt64) {
+    func take(atMost wanted: Int) -> (granted: Int, waitMilliseconds: Int64) {
         bucket.withLock { bucket in
-            let now = Clock.milliseconds
-            let passed = min(now &- bucket.filledMilliseconds, 1000)
+            let now = MonotonicClock.milliseconds
+            let passed = UInt64(min(max(0, now - bucket.filledMilliseconds), 1000))
             bucket.filledMilliseconds = now
             bucket.milliBytes = min(milliBytesMax, bucket.milliBytes + passed * bytesPerSecond)
             let portion = min(portionBytes, UInt64(wanted))
             let available = bucket.milliBytes / 1000
             guard available >= portion else {
                 let missing = portion * 1000 - bucket.milliBytes
-                return (0, missing / bytesPerSecond + 1)
+                return (0, Int64(missing / bytesPerSecond) + 1)
             }
             let granted = min(available, UInt64(wanted))
             bucket.milliBytes -= granted * 1000
