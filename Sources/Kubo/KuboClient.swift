@@ -328,6 +328,3 @@ public enum KuboStreamError<Failure: Error>: Error {
     /// The closure threw.
     case source(Failure)
 }
-
-/// The name of `KuboStreamError` where the closure gives blocks.
-public typealias KuboUploadError = KuboStreamError

@@ -36,11 +36,12 @@ extension SealResult {
     /// - Parameters:
     ///   - helpers: threads that hash beside the caller's.
     ///   - isWanted: asked before each chunk of the caller's; false ends the work with `outdated`.
+    ///   - onLeaf: told each leaf with its number, in no strict order, on the thread that hashed it.
     package static func sealing(
         _ file: ObjectFile, size: UInt64, profile: ImportProfile, helpers: Int = 0,
-        isWanted: () -> Bool
+        isWanted: () -> Bool, onLeaf: (@Sendable (Int, Leaf) -> Void)? = nil
     ) throws(SealInterruption) -> SealResult {
-        let hashing = LeafHashing(file: file, size: size, profile: profile)
+        let hashing = LeafHashing(file: file, size: size, profile: profile, onLeaf: onLeaf)
         var threads: [JoinableThread] = []
         // Short files are hashed before a thread has started.
         for _ in 0..<(hashing.count >= LeafHashing.countForHelpers ? helpers : 0) {
@@ -76,13 +77,18 @@ private final class LeafHashing: Sendable {
     private let file: ObjectFile
     private let size: UInt64
     private let profile: ImportProfile
+    private let onLeaf: (@Sendable (Int, Leaf) -> Void)?
     let count: Int
     private let progress: Guarded<Progress>
 
-    init(file: ObjectFile, size: UInt64, profile: ImportProfile) {
+    init(
+        file: ObjectFile, size: UInt64, profile: ImportProfile,
+        onLeaf: (@Sendable (Int, Leaf) -> Void)?
+    ) {
         self.file = file
         self.size = size
         self.profile = profile
+        self.onLeaf = onLeaf
         let chunk = UInt64(profile.chunkSize)
         // An empty file has one leaf without bytes.
         count = max(1, Int(size / chunk + (size % chunk == 0 ? 0 : 1)))
@@ -104,6 +110,7 @@ private final class LeafHashing: Sendable {
             do throws(SealInterruption) {
                 let leaf = try hash(index, buffer.bytes)
                 progress.withLock { $0.leaves[index] = leaf }
+                onLeaf?(index, leaf)
             } catch {
                 progress.withLock { $0.failure = error }
             }

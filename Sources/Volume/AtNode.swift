@@ -18,7 +18,7 @@ extension Volume {
     /// - Throws: EIO where the node does not take them for a while, EINTR.
     func waitUntilAtNode(_ inode: Inode, _ node: NodeLink) throws(Errno) {
         try waits.during { (wait) throws(Errno) in
-            let deadline = NodeLink.now() + Int64(node.options.fetchMilliseconds)
+            let deadline = MonotonicClock.milliseconds + Int64(node.options.fetchMilliseconds)
             while true {
                 guard !wait.isInterrupted else { throw .interrupted }
                 do throws(PublishFailure) {
@@ -30,7 +30,7 @@ extension Volume {
                     case .failed(let problem): node.note(problem: "\(inode): \(problem)")
                     }
                 }
-                guard NodeLink.now() < deadline else { throw .ioError }
+                guard MonotonicClock.milliseconds < deadline else { throw .ioError }
                 Threads.sleep(milliseconds: 50)
             }
         }
@@ -54,6 +54,9 @@ extension Volume {
     func withBlocks(
         of inode: Inode, _ body: (FileBlocks, UInt64) throws(PublishFailure) -> Void
     ) throws(PublishFailure) -> Bool {
+        beginHashing(inode)
+        var isHashing = true
+        defer { if isHashing { endHashing(inode) } }
         let source = try reporting { () throws(Errno) in
             try settle(inode)
             return try beginSeal(inode)
@@ -69,6 +72,8 @@ extension Volume {
         let result = try reporting { () throws(Errno) in
             try sealResult(of: content, inode, size: size, isWanted: isStill)
         }
+        endHashing(inode)
+        isHashing = false
         guard let result else { return false }
         try body(FileBlocks(content, size: size, result, of: self), result.treeSize)
         return isStill()
@@ -137,6 +142,10 @@ extension Volume {
 
     /// Leaves that are sent in one round; all of them are in memory.
     private static let aheadLeavesMax: UInt64 = 8
+    /// How long a file must have been written before leaves of it are sent. To send them takes
+    /// processors and the disk from its writer; one who is done sooner than that has them sent as they
+    /// are hashed.
+    private static let aheadMilliseconds: Int64 = 2_000
     /// How far from the end of the file leaves are taken for written.
     private static let aheadMargin: UInt64 = 1
 
@@ -153,8 +162,10 @@ extension Volume {
                         let size = try? Sys.status(of: flat.raw).size
                     else { continue }
                     let whole = size / UInt64(profile.chunkSize)
-                    let first = ahead.sent(file.inode)
-                    guard whole >= first + Self.aheadLeavesMax + Self.aheadMargin else { continue }
+                    let (first, since) = ahead.sent(file.inode)
+                    guard whole >= first + Self.aheadLeavesMax + Self.aheadMargin,
+                        MonotonicClock.milliseconds - since >= Self.aheadMilliseconds
+                    else { continue }
                     _ = use(record)
                     // What fails is sent after the seal.
                     ahead.note(file.inode, sent: first + Self.aheadLeavesMax)
@@ -168,15 +179,21 @@ extension Volume {
 
 /// How many leaves of files that are still being written were sent.
 struct AheadLeaves {
-    private var counts: [UInt64: UInt64] = [:]
+    private var files: [UInt64: (count: UInt64, since: Int64)] = [:]
 
-    func sent(_ inode: Inode) -> UInt64 { counts[inode.number] ?? 0 }
+    /// How many were sent, and since when the file is known here, in milliseconds of `MonotonicClock`.
+    mutating func sent(_ inode: Inode) -> (count: UInt64, since: Int64) {
+        if let known = files[inode.number] { return known }
+        let new = (count: UInt64(0), since: MonotonicClock.milliseconds)
+        files[inode.number] = new
+        return new
+    }
 
-    mutating func note(_ inode: Inode, sent count: UInt64) { counts[inode.number] = count }
+    mutating func note(_ inode: Inode, sent count: UInt64) { files[inode.number]?.count = count }
 
     /// Forgets the files that are closed.
     mutating func keep(where isOpen: (UInt64) -> Bool) {
-        guard !counts.isEmpty else { return }
-        counts = counts.filter { isOpen($0.key) }
+        guard !files.isEmpty else { return }
+        files = files.filter { isOpen($0.key) }
     }
 }

@@ -165,10 +165,20 @@ extension Volume {
                 profile.leafBlock($0)
             }
         case .flat(let file):
-            let buffer = OwnedBuffer(byteCount: max(length, 1))
-            let part = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<length])
-            guard try Sys.read(file.raw, at: start, into: part) == length else { return nil }
-            return profile.leafBlock(UnsafeRawBufferPointer(part))
+            // Into the block itself, where nothing frames a leaf: large ones are copied nowhere.
+            var result: Result<Int, Errno> = .success(0)
+            let bytes = [UInt8](unsafeUninitializedCapacity: max(length, 1)) { room, count in
+                let part = UnsafeMutableRawBufferPointer(
+                    UnsafeMutableBufferPointer(rebasing: room[..<length]))
+                do throws(Errno) {
+                    count = try Sys.read(file.raw, at: start, into: part)
+                    result = .success(count)
+                } catch {
+                    result = .failure(error)
+                }
+            }
+            guard try result.get() == length else { return nil }
+            return profile.rawLeaves ? bytes : bytes.withUnsafeBytes { profile.leafBlock($0) }
         }
     }
 }

@@ -19,7 +19,7 @@ final class FileBlocks: CustomStringConvertible {
     /// The sealed object that it is; it is not removed until `end`. Nil for a file with a writer.
     let object: UInt64?
     let root: CID
-    private let size: UInt64
+    let size: UInt64
     private let volume: Volume
     private let content: Volume.Content
     private let leaves: [[UInt8]]
@@ -94,18 +94,25 @@ final class FileBlocks: CustomStringConvertible {
             ? volume.leafCID(leaves[index]) : volume.nodeCID(nodes[index - leaves.count].multihash)
     }
 
+    /// The flat file of the content; nil for inline content.
+    var file: ObjectFile? {
+        guard case .flat(let file) = content else { return nil }
+        return file
+    }
+
+    /// Whether no other block stands below this one.
+    func isLeaf(at index: Int) -> Bool { index < max(leaves.count, 1) }
+
     /// The bytes of a block, without what frames a leaf.
     func byteCount(at index: Int) -> Int {
-        guard index < max(leaves.count, 1) else { return nodes[index - leaves.count].bytes.count }
+        guard isLeaf(at: index) else { return nodes[index - leaves.count].bytes.count }
         let start = UInt64(index) * UInt64(volume.profile.chunkSize)
         return Int(min(UInt64(volume.profile.chunkSize), size - min(size, start)))
     }
 
     /// A block, compared with its hash.
     func block(at index: Int) throws(Interruption) -> [UInt8] {
-        let bytes =
-            index < max(leaves.count, 1)
-            ? try leaf(index) : nodes[index - leaves.count].bytes
+        let bytes = isLeaf(at: index) ? try leaf(index) : nodes[index - leaves.count].bytes
         guard let bytes, let cid = cid(at: index),
             (try? bytes.withUnsafeBytes({ try cid.verify($0) })) != nil
         else { throw isSealed ? .damaged : .outdated }

@@ -1,5 +1,4 @@
 internal import Base
-internal import Glibc
 internal import InodeManifest
 public import Kubo
 internal import Logging
@@ -87,7 +86,7 @@ final class NodeLink: Sendable {
         var version: String?
         var isReachable = false
         var isStopping = false
-        /// Calls are held back until then, in milliseconds of the monotonic clock.
+        /// Calls are held back until then, in milliseconds of `MonotonicClock`.
         var pausedUntil: Int64 = 0
         var pauseMilliseconds: Int64 = 0
         var problem: String?
@@ -120,6 +119,7 @@ final class NodeLink: Sendable {
     /// as they are let, and hold up none that it has.
     let searches = Fetches(threadsMax: 256)
     let ahead = Guarded(AheadLeaves())
+    let streams = LeafStreams()
     let state = Monitor(State())
     let log: Logger
     private let recent = Guarded(RecentBlocks())
@@ -148,7 +148,7 @@ final class NodeLink: Sendable {
     func waitUntilUsable() -> Bool {
         state.withLock { state in
             while !state.isStopping {
-                let left = state.pausedUntil - Self.now()
+                let left = state.pausedUntil - MonotonicClock.milliseconds
                 if left <= 0, state.peer != nil { return true }
                 self.state.wait(&state, milliseconds: Int(max(100, min(left, 1000))))
             }
@@ -169,7 +169,7 @@ final class NodeLink: Sendable {
                 state.mayHaveMore = true
                 state.pauseMilliseconds = min(
                     max(Self.pauseMin, state.pauseMilliseconds * 2), Self.pauseMax)
-                state.pausedUntil = Self.now() + state.pauseMilliseconds
+                state.pausedUntil = MonotonicClock.milliseconds + state.pauseMilliseconds
             }
             return state.problem != error.description
         }
@@ -197,17 +197,12 @@ final class NodeLink: Sendable {
     private static let pauseMin: Int64 = 250
     private static let pauseMax: Int64 = 15_000
 
-    static func now() -> Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
-    }
-
     /// Whether it is time to look for what others changed at the MFS path.
     func isViewDue() -> Bool {
         state.withLock { state in
-            guard Self.now() >= state.nextViewLook else { return false }
-            state.nextViewLook = Self.now() + Int64(options.publishIntervalMilliseconds)
+            guard MonotonicClock.milliseconds >= state.nextViewLook else { return false }
+            state.nextViewLook =
+                MonotonicClock.milliseconds + Int64(options.publishIntervalMilliseconds)
             return true
         }
     }
@@ -218,7 +213,7 @@ final class NodeLink: Sendable {
         recent.withLock { recent in for cid in cids { recent.insert(cid) } }
         state.withLock { state in
             state.sentBytes += UInt64(bytes)
-            state.sent.add(bytes, at: Self.now())
+            state.sent.add(bytes, at: MonotonicClock.milliseconds)
         }
         noteSuccess()
     }
@@ -226,7 +221,7 @@ final class NodeLink: Sendable {
     func noteFetched(bytes: Int) {
         state.withLock { state in
             state.fetchedBytes += UInt64(bytes)
-            state.fetched.add(bytes, at: Self.now())
+            state.fetched.add(bytes, at: MonotonicClock.milliseconds)
             state.isReachable = true
         }
     }
@@ -309,7 +304,8 @@ extension Volume {
             return (state.wantedSyncs, state.sentBytes)
         }
         node.state.wakeAll()
-        var (seen, movedAt) = (UInt64.max, NodeLink.now())
+        var (seen, movedAt) = (UInt64.max, MonotonicClock.milliseconds)
+        var (waitingBytes, countDue) = (UInt64(0), Int64.min)
         while true {
             let (isDone, isStopping, sent, failure) = node.state.withLock { state in
                 if state.doneSyncs < goal, !state.isStopping {
@@ -322,12 +318,20 @@ extension Volume {
             }
             if isDone { return manifest.withLock { $0.published?.root } }
             if isStopping { throw NodeWaitError("the volume was unmounted meanwhile") }
-            let waiting = (try? reading { (state) throws(Errno) in try state.unpublishedTotals() })
-            let now = NodeProgress(
-                sentBytes: sent - sentBefore, waitingBytes: waiting?.bytes ?? 0)
+            if MonotonicClock.milliseconds >= countDue {
+                // Goes through all objects, under the manifest's lock.
+                let start = MonotonicClock.milliseconds
+                let totals = try? reading { (state) throws(Errno) in try state.unpublishedTotals() }
+                waitingBytes = totals?.bytes ?? 0
+                let end = MonotonicClock.milliseconds
+                countDue = end + max(1_000, 20 * (end - start))
+            }
+            let now = NodeProgress(sentBytes: sent - sentBefore, waitingBytes: waitingBytes)
             guard progress(now) else { return nil }
-            if now.sentBytes != seen { (seen, movedAt) = (now.sentBytes, NodeLink.now()) }
-            guard NodeLink.now() - movedAt < Int64(stallMilliseconds) else {
+            if now.sentBytes != seen {
+                (seen, movedAt) = (now.sentBytes, MonotonicClock.milliseconds)
+            }
+            guard MonotonicClock.milliseconds - movedAt < Int64(stallMilliseconds) else {
                 throw NodeWaitError(failure ?? "the tree never rests")
             }
         }
@@ -342,7 +346,7 @@ extension Volume {
         status.cacheSizeMax = node.options.cacheSizeMax
         status.cachedBytes = node.cache.withLock { $0.bytes }
         node.state.withLock { state in
-            let now = NodeLink.now()
+            let now = MonotonicClock.milliseconds
             status.version = state.version
             status.peer = state.peer
             status.isReachable = state.isReachable

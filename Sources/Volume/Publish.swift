@@ -52,6 +52,7 @@ extension Volume {
             return outbox.take(Self.uploadedAtOnce)
         }
         guard !ids.isEmpty else {
+            guard !sendStreamed(node) else { return !node.isStopping }
             do throws(KuboError) {
                 while try sendAhead(node), !node.isStopping {}
             } catch {
@@ -103,7 +104,10 @@ extension Volume {
     /// Asks the node who it is, where that is not known, or not since it was away.
     private func connect(_ node: NodeLink) throws(PublishFailure) {
         let (isPaused, isKnown) = node.state.withLock { state in
-            (state.pausedUntil > NodeLink.now(), state.peer != nil && state.isReachable)
+            (
+                state.pausedUntil > MonotonicClock.milliseconds,
+                state.peer != nil && state.isReachable
+            )
         }
         guard !isPaused else { throw .changed }
         guard !isKnown else { return }
@@ -511,7 +515,7 @@ struct Publication {
     mutating func isDue(
         root: CID?, published: PublishedState?, changes: UInt64, options: NodeOptions
     ) -> Bool {
-        let now = NodeLink.now()
+        let now = MonotonicClock.milliseconds
         if changes != self.changes {
             self.changes = changes
             restingSince = now

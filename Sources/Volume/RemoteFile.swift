@@ -122,11 +122,12 @@ final class RemoteFile: Sendable {
         return try volume.waits.during(wake: { [state] in state.wakeAll() }) {
             (wait) throws(Errno) in
             // Longer than any fetch takes; each has its own deadline.
-            let deadline = NodeLink.now() + Int64(node.options.fetchMilliseconds) * 2 + 1000
+            let deadline =
+                MonotonicClock.milliseconds + Int64(node.options.fetchMilliseconds) * 2 + 1000
             while true {
                 if let found = try step(range, volume, node) { return found }
                 guard !wait.isInterrupted else { throw .interrupted }
-                guard NodeLink.now() < deadline else { throw .ioError }
+                guard MonotonicClock.milliseconds < deadline else { throw .ioError }
                 state.withLock { state in
                     guard !isReady(range.lowerBound, state) else { return }
                     self.state.wait(&state, milliseconds: 500)
@@ -163,7 +164,7 @@ final class RemoteFile: Sendable {
                 state.readers += 1
                 return (file, min(range.upperBound, state.parts[index - 1].end))
             case .failed(let error, let until):
-                guard NodeLink.now() >= until else { throw error }
+                guard MonotonicClock.milliseconds >= until else { throw error }
                 state.parts[first].state = .fetching
                 wanted.insert(state.parts[first], at: 0)
             case .missing, .fetching: break
@@ -250,7 +251,7 @@ final class RemoteFile: Sendable {
                 guard state.parts[index].cid == part.cid, state.parts[index].length == part.length
                 else { return }
                 state.parts[index].state = .failed(
-                    .ioError, until: NodeLink.now() + Self.failureMilliseconds)
+                    .ioError, until: MonotonicClock.milliseconds + Self.failureMilliseconds)
             }
         }
         state.wakeAll()

@@ -11,7 +11,7 @@ internal import struct SystemPackage.Errno
 /// Inodes that wait to be sealed in the background, each from a point in time on.
 final class SealQueue: Sendable {
     private struct State {
-        /// When an inode may be sealed, in nanoseconds of CLOCK_MONOTONIC.
+        /// When an inode may be sealed, in nanoseconds of `MonotonicClock`.
         var due: [UInt64: Int64] = [:]
         /// In the order in which they become due; an inode that was put off is in it twice.
         var order: [(inode: UInt64, due: Int64)] = []
@@ -23,7 +23,7 @@ final class SealQueue: Sendable {
 
     /// Adds an inode, or puts it off if it is there.
     func add(_ inode: Inode, delayMilliseconds: Int) {
-        let due = Self.now() + Int64(delayMilliseconds) * 1_000_000
+        let due = MonotonicClock.nanoseconds + Int64(delayMilliseconds) * 1_000_000
         let isFirst = state.withLock { state in
             state.due[inode.number] = due
             var index = state.order.count
@@ -46,7 +46,7 @@ final class SealQueue: Sendable {
                     continue
                 }
                 let first = state.order[state.head]
-                let wait = first.due - Self.now()
+                let wait = first.due - MonotonicClock.nanoseconds
                 if wait > 0 {
                     self.state.wait(&state, milliseconds: Int(wait / 1_000_000) + 1)
                     continue
@@ -71,12 +71,6 @@ final class SealQueue: Sendable {
     }
 
     var count: Int { state.withLock { $0.due.count } }
-
-    private static func now() -> Int64 {
-        var time = timespec()
-        clock_gettime(CLOCK_MONOTONIC, &time)
-        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
-    }
 }
 
 extension Volume {
@@ -128,6 +122,9 @@ extension Volume {
             }
         }
         for _ in 0..<attempts {
+            // Else two who ask at the same time would both hash all of it.
+            beginHashing(inode)
+            defer { endHashing(inode) }
             try settle(inode)
             let source = try beginSeal(inode)
             if case .unsettled = source { continue }
@@ -161,6 +158,19 @@ extension Volume {
             }
         }
         throw .resourceTemporarilyUnavailable
+    }
+
+    /// Waits for the others who hash a file.
+    func beginHashing(_ inode: Inode) {
+        hashing.withLock { inodes in
+            while inodes.contains(inode.number) { hashing.wait(&inodes) }
+            inodes.insert(inode.number)
+        }
+    }
+
+    func endHashing(_ inode: Inode) {
+        hashing.withLock { _ = $0.remove(inode.number) }
+        hashing.wakeAll()
     }
 
     func isCurrent(_ inode: Inode, _ version: UInt64) -> Bool {
@@ -257,11 +267,20 @@ extension Volume {
         Sys.beginWriteback(flat.raw)
         let helpers = takeHelpers()
         defer { giveBack(helpers) }
+        let stream = openStream(flat, size: size)
+        let onLeaf = stream.map { stream in
+            { @Sendable (index: Int, leaf: Leaf) in
+                stream.add(LeafStream.Leaf(index: UInt64(index), cid: leaf.cid))
+            }
+        }
         let result: SealResult
         do throws(SealInterruption) {
             result = try .sealing(
-                flat, size: size, profile: profile, helpers: helpers, isWanted: isWanted)
+                flat, size: size, profile: profile, helpers: helpers, isWanted: isWanted,
+                onLeaf: onLeaf)
+            stream?.complete()
         } catch {
+            stream?.giveUp()
             switch error {
             case .outdated, .truncated: return nil
             case .failed(let errno): throw errno

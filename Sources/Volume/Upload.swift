@@ -3,6 +3,7 @@ internal import InodeManifest
 internal import Kubo
 internal import Logging
 internal import Multiformats
+internal import ObjectStore
 
 internal import struct SystemPackage.Errno
 
@@ -32,6 +33,7 @@ final class Upload {
 
     private let volume: Volume
     private let node: NodeLink
+    private let cancellation: Cancellation
     private var planned: [Planned] = []
     private var plannedBytes = 0
     private var plannedCIDs: Set<CID> = []
@@ -44,11 +46,9 @@ final class Upload {
     var isWhole: Bool { failed.isEmpty }
 
     /// Bytes of blocks in one request.
-    private static let requestBytesMax = 32 << 20
+    static let requestBytesMax = 32 << 20
     /// Blocks in one request.
     private static let requestBlocksMax = 4_096
-
-    private let cancellation: Cancellation
 
     /// - Parameter cancellation: ends the calls; nil: with the link.
     init(_ volume: Volume, _ node: NodeLink, cancellation: Cancellation? = nil) {
@@ -82,13 +82,34 @@ final class Upload {
 
     /// Adds the blocks of a file's content.
     func add(_ blocks: FileBlocks) throws(KuboError) {
+        if let file = blocks.file, let stream = node.streams.of(file.id) {
+            volume.finish(stream, node, cancellation)
+        }
         let mayBeThere = try node.mayHave(blocks)
+        var missing: [(index: Int, cid: CID)] = []
         for index in 0..<blocks.count {
-            guard let cid = blocks.cid(at: index) else { continue }
-            if try isThere(cid, isLikely: mayBeThere, of: blocks) { continue }
+            guard let cid = blocks.cid(at: index), !node.wasSent(cid),
+                try !isThere(cid, isLikely: mayBeThere, of: blocks)
+            else { continue }
+            missing.append((index, cid))
+        }
+        sendLeaves(missing, of: blocks)
+        for (index, cid) in missing {
             try plan(.stored(blocks, index: index), cid, byteCount: blocks.byteCount(at: index))
         }
         complete.append(.object(blocks))
+    }
+
+    /// Sends many leaves by several threads, not compared with their hashes; what then still is to be
+    /// sent is compared.
+    private func sendLeaves(_ missing: [(index: Int, cid: CID)], of blocks: FileBlocks) {
+        guard let file = blocks.file else { return }
+        var leaves: [LeafStream.Leaf] = []
+        for (index, cid) in missing where blocks.isLeaf(at: index) {
+            leaves.append(LeafStream.Leaf(index: UInt64(index), cid: cid))
+        }
+        guard leaves.count >= LeafStream.leavesMin else { return }
+        volume.send(leaves, of: file, size: blocks.size, to: node, cancellation)
     }
 
     /// Whether the node has a block of a file of several blocks, by what is known here or by its word.
@@ -97,9 +118,7 @@ final class Upload {
     ) throws(KuboError) -> Bool {
         guard blocks.count > 1 else { return false }
         if isLikely { return try node.client.hasBlock(cid, cancellation: cancellation) }
-        return volume.manifest.withLock { state in
-            (try? state.isLeafPublished(cid.multihash.bytes)) ?? false
-        }
+        return volume.isPublished(cid)
     }
 
     /// Adds a block that is no part of an object.
@@ -163,7 +182,7 @@ final class Upload {
         // A request without any block is refused.
         guard let first = nextBlock(&index) else { return }
         var held: (cid: CID, bytes: [UInt8])? = first
-        do throws(KuboUploadError<Never>) {
+        do throws(KuboStreamError<Never>) {
             try node.client.importBlocks(cancellation: cancellation) { () throws(Never) in
                 var next = held
                 held = nil

@@ -13,7 +13,7 @@ registry_up
 begin "pushes while the node is killed and comes back"
 # push_round N: an image that no other round has; the client may be told of a failure.
 push_round() {
-    make_image "$work/image$1" --layers 4 --bytes 8000000 --seed "$1" >"$work/digest$1"
+    make_image "$work/image$1" --layers 4 --bytes 60000000 --seed "$1" >"$work/digest$1"
     skopeo_copy "oci:$work/image$1" "docker://127.0.0.1:$port/faults/image:v$1" 2>>"$work/push.log" &&
         echo "$1" >>"$work/pushed"
 }

@@ -219,14 +219,18 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
-    @Test func blocksOfADamagedFileAreNotSent() throws {
-        let stand = try NodeStand()
-        let double = try #require(stand.double)
-        try double.setRefusing(true)
+    /// Of a large file the leaves go without being compared here first.
+    @Test(arguments: TestNode.kinds, [2 << 20, 20 << 20])
+    func blocksOfADamagedFileAreNotSent(_ kind: TestNode.Kind, _ size: Int) throws {
+        let stand = try NodeStand(kind)
         let directory = ScratchDirectory()
-        let volume = try openVolume(directory, stand.options())
-        let inode = try volume.makeFile("file", content(seed: 12, count: 2 << 20))
+        var withoutNode = stand.options()
+        withoutNode.node = nil
+        var volume = try openVolume(directory, withoutNode)
+        let inode = try volume.makeFile("file", content(seed: 12, count: size))
         let cid = try volume.cid(of: inode)
+        let leaves = try volume.report(of: inode).leaves
+        try volume.close()
         let objects = try FileManager.default.subpathsOfDirectory(
             atPath: directory.state + "/objects")
         let path = try #require(objects.first { $0.contains("/") })
@@ -234,11 +238,85 @@ import struct SystemPackage.Errno
         try file.seek(toOffset: 1_500_000)
         try file.write(contentsOf: Data([0, 1, 2, 3]))
         try file.close()
-        try double.setRefusing(false)
-        #expect(try eventually { try volume.nodeStatus()?.lastError?.contains("damaged") == true })
-        let leaves = try volume.report(of: inode).leaves
+        volume = try openVolume(directory, stand.options())
+        #expect(
+            try eventually {
+                try volume.nodeStatus()?.lastError?.contains("\(leaves[1].cid) is damaged") == true
+            })
+        #expect(throws: NodeWaitError.self) {
+            try volume.waitUntilPublished(stallMilliseconds: 500) { _ in true }
+        }
+        #expect(try volume.nodeStatus()?.waitingFiles == 1)
+        #expect(try volume.nodeStatus()?.root == nil)
         #expect(try !stand.client.hasBlock(cid))
         #expect(try !stand.client.hasBlock(leaves[1].cid))
+        try volume.close()
+    }
+
+    @Test(arguments: TestNode.kinds)
+    func aLargeFileIsSentOnce(_ kind: TestNode.Kind) throws {
+        let stand = try NodeStand(kind)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        try volume.makeFile("first", [1])
+        try volume.published()
+        stand.double?.resetStatistics()
+        // With room in it, whose leaves are all the same.
+        let bytes =
+            content(seed: 13, count: 40 << 20) + [UInt8](repeating: 0, count: 20 << 20) + [1]
+        try volume.makeFile("large", bytes)
+        let published = try #require(try volume.published())
+        #expect(try stand.viewCID() == published)
+        #expect(try stand.call("cat", "arg=/ipfs/\(published)/large").body == bytes)
+        if let double = stand.double {
+            let sent = double.statistics["dag/import"]?.blockBytes ?? 0
+            #expect(sent > 40 << 20 && sent < 44 << 20, "\(sent) bytes")
+        }
+        try volume.close()
+    }
+
+    @Test(arguments: [Fault.Kind.status, .lostReply, .cutRequest, .trailer])
+    func leavesThatDidNotArriveAreSentAgain(_ fault: Fault.Kind) throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        try volume.makeFile("first", [1])
+        try volume.published()
+        double.add(
+            Fault(
+                fault, command: "dag/import", value: fault == .cutRequest ? 3 << 20 : 500,
+                message: "no luck", count: 3))
+        let bytes = content(seed: 14, count: 24 << 20)
+        try volume.makeFile("large", bytes)
+        let published = try #require(try volume.published())
+        #expect(try stand.viewCID() == published)
+        #expect(try stand.call("cat", "arg=/ipfs/\(published)/large").body == bytes)
+        #expect(try volume.nodeStatus()?.waitingFiles == 0)
+        try volume.close()
+    }
+
+    @Test(arguments: TestNode.kinds)
+    func aFileThatChangesWhileItIsSentArrivesAsItIsInTheEnd(_ kind: TestNode.Kind) throws {
+        let stand = try NodeStand(kind)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        try volume.makeFile("first", [1])
+        try volume.published()
+        var bytes = content(seed: 15, count: 24 << 20)
+        let inode = try volume.makeFile("large", bytes)
+        for round in 0..<6 {
+            // So that some are overtaken while they are hashed, and some while they are sent.
+            Threads.sleep(milliseconds: UInt32(round * 15))
+            let place = (23 - round) << 20
+            let opened = try volume.open(inode, flags: .both, caller: root)
+            try volume.write(opened.handle, at: UInt64(place), [UInt8(round), 1, 2])
+            bytes.replaceSubrange(place..<place + 3, with: [UInt8(round), 1, 2])
+            volume.release(opened.handle)
+        }
+        let published = try #require(try volume.published())
+        #expect(try stand.viewCID() == published)
+        #expect(try stand.call("cat", "arg=/ipfs/\(published)/large").body == bytes)
         try volume.close()
     }
 }

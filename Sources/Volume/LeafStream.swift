@@ -1,0 +1,297 @@
+internal import Base
+internal import InodeManifest
+internal import Kubo
+internal import Logging
+internal import MerkleDAG
+internal import Multiformats
+internal import ObjectStore
+
+internal import struct SystemPackage.Errno
+
+// The leaves of a large file go to the node before its nodes, in several requests at a time, and as
+// soon as their hashes are known: while the rest of the file is still being hashed. They are read
+// where they lie and not hashed once more on the way: the node compares each block with its CID and
+// refuses a request with one that does not match (boxo's dag/import, seen of 0.42). Where it does,
+// the stream is given up, and `Upload` sends what is left, each block compared here first; it
+// finds and names the one that is damaged.
+
+/// Leaves of one flat file on their way to the node.
+final class LeafStream: Sendable {
+    struct Leaf {
+        let index: UInt64
+        let cid: CID
+    }
+
+    private struct State {
+        /// In the order in which they were hashed; those before `head` are taken.
+        var waiting: [Leaf] = []
+        var head = 0
+        /// Nothing will be added.
+        var isComplete = false
+        var isGivenUp = false
+        /// Whether the node is known to lack the first leaf.
+        var isWanted: Bool
+        /// Requests under way.
+        var requests = 0
+
+        var hasNext: Bool { !isGivenUp && head < waiting.count }
+        var isOver: Bool { requests == 0 && (isGivenUp || isComplete && head == waiting.count) }
+    }
+
+    let content: Volume.Content
+    let object: UInt64
+    let size: UInt64
+    private let state: Monitor<State>
+
+    /// Leaves from which on a stream is worth its requests.
+    static let leavesMin = 8
+    /// One keeps one processor of the node at work.
+    private static let requestsMax = 2
+
+    /// A stream for a file that is being hashed: `add` and `complete` feed it.
+    init(_ file: ObjectFile, size: UInt64) {
+        content = .flat(file)
+        object = file.id
+        self.size = size
+        state = Monitor(State(isWanted: false))
+    }
+
+    /// A stream of leaves that the node lacks.
+    init(_ file: ObjectFile, size: UInt64, _ leaves: [Leaf]) {
+        content = .flat(file)
+        object = file.id
+        self.size = size
+        state = Monitor(State(waiting: leaves, isComplete: true, isWanted: true))
+    }
+
+    /// Adds a leaf whose hash is known now. May be called by several threads.
+    func add(_ leaf: Leaf) {
+        state.withLock { state in
+            // Long runs of equal leaves are those of empty room.
+            guard !state.isGivenUp, state.waiting.last?.cid != leaf.cid else { return }
+            state.waiting.append(leaf)
+        }
+        state.wakeAll()
+    }
+
+    /// Notes that all leaves were added.
+    func complete() {
+        state.withLock { $0.isComplete = true }
+        state.wakeAll()
+    }
+
+    /// Lets no further leaf be taken.
+    func giveUp() {
+        state.withLock { $0.isGivenUp = true }
+        state.wakeAll()
+    }
+
+    /// Whether nothing of it is sent any more.
+    var isOver: Bool { state.withLock(\.isOver) }
+
+    /// Begins a request, which `end` must end; nil where there is nothing to be sent at the moment, or
+    /// requests enough.
+    func begin() -> (first: Leaf, mustAsk: Bool)? {
+        state.withLock { state in
+            guard state.requests == 0 || state.isWanted && state.requests < Self.requestsMax,
+                let first = next(&state)
+            else { return nil }
+            state.requests += 1
+            return (first, !state.isWanted)
+        }
+    }
+
+    /// The next leaf of a request that was begun; nil where it is to end.
+    func next() -> Leaf? { state.withLock { next(&$0) } }
+
+    private func next(_ state: inout State) -> Leaf? {
+        // A request that ended whenever hashing is a little behind would be a small one.
+        if !state.hasNext, !state.isComplete, !state.isGivenUp {
+            self.state.wait(&state, milliseconds: Self.waitMilliseconds)
+        }
+        guard state.hasNext else { return nil }
+        defer { state.head += 1 }
+        return state.waiting[state.head]
+    }
+
+    private static let waitMilliseconds = 100
+
+    /// Notes that the node lacks the first leaf, and so probably the others.
+    func noteWanted() {
+        state.withLock { $0.isWanted = true }
+        state.wakeAll()
+    }
+
+    /// Ends a request.
+    func end() {
+        state.withLock { $0.requests -= 1 }
+        state.wakeAll()
+    }
+
+    /// Waits a moment for others who are at it.
+    func wait() {
+        state.withLock { state in
+            if !state.isOver, state.requests > 0 {
+                self.state.wait(&state, milliseconds: Self.waitMilliseconds)
+            }
+        }
+    }
+}
+
+/// The streams that are not over.
+final class LeafStreams: Sendable {
+    private let streams = Guarded<[LeafStream]>([])
+
+    func add(_ stream: LeafStream) {
+        streams.withLock { streams in
+            // What is hashed again has changed.
+            for old in streams where old.object == stream.object { old.giveUp() }
+            streams.append(stream)
+        }
+    }
+
+    func all() -> [LeafStream] {
+        streams.withLock { streams in
+            streams.removeAll(where: \.isOver)
+            return streams
+        }
+    }
+
+    /// The one that sends an object's leaves.
+    func of(_ object: UInt64) -> LeafStream? { all().last { $0.object == object } }
+}
+
+extension Volume {
+    /// A stream for a file that is about to be hashed; nil where its leaves are not to be sent now.
+    func openStream(_ file: ObjectFile, size: UInt64) -> LeafStream? {
+        guard let node, !options.isReadOnly, node.takesStreams,
+            size >= UInt64(LeafStream.leavesMin) * UInt64(profile.chunkSize)
+        else { return nil }
+        return open(LeafStream(file, size: size), node)
+    }
+
+    /// Shows a stream to the threads that send.
+    private func open(_ stream: LeafStream, _ node: NodeLink) -> LeafStream {
+        node.streams.add(stream)
+        node.outbox.wakeAll()
+        return stream
+    }
+
+    /// Sends one request with leaves of some stream; false where there are none to be sent.
+    func sendStreamed(_ node: NodeLink) -> Bool {
+        node.streams.all().contains { sendLeaves(of: $0, node, node.cancellation) }
+    }
+
+    /// Sends leaves that the node lacks together with the threads that send, until none is left or the
+    /// stream is given up.
+    func send(
+        _ leaves: [LeafStream.Leaf], of file: ObjectFile, size: UInt64, to node: NodeLink,
+        _ cancellation: Cancellation
+    ) {
+        finish(open(LeafStream(file, size: size, leaves), node), node, cancellation)
+    }
+
+    /// Takes part in a stream until it is over.
+    func finish(_ stream: LeafStream, _ node: NodeLink, _ cancellation: Cancellation) {
+        while !stream.isOver, !cancellation.isCancelled {
+            if !sendLeaves(of: stream, node, cancellation) { stream.wait() }
+        }
+    }
+
+    private func sendLeaves(
+        of stream: LeafStream, _ node: NodeLink, _ cancellation: Cancellation
+    ) -> Bool {
+        guard let (first, mustAsk) = stream.begin() else { return false }
+        defer { stream.end() }
+        do throws(KuboStreamError<FileBlocks.Interruption>) {
+            if mustAsk {
+                guard try !isAtNode(first, node, cancellation) else {
+                    // Then it may have more of it, and is asked for each leaf once all are known.
+                    stream.giveUp()
+                    return true
+                }
+                stream.noteWanted()
+            }
+            try importLeaves(of: stream, first, node, cancellation)
+        } catch {
+            stream.giveUp()
+            // Nobody knows how much of the request is stored.
+            node.state.withLock { $0.mayHaveMore = true }
+            switch error {
+            case .kubo(let error): log.debug("leaves sent ahead: \(error)")
+            case .source: break
+            }
+        }
+        return true
+    }
+
+    private func isAtNode(
+        _ leaf: LeafStream.Leaf, _ node: NodeLink, _ cancellation: Cancellation
+    ) throws(KuboStreamError<FileBlocks.Interruption>) -> Bool {
+        // Sent ahead, while the file was being written.
+        guard !node.wasSent(leaf.cid) else { return false }
+        do throws(KuboError) {
+            return try node.client.hasBlock(leaf.cid, cancellation: cancellation)
+        } catch {
+            throw .kubo(error)
+        }
+    }
+
+    private func importLeaves(
+        of stream: LeafStream, _ first: LeafStream.Leaf, _ node: NodeLink,
+        _ cancellation: Cancellation
+    ) throws(KuboStreamError<FileBlocks.Interruption>) {
+        var bytes = 0
+        var sent: Set<CID> = []
+        var held: LeafStream.Leaf? = first
+        func next() throws(FileBlocks.Interruption) -> (cid: CID, bytes: [UInt8])? {
+            while bytes < Upload.requestBytesMax, let leaf = held ?? stream.next() {
+                held = nil
+                guard !node.wasSent(leaf.cid), !isPublished(leaf.cid),
+                    sent.insert(leaf.cid).inserted
+                else { continue }
+                guard let block = try read(leaf, of: stream) else { throw .outdated }
+                bytes += block.count
+                return (leaf.cid, block)
+            }
+            return nil
+        }
+        // A request without any block is refused.
+        var start: (cid: CID, bytes: [UInt8])?
+        do throws(FileBlocks.Interruption) { start = try next() } catch { throw .source(error) }
+        guard start != nil else { return }
+        try node.client.importBlocks(cancellation: cancellation) {
+            () throws(FileBlocks.Interruption) in
+            guard let block = start else { return try next() }
+            start = nil
+            return block
+        }
+        node.noteSent(Array(sent), bytes: bytes)
+    }
+
+    private func read(
+        _ leaf: LeafStream.Leaf, of stream: LeafStream
+    ) throws(FileBlocks.Interruption) -> [UInt8]? {
+        do throws(Errno) {
+            return try leafBlock(leaf.index, of: stream.content, size: stream.size)
+        } catch {
+            throw .failed(error)
+        }
+    }
+
+    /// Whether the node is known to have a block as a leaf of another object.
+    func isPublished(_ cid: CID) -> Bool {
+        manifest.withLock { state in (try? state.isLeafPublished(cid.multihash.bytes)) ?? false }
+    }
+}
+
+extension NodeLink {
+    /// Whether leaves of a file may be sent as they are hashed: the node answers, and lacks what it is
+    /// not known to have.
+    fileprivate var takesStreams: Bool {
+        state.withLock { state in
+            state.peer != nil && state.isReachable && !state.isStopping && !state.mayHaveMore
+                && state.pausedUntil <= MonotonicClock.milliseconds
+        }
+    }
+}
