@@ -12,6 +12,7 @@ final class FuseContext: Sendable {
     let configuration: FuseConfiguration
     let log: Logger
     let waits: WaitingRequests
+    let releases: DeferredReleases
     private let listings = ListingGuard()
     /// libfuse's session, to notify the kernel through; 0 until `attach`.
     private let session = Atomic<UInt>(0)
@@ -31,6 +32,7 @@ final class FuseContext: Sendable {
         self.log = log
         self.whenInitialized = whenInitialized
         waits = WaitingRequests(threads: configuration.threads)
+        releases = DeferredReleases { volume.release($0) }
         lifetimes = Lifetimes(
             entry: configuration.entryTimeoutSeconds,
             attributes: configuration.attributeTimeoutSeconds,

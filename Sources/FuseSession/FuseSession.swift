@@ -550,6 +550,7 @@ extension FuseSession {
         detachIfStillThere(mounted)
         ringSwitch.putBack()
         names.end()
+        context.releases.end()
         state.withLock { $0.backings }?.end()
         // Closes the device where the helper mounted, and unmounts through it; else does nothing.
         fuse_session_unmount(mounted.session)

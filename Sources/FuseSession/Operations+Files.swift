@@ -18,7 +18,8 @@ extension Operations {
         }
         table.release = { request, _, file in
             Operations.done(request) { context throws(Errno) in
-                context.volume.release(try Operations.handle(of: file))
+                let handle = try Operations.handle(of: file)
+                if !context.releases.add(handle) { context.volume.release(handle) }
             }
         }
         table.fsync = { request, _, dataOnly, file in
