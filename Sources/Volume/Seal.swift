@@ -24,9 +24,6 @@ final class SealQueue: Sendable {
     /// Adds an inode, or puts it off if it is there: by the delay, and up to an eighth of it more, so
     /// that many become due at once and the threads need not wake for each.
     func add(_ inode: Inode, delayMilliseconds: Int) {
-    /// Adds an inode, or puts it off if it is there: by the delay, and up to an eighth of it more, so
-    /// that many become due at once and the threads need not wake for each.
-    func add(_ inode: Inode, delayMilliseconds: Int) {
         let step = max(1, Int64(delayMilliseconds) * (1_000_000 / 8))
         let due = (MonotonicClock.nanoseconds + 8 * step) / step * step + step - 1
         let isFirst = state.withLock { state in
