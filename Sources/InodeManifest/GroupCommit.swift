@@ -133,7 +133,6 @@ extension InodeManifest {
         let isDue = redo.withLock { $0?.isDue ?? false }
         let wakesApplier = state.withLock { state in
             state.isCommitting = false
-            defer { self.state.wakeAll() }
             guard case .done = outcome else {
                 // A batch's number never becomes committed by itself then: its changes carry on
                 // in the generation that is open now.
@@ -147,6 +146,8 @@ extension InodeManifest {
             return !state.isApplying
                 && (isDue || state.unappliedCount > ManifestBounds.changesPerCommit)
         }
+        // Those that wake find the lock free.
+        state.wakeAll()
         if wakesApplier { applySignal.raise() }
     }
 
