@@ -56,6 +56,12 @@ final class Backing: @unchecked Sendable {
     var modifiedSeen: Timestamp
     var accessedSeen: Timestamp
 
+    /// Has the bytes taken over again where they may have changed without the file's time telling:
+    /// by a store to a page that is mapped and dirty already. A seal that is under way begins again then.
+    func doubtSettled() {
+        if isMappable { settled = nil }
+    }
+
     init(file: ObjectFile, id: BackingID, isPooled: Bool, _ status: FileStatus) {
         self.file = file
         self.id = id

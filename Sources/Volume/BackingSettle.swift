@@ -18,7 +18,7 @@ extension Volume {
     func settle(_ inode: Inode, isForced: Bool = false) throws(Errno) {
         let file = manifest.withLock { _ in
             let file = running.openFiles[inode.number]
-            if isForced { file?.backing?.settled = nil }
+            if isForced { file?.backing?.doubtSettled() }
             return file
         }
         guard let file else { return }
@@ -251,7 +251,7 @@ extension Volume {
 
     private func settleFinally(_ file: OpenFile, _ backing: Backing) {
         let isNameless = manifest.withLock { state in
-            backing.settled = nil
+            backing.doubtSettled()
             guard let record = try? state.inode(file.inode) else { return true }
             return record.linkCount == 0
                 && running.kernelReferences[file.inode.number] == nil
@@ -269,9 +269,7 @@ extension Volume {
                 try? keepFlat(record, backing, status, state)
             }
         }
-        guard !backing.isWritable, let status = try? Sys.status(of: backing.file.raw) else {
-            return
-        }
+        guard let status = try? Sys.status(of: backing.file.raw) else { return }
         manifest.withLock { state in
             guard let record = try? state.inode(file.inode) else { return }
             takeOverTimes(of: record, backing, status, state)

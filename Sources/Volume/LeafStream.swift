@@ -41,6 +41,7 @@ final class LeafStream: Sendable {
     let content: Volume.Content
     let object: UInt64
     let size: UInt64
+    private let isHeld: @Sendable () -> Bool
     private let state: Monitor<State>
 
     /// Leaves from which on a stream is worth its requests.
@@ -49,10 +50,13 @@ final class LeafStream: Sendable {
     private static let requestsMax = 2
 
     /// A stream for a file that is being hashed: `add` and `complete` feed it.
-    init(_ file: ObjectFile, size: UInt64) {
+    ///
+    /// - Parameter isHeld: whether nothing is to be sent yet.
+    init(_ file: ObjectFile, size: UInt64, isHeld: @escaping @Sendable () -> Bool) {
         content = .flat(file)
         object = file.id
         self.size = size
+        self.isHeld = isHeld
         state = Monitor(State(isWanted: false))
     }
 
@@ -61,6 +65,7 @@ final class LeafStream: Sendable {
         content = .flat(file)
         object = file.id
         self.size = size
+        isHeld = { false }
         state = Monitor(State(waiting: leaves, isComplete: true, isWanted: true))
     }
 
@@ -92,9 +97,11 @@ final class LeafStream: Sendable {
     /// Begins a request, which `end` must end; nil where there is nothing to be sent at the moment, or
     /// requests enough.
     func begin() -> (first: Leaf, mustAsk: Bool)? {
-        state.withLock { state in
+        guard !isHeld() else { return nil }
+        return state.withLock { state in
+            waitForNext(&state)
             guard state.requests == 0 || state.isWanted && state.requests < Self.requestsMax,
-                let first = next(&state)
+                let first = take(&state)
             else { return nil }
             state.requests += 1
             return (first, !state.isWanted)
@@ -102,13 +109,21 @@ final class LeafStream: Sendable {
     }
 
     /// The next leaf of a request that was begun; nil where it is to end.
-    func next() -> Leaf? { state.withLock { next(&$0) } }
+    func next() -> Leaf? {
+        state.withLock { state in
+            // A request that ended whenever hashing is a little behind would be a small one.
+            waitForNext(&state)
+            return take(&state)
+        }
+    }
 
-    private func next(_ state: inout State) -> Leaf? {
-        // A request that ended whenever hashing is a little behind would be a small one.
+    private func waitForNext(_ state: inout State) {
         if !state.hasNext, !state.isComplete, !state.isGivenUp {
             self.state.wait(&state, milliseconds: Self.waitMilliseconds)
         }
+    }
+
+    private func take(_ state: inout State) -> Leaf? {
         guard state.hasNext else { return nil }
         defer { state.head += 1 }
         return state.waiting[state.head]
@@ -130,8 +145,9 @@ final class LeafStream: Sendable {
 
     /// Waits a moment for others who are at it.
     func wait() {
+        let isHeld = isHeld()
         state.withLock { state in
-            if !state.isOver, state.requests > 0 {
+            if !state.isOver, state.requests > 0 || isHeld {
                 self.state.wait(&state, milliseconds: Self.waitMilliseconds)
             }
         }
@@ -163,11 +179,16 @@ final class LeafStreams: Sendable {
 
 extension Volume {
     /// A stream for a file that is about to be hashed; nil where its leaves are not to be sent now.
-    func openStream(_ file: ObjectFile, size: UInt64) -> LeafStream? {
+    func openStream(_ file: ObjectFile, _ inode: Inode, size: UInt64) -> LeafStream? {
         guard let node, !options.isReadOnly, node.takesStreams,
             size >= UInt64(LeafStream.leavesMin) * UInt64(profile.chunkSize)
         else { return nil }
-        return open(LeafStream(file, size: size), node)
+        let (manifest, running) = (manifest, running)
+        // What the node writes meanwhile, the flush would wait for (data=ordered of ext4(5)).
+        let stream = LeafStream(file, size: size) {
+            manifest.withLock { _ in running.flushing.contains(inode.number) }
+        }
+        return open(stream, node)
     }
 
     /// Shows a stream to the threads that send.
@@ -243,6 +264,7 @@ extension Volume {
     ) throws(KuboStreamError<FileBlocks.Interruption>) {
         var bytes = 0
         var sent: Set<CID> = []
+        var buffers = LeafBuffers()
         var held: LeafStream.Leaf? = first
         func next() throws(FileBlocks.Interruption) -> (cid: CID, bytes: [UInt8])? {
             while bytes < Upload.requestBytesMax, let leaf = held ?? stream.next() {
@@ -250,7 +272,7 @@ extension Volume {
                 guard !node.wasSent(leaf.cid), !isPublished(leaf.cid),
                     sent.insert(leaf.cid).inserted
                 else { continue }
-                guard let block = try read(leaf, of: stream) else { throw .outdated }
+                guard let block = try read(leaf, of: stream, &buffers) else { throw .outdated }
                 bytes += block.count
                 return (leaf.cid, block)
             }
@@ -270,10 +292,14 @@ extension Volume {
     }
 
     private func read(
-        _ leaf: LeafStream.Leaf, of stream: LeafStream
+        _ leaf: LeafStream.Leaf, of stream: LeafStream, _ buffers: inout LeafBuffers
     ) throws(FileBlocks.Interruption) -> [UInt8]? {
+        let start = leaf.index * UInt64(profile.chunkSize)
         do throws(Errno) {
-            return try leafBlock(leaf.index, of: stream.content, size: stream.size)
+            guard profile.rawLeaves, start + UInt64(profile.chunkSize) <= stream.size,
+                case .flat(let file) = stream.content
+            else { return try leafBlock(leaf.index, of: stream.content, size: stream.size) }
+            return try buffers.read(file, at: start, byteCount: profile.chunkSize)
         } catch {
             throw .failed(error)
         }
@@ -282,6 +308,31 @@ extension Volume {
     /// Whether the node is known to have a block as a leaf of another object.
     func isPublished(_ cid: CID) -> Bool {
         manifest.withLock { state in (try? state.isLeafPublished(cid.multihash.bytes)) ?? false }
+    }
+}
+
+/// Memory for the leaves of a request, used in turn: memory that is new for each costs as much as to
+/// read into it.
+private struct LeafBuffers {
+    private var buffers: [[UInt8]] = []
+    private var last = 0
+    /// More than the request holds at a time, so that none is copied for being held.
+    private static let countMax = 4
+
+    /// The bytes of a file from a place on; nil where there are fewer.
+    mutating func read(
+        _ file: ObjectFile, at start: UInt64, byteCount: Int
+    ) throws(Errno) -> [UInt8]? {
+        if buffers.count < Self.countMax {
+            buffers.append([UInt8](repeating: 0, count: byteCount))
+            last = buffers.count - 1
+        } else {
+            last = (last + 1) % Self.countMax
+        }
+        let count = try buffers[last].withMutableBytes { (buffer) throws(Errno) in
+            try Sys.read(file.raw, at: start, into: buffer)
+        }
+        return count == byteCount ? buffers[last] : nil
     }
 }
 

@@ -89,6 +89,8 @@ final class RunningState: @unchecked Sendable {
     /// When the tree is to be published.
     var publication = Publication()
 
+    /// Large files that an fsync flushes for the first time, by inode.
+    var flushing: Set<UInt64> = []
     /// How many seals of an inode are under way.
     var sealing: [UInt64: Int] = [:]
     /// What was hashed of files that had a writer, by inode.

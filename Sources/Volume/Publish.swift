@@ -4,6 +4,7 @@ internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
+internal import ObjectStore
 
 internal import struct SystemPackage.Errno
 
@@ -155,9 +156,14 @@ extension Volume {
         let isDue = manifest.withLock { state in
             running.publication.isDue(
                 root: (try? state.inode(.root))?.cid, published: state.published,
-                changes: running.changes, options: node.options)
+                changes: running.changes, options: node.options,
+                isBeingWritten: { running.isBeingWritten(node.options) })
         }
         guard isDue || isWanted || node.isViewDue() else { return }
+        // To look at the view is no reason to hash what somebody is writing.
+        if !isDue, !isWanted, manifest.withLock({ _ in running.isBeingWritten(node.options) }) {
+            return try mergeView(node)
+        }
         do throws(PublishFailure) {
             try publishRoot(node)
         } catch {
@@ -498,6 +504,20 @@ extension Volume {
     }
 }
 
+extension RunningState {
+    /// Whether somebody wrote to a backing file within the time that a tree has to rest: of that
+    /// nobody is told.
+    fileprivate func isBeingWritten(_ options: NodeOptions) -> Bool {
+        let now = Timestamp.now().nanoseconds
+        return openFiles.values.contains { file in
+            guard let backing = file.backing, backing.isWritable,
+                let status = try? Sys.status(of: backing.file.raw)
+            else { return false }
+            return now - status.modified.nanoseconds < Int64(options.quietMilliseconds) * 1_000_000
+        }
+    }
+}
+
 /// When the tree is to be published.
 struct Publication {
     /// The count of changes when it was last looked at, and since when it has stood still.
@@ -513,7 +533,8 @@ struct Publication {
     private static let exactAttemptsMax = 5
 
     mutating func isDue(
-        root: CID?, published: PublishedState?, changes: UInt64, options: NodeOptions
+        root: CID?, published: PublishedState?, changes: UInt64, options: NodeOptions,
+        isBeingWritten: () -> Bool
     ) -> Bool {
         let now = MonotonicClock.milliseconds
         if changes != self.changes {
@@ -527,8 +548,8 @@ struct Publication {
         }
         let since = waitingSince ?? now
         waitingSince = since
-        return now - restingSince >= Int64(options.quietMilliseconds)
-            || now - since >= Int64(options.publishIntervalMilliseconds)
+        if now - since >= Int64(options.publishIntervalMilliseconds) { return true }
+        return now - restingSince >= Int64(options.quietMilliseconds) && !isBeingWritten()
     }
 
     mutating func noteAttempt(changes: UInt64) {

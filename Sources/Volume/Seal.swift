@@ -269,7 +269,7 @@ extension Volume {
         Sys.beginWriteback(flat.raw)
         let helpers = takeHelpers()
         defer { giveBack(helpers) }
-        let stream = openStream(flat, size: size)
+        let stream = openStream(flat, inode, size: size)
         let onLeaf = stream.map { stream in
             { @Sendable (index: Int, leaf: Leaf) in
                 stream.add(LeafStream.Leaf(index: UInt64(index), cid: leaf.cid))

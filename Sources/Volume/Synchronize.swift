@@ -13,14 +13,18 @@ extension Volume {
     public func synchronize(_ handle: HandleID, dataOnly: Bool) throws(Errno) {
         let description = try handles.handle(handle)
         // Data first: the manifest must never tell of bytes that a power loss takes back.
-        try synchronizeBytes(of: description.file.inode)
-        hashAhead(description.file)
+        try synchronizeAndHash(description.file)
         try manifest.commit()
         if let node, node.options.isDurableAtNode { try waitUntilAtNode(description.inode, node) }
     }
 
+    private func synchronizeAndHash(_ file: OpenFile) throws(Errno) {
+        defer { endFlush(file) }
+        try synchronizeBytes(of: file.inode) { hashAhead(file) }
+    }
+
     /// Begins to hash a large file before its last close: who asks for fsync(2) has often written all
-    /// there is. Not before the flush, which hashing would slow.
+    /// there is. The disk works meanwhile, and the processors would not.
     private func hashAhead(_ file: OpenFile) {
         let isLarge = manifest.withLock { _ in
             // Once: a database that calls fsync all day would be hashed all day.
@@ -29,10 +33,19 @@ extension Volume {
                 status.size >= Self.hashAheadSizeMin
             else { return false }
             backing.wasHashedAhead = true
+            running.flushing.insert(file.inode.number)
             return true
         }
         guard isLarge, options.sealThreads > 0 else { return }
         sealQueue.add(file.inode, delayMilliseconds: Self.hashAheadDelay)
+    }
+
+    /// Lets the leaves of a file go to the node that were held while it was flushed.
+    private func endFlush(_ file: OpenFile) {
+        let wasHeld = manifest.withLock { _ in
+            running.flushing.remove(file.inode.number) != nil
+        }
+        if wasHeld { node?.outbox.wakeAll() }
     }
 
     private static let hashAheadSizeMin: UInt64 = 1 << 20
@@ -56,8 +69,11 @@ extension Volume {
     }
 
     /// Makes the bytes of a file's flat file durable.
-    func synchronizeBytes(of inode: Inode) throws(Errno) {
+    ///
+    /// - Parameter whileFlushed: called before the flush, when what was written is taken over.
+    func synchronizeBytes(of inode: Inode, whileFlushed: () -> Void = {}) throws(Errno) {
         try settle(inode, isForced: true)
+        whileFlushed()
         // The note stays until the flush is done: another fsync of the file must not return before.
         let pending = manifest.withLock { _ in running.unsynchronized[inode.number] }
         guard let pending else { return }
