@@ -51,6 +51,30 @@ public enum Sys {
         }
     }
 
+    /// Writes all bytes at an offset, and returns when they are durable: `write` and then
+    /// `synchronizeData`, by one call (RWF_DSYNC of pwritev2(2)).
+    public static func writeDurably(
+        _ descriptor: Int32, at offset: UInt64, _ bytes: UnsafeRawBufferPointer
+    ) throws(Errno) {
+        try Faults.check(.write)
+        var done = 0
+        while done < bytes.count, let base = bytes.baseAddress {
+            let count = rfs_write_durably(
+                descriptor, base + done, bytes.count - done, Int64(clamping: offset) + Int64(done))
+            if count >= 0 {
+                done += count
+            } else if errno != EINTR {
+                throw Errno(rawValue: errno)
+            }
+        }
+        // A flush that fails leaves bytes that may be on the disk all the same.
+        try Faults.check(.synchronize)
+    }
+
+    /// The flag of open(2) for reads and writes that go past the page cache: whole blocks from
+    /// aligned memory.
+    public static var openDirect: Int32 { rfs_open_direct() }
+
     /// fdatasync(2): the data, and of the metadata what is needed to read it back.
     public static func synchronizeData(_ descriptor: Int32) throws(Errno) {
         try Faults.check(.synchronize)

@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -28,6 +29,13 @@ ssize_t rfs_copy_file_range(int source, int64_t *source_offset, int destination,
     if (destination_offset) *destination_offset = to;
     return copied;
 }
+
+ssize_t rfs_write_durably(int fd, const void *bytes, size_t length, int64_t offset) {
+    struct iovec part = {(void *)bytes, length};
+    return pwritev2(fd, &part, 1, offset, RWF_DSYNC);
+}
+
+int rfs_open_direct(void) { return O_DIRECT; }
 
 int rfs_fallocate(int fd, int mode, int64_t offset, int64_t length) {
     return fallocate64(fd, mode, offset, length);

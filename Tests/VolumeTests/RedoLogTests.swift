@@ -107,6 +107,34 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
         #expect(try crashed.check().isClean)
     }
 
+    @Test func recordsShareNoBlock() throws {
+        let records = try LoggedDirectory.crashed(fileCount: 3).records()
+        #expect(records.map(\.lowerBound) == [0, 4096, 8192])
+    }
+
+    /// Before records had blocks of their own, they followed one another at multiples of 8 bytes.
+    @Test func aLogOfBeforeIsReplayed() throws {
+        let former = try LoggedDirectory.crashed(fileCount: 5)
+        let records = try former.records()
+        try former.change { bytes in
+            let parts = records.map { Array(bytes[$0]) }
+            for record in records { for index in record { bytes[index] = 0 } }
+            var place = 0
+            // The last two as a newer program goes on: each in a block of its own.
+            for (number, part) in parts.enumerated() {
+                if number >= 3 { place = (place + 4095) / 4096 * 4096 }
+                bytes.replaceSubrange(place..<place + part.count, with: part)
+                place = (place + part.count + 7) / 8 * 8
+            }
+        }
+        #expect(
+            try former.records().prefix(3).map { $0.lowerBound % 4096 == 0 } == [
+                true, false, false,
+            ])
+        #expect(try former.names() == names(5))
+        #expect(try former.check().isClean)
+    }
+
     @Test func recordCutAtAnyByteIsNoRecord() throws {
         let crashed = try LoggedDirectory.crashed(fileCount: 3)
         let last = try #require(try crashed.records().last)

@@ -13,6 +13,12 @@ int rfs_openat(int directory, const char *path, int flags, mode_t mode);
 ssize_t rfs_copy_file_range(int source, int64_t *source_offset, int destination,
                             int64_t *destination_offset, size_t length, unsigned int flags);
 
+/// pwritev2(2) with RWF_DSYNC.
+ssize_t rfs_write_durably(int fd, const void *bytes, size_t length, int64_t offset);
+
+/// O_DIRECT of open(2), which only _GNU_SOURCE declares.
+int rfs_open_direct(void);
+
 /// fallocate(2).
 int rfs_fallocate(int fd, int mode, int64_t offset, int64_t length);
 
