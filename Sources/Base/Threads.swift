@@ -85,6 +85,8 @@ private func threadMain(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRaw
     guard let context else { return nil }
     let start = Unmanaged<ThreadStart>.fromOpaque(context).takeRetainedValue()
     rfs_set_thread_name(String(start.name.prefix(15)))
+    // What serves a queue of requests is kept on one processor, and starts threads for other work.
+    rfs_unpin()
     start.body()
     return nil
 }

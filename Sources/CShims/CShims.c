@@ -83,7 +83,27 @@ void rfs_lower_priority(void) {
     (void)setpriority(PRIO_PROCESS, 0, 10);
 }
 
+// Where threads of the process may run that are not pinned; NULL until one is.
+static cpu_set_t *unpinned;
+static size_t unpinned_size;
+static pthread_once_t unpinned_once = PTHREAD_ONCE_INIT;
+
+static void rfs_note_unpinned(void) {
+    // The kernel refuses a set that is smaller than its own.
+    for (int count = 1024; count <= 1 << 16; count *= 2) {
+        cpu_set_t *set = CPU_ALLOC(count);
+        if (set == NULL) return;
+        if (sched_getaffinity(0, CPU_ALLOC_SIZE(count), set) == 0) {
+            unpinned_size = CPU_ALLOC_SIZE(count);
+            __atomic_store_n(&unpinned, set, __ATOMIC_RELEASE);
+            return;
+        }
+        CPU_FREE(set);
+    }
+}
+
 int rfs_pin_to_processor(int processor) {
+    pthread_once(&unpinned_once, rfs_note_unpinned);
     cpu_set_t *set = CPU_ALLOC(processor + 1);
     if (set == NULL) return -1;
     size_t size = CPU_ALLOC_SIZE(processor + 1);
@@ -94,7 +114,8 @@ int rfs_pin_to_processor(int processor) {
     return code;
 }
 
-int rfs_shorten_slice(void) {
+// 0 nanoseconds stand for the system's own slice.
+static int rfs_set_slice(uint64_t nanoseconds) {
     // struct sched_attr in its first version; glibc 2.36 does not declare it.
     struct {
         uint32_t size, policy;
@@ -102,9 +123,18 @@ int rfs_shorten_slice(void) {
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } attributes = {.size = 48, .runtime = 100000};
+    } attributes = {.size = 48, .flags = 8 /* SCHED_FLAG_KEEP_POLICY */, .runtime = nanoseconds};
     attributes.nice = getpriority(PRIO_PROCESS, 0);
     return (int)syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+int rfs_shorten_slice(void) { return rfs_set_slice(100000); }
+
+void rfs_unpin(void) {
+    const cpu_set_t *set = __atomic_load_n(&unpinned, __ATOMIC_ACQUIRE);
+    if (set == NULL) return;
+    (void)sched_setaffinity(0, unpinned_size, set);
+    (void)rfs_set_slice(0);
 }
 
 int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }

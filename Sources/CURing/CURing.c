@@ -67,7 +67,8 @@ int rfs_ring_commit(struct rfs_ring *ring, int device, uint16_t queue, uint64_t 
 int rfs_ring_next(struct rfs_ring *ring, int waits, int *result) {
     struct io_uring_cqe *completion;
     int code = waits ? io_uring_submit_and_wait(&ring->ring, 1) : io_uring_submit(&ring->ring);
-    if (code < 0 && code != -EINTR) return code;
+    // Without memory for the command it stays queued, and the next call hands it over.
+    if (code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY) return code;
     if (io_uring_peek_cqe(&ring->ring, &completion) != 0) return 0;
     *result = completion->res;
     io_uring_cqe_seen(&ring->ring, completion);

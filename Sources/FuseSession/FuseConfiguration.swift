@@ -5,6 +5,9 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Threads that serve requests, 1 to 256. A request that waits (fsync) holds one, so this
     /// bounds how many writers share one flush.
     public var threads = 32
+    /// Threads that may be started beside those while requests wait for a node, for the device, or for
+    /// each of the kernel's queues. A wait for which there is none more fails at once.
+    public var spareThreadsMax = 256
     /// How many of them serve one of the kernel's queues, where io_uring has one for each processor.
     func threads(queueCount: Int) -> Int {
         max(Self.queueThreadsMin, (threads + queueCount - 1) / queueCount)
@@ -39,7 +42,7 @@ public struct FuseConfiguration: Sendable, Equatable {
     public let requestBytesMax = 1 << 20
     /// Requests of the kernel's own (read-ahead, release) in flight at once, 1 to 65535.
     ///
-    /// More than can wait for a node at once (`threads` and `WaitingRequests.sparesMax`), because those
+    /// More than can wait for a node at once (`threads` and `spareThreadsMax`), because those
     /// keep their places: with 64, the read-ahead of 100 files whose blocks did not come stopped that
     /// of all others (measured).
     public var backgroundRequestsMax: UInt32 = 512

@@ -47,10 +47,8 @@ public final class FuseSession: @unchecked Sendable {
         var rings = Rings.off(reason: "the mount is not ready")
         /// How many queues the kernel has for requests by io_uring; 0 where that is not asked for.
         var queueCount = 0
-        /// Threads that have not yet told whether they take part in their queue.
-        var unregistered = 0
-        /// The first that went wrong with that.
-        var registerError: Errno?
+        /// A queue has lost a place with a request in it, whose user would wait for ever.
+        var isBroken = false
     }
 
     private enum Phase {
@@ -195,17 +193,18 @@ public final class FuseSession: @unchecked Sendable {
         context.volume.observeWaits(context.waits)
         context.volume.observeNames(names)
         var failure: FuseError?
+        let veto = prepareVeto(mounted)
         startWorkers(mounted, &failure)
         if failure != nil { abandon(mounted) }
         let isReady = waitForReady()
         ringSwitch.putBack()
         if isReady {
-            startRings(mounted)
+            startRings(mounted, veto)
             raiseReadAhead(mounted)
             startPassthrough(mounted)
             whenReady()
         }
-        while let ended = waitForEnded() {
+        while let ended = waitForEnded(mounted) {
             for thread in ended { thread.join() }
         }
         finish(mounted)
@@ -291,7 +290,11 @@ extension FuseSession {
         }
         let session = UncheckedPointer(mounted.session)
         context.waits.begin { [weak self] lane in
-            (try? self?.startWorker(session, lane: lane)) != nil
+            guard let self, let participation = try? startWorker(session, lane: lane, isSpare: true)
+            else {
+                return false
+            }
+            return participation.wait() == nil
         }
         let count =
             state.withLock { $0.queueCount } > 0
@@ -310,12 +313,16 @@ extension FuseSession {
         var mask = sigset_t()
         rfs_block_signals(&mask)
         defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
-        for _ in 0..<count { try startWorker(session, lane: lane) }
+        for _ in 0..<count { _ = try startWorker(session, lane: lane) }
     }
 
     /// Starts a worker, with the calling thread's signals: for the device in lane 0, else for the
     /// queue before.
-    private func startWorker(_ session: UncheckedPointer, lane: Int) throws(Errno) {
+    private func startWorker(
+        _ session: UncheckedPointer, lane: Int, isSpare: Bool = false
+    ) throws(Errno) -> Participation {
+        let participation = Participation()
+        if lane == 0 { participation.tell(nil) }
         let number = state.withLock { state in
             state.workersRunning += 1
             state.nextThread += 1
@@ -323,7 +330,7 @@ extension FuseSession {
         }
         do throws(Errno) {
             let thread = try Threads.start(name: "fuse-\(number)") { [self] in
-                work(session.pointer, number, lane)
+                work(session.pointer, number, lane, isSpare, participation)
             }
             state.withLock { $0.threads[number] = thread }
         } catch {
@@ -333,18 +340,24 @@ extension FuseSession {
         }
         // It may have ended before it was noted.
         state.wakeAll()
+        return participation
     }
 
-    private func work(_ session: OpaquePointer, _ number: Int, _ lane: Int) {
+    private func work(
+        _ session: OpaquePointer, _ number: Int, _ lane: Int, _ isSpare: Bool,
+        _ participation: Participation
+    ) {
         let identity = pthread_self()
         state.withLock { $0.workers.append(identity) }
         let source: Worker.Source =
             lane == 0
             ? .device(receivers)
-            : .queue(UInt16(lane - 1)) { self.registered($0) }
-        let isOver = Worker(session: session, context: context, source: source).serve()
+            : .queue(UInt16(lane - 1), isSpare: isSpare) { participation.tell($0) }
+        let worker = Worker(session: session, context: context, source: source)
+        let isOver = worker.serve()
         // Whoever still waits for a node has nobody to answer.
         if isOver { context.waits.end() }
+        if worker.isBroken { state.withLock { $0.isBroken = true } }
         // From here on no signal may be sent to this thread: it may be joined.
         state.withLock { state in
             state.workers.removeAll { pthread_equal($0, identity) != 0 }
@@ -355,7 +368,7 @@ extension FuseSession {
     }
 
     /// Waits for workers to end; nil where all have been joined.
-    private func waitForEnded() -> [JoinableThread]? {
+    private func waitForEnded(_ mounted: Mounted) -> [JoinableThread]? {
         state.withLock { state in
             while true {
                 let numbers = state.ended.filter { state.threads[$0] != nil }
@@ -364,7 +377,12 @@ extension FuseSession {
                     return numbers.compactMap { state.threads.removeValue(forKey: $0) }
                 }
                 if state.workersRunning == 0, state.ended.isEmpty { return nil }
-                self.state.wait(&state)
+                if state.isBroken {
+                    context.waits.end()
+                    interruptWorkers(&state, mounted)
+                } else {
+                    self.state.wait(&state)
+                }
             }
         }
     }
@@ -388,10 +406,11 @@ extension FuseSession {
         do throws(RingsUnavailable) {
             try RingSupport.checkRings()
             let queueCount = try RingSupport.queueCount()
+            let threads = configuration.threads(queueCount: queueCount)
+            try RingSupport.checkDescriptors(rings: queueCount * threads)
             try ringSwitch.turnOn()
-            context.waits.addLanes(
-                queueCount, threads: configuration.threads(queueCount: queueCount))
-            context.askForRings()
+            context.waits.addLanes(queueCount, threads: threads)
+            context.askForRings(true)
             state.withLock { $0.queueCount = queueCount }
         } catch {
             let reason = error.reason
@@ -399,15 +418,30 @@ extension FuseSession {
         }
     }
 
+    /// Makes sure, before INIT is answered, that what it asks for can be taken back.
+    private func prepareVeto(_ mounted: Mounted) -> QueueVeto? {
+        guard state.withLock({ $0.queueCount }) > 0 else { return nil }
+        do throws(Errno) {
+            return try QueueVeto(device: fuse_session_fd(mounted.session))
+        } catch {
+            context.askForRings(false)
+            state.withLock { state in
+                state.queueCount = 0
+                state.rings = .off(reason: "the system refuses io_uring: \(error)")
+            }
+            return nil
+        }
+    }
+
     /// Starts the threads that serve the kernel's queues, once INIT is answered. Until each queue has
     /// one, all requests wait.
-    private func startRings(_ mounted: Mounted) {
+    private func startRings(_ mounted: Mounted, _ veto: QueueVeto?) {
         let session = UncheckedPointer(mounted.session)
         let queueCount = state.withLock { $0.queueCount }
         var reason: String?
-        if queueCount > 0 {
+        if let veto {
             if context.agreed(on: InitFlag.overIOUring) {
-                reason = serveQueues(session, queueCount)
+                reason = serveQueues(session, queueCount, veto)
             } else {
                 reason = "the kernel does not offer it"
             }
@@ -419,38 +453,58 @@ extension FuseSession {
         }
     }
 
-    /// Starts the queues' threads and waits for all to take part; what went wrong, if anything.
-    private func serveQueues(_ session: UncheckedPointer, _ queueCount: Int) -> String? {
-        let count = configuration.threads(queueCount: queueCount)
-        state.withLock { $0.unregistered = queueCount * count }
+    /// Starts the queues' threads and waits for all to take part; the reason where the mount does
+    /// without.
+    private func serveQueues(
+        _ session: UncheckedPointer, _ queueCount: Int, _ veto: QueueVeto
+    ) -> String? {
+        let threads = configuration.threads(queueCount: queueCount)
+        var counts = Array(repeating: 0, count: queueCount)
         var failure: Errno?
-        for queue in 0..<queueCount {
+        // Each queue has one before any has the next: one is enough to be served.
+        for _ in 0..<threads where failure == nil {
+            failure = startRound(session, &counts)
+        }
+        guard let failure else { return nil }
+        guard counts.contains(0) else {
+            for (queue, count) in counts.enumerated() {
+                context.waits.reduce(lane: 1 + queue, to: count)
+            }
+            log.warning(
+                "few threads serve the queues of io_uring",
+                metadata: [
+                    "threads": "\(counts.reduce(0, +)) of \(threads * queueCount)",
+                    "errno": "\(failure)",
+                ])
+            return nil
+        }
+        veto.giveUp()
+        return "a thread could not take part: \(failure)"
+    }
+
+    /// Starts a thread for each queue, and counts those that take part; what went wrong, if anything.
+    private func startRound(_ session: UncheckedPointer, _ counts: inout [Int]) -> Errno? {
+        var mask = sigset_t()
+        rfs_block_signals(&mask)
+        defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
+        var failure: Errno?
+        var started: [(queue: Int, participation: Participation)] = []
+        for queue in counts.indices {
             do throws(Errno) {
-                try startWorkers(session, lane: 1 + queue, count: count)
+                started.append((queue, try startWorker(session, lane: 1 + queue)))
             } catch {
                 failure = error
                 break
             }
         }
-        if failure == nil {
-            failure = state.withLock { state in
-                while state.unregistered > 0 { self.state.wait(&state) }
-                return state.registerError
+        for (queue, participation) in started {
+            if let error = participation.wait() {
+                failure = error
+            } else {
+                counts[queue] += 1
             }
         }
-        guard let failure else { return nil }
-        // A command that cannot succeed makes the kernel do without io_uring.
-        RequestRing.giveUp(device: fuse_session_fd(session.pointer))
-        return "a thread could not take part: \(failure)"
-    }
-
-    /// Takes down whether a thread takes part in its queue.
-    private func registered(_ error: Errno?) {
-        state.withLock { state in
-            state.unregistered -= 1
-            if let error, state.registerError == nil { state.registerError = error }
-        }
-        state.wakeAll()
+        return failure
     }
 
     /// Starts the threads that were not, because the queues were to have them.
@@ -461,6 +515,26 @@ extension FuseSession {
         } catch {
             // Those that there are serve all the same, fewer at a time.
             log.warning("few threads serve the mount", metadata: ["errno": "\(error)"])
+        }
+    }
+}
+
+/// What comes of a thread's try to take part in its queue, told once.
+private final class Participation: Sendable {
+    private let outcome = Monitor<Errno??>(nil)
+
+    func tell(_ error: Errno?) {
+        outcome.withLock { $0 = .some(error) }
+        outcome.wakeAll()
+    }
+
+    /// Blocks until it is told; nil where the thread takes part.
+    func wait() -> Errno? {
+        outcome.withLock { outcome in
+            while true {
+                if let told = outcome { return told }
+                self.outcome.wait(&outcome)
+            }
         }
     }
 }
@@ -532,15 +606,18 @@ extension FuseSession {
         // As long as requests are served that it may wait for.
         names.end()
         state.withLock { state in
-            while state.workersRunning > 0 {
-                // A read that blocks returns EINTR, and `serve` then sees the exit flag. The
-                // signal may come just before the read, so it is sent until all have gone.
-                fuse_session_exit(mounted.session)
-                receivers.close()
-                for worker in state.workers { pthread_kill(worker, rfs_wake_signal()) }
-                self.state.wait(&state, milliseconds: Self.waitStepMilliseconds)
-            }
+            while state.workersRunning > 0 { interruptWorkers(&state, mounted) }
         }
+    }
+
+    /// Has the workers end, and waits a little: a read that blocks returns EINTR, and `serve` then
+    /// sees the exit flag. The signal may come just before the read, so this is done until all have
+    /// gone.
+    private func interruptWorkers(_ state: inout State, _ mounted: Mounted) {
+        fuse_session_exit(mounted.session)
+        receivers.close()
+        for worker in state.workers { pthread_kill(worker, rfs_wake_signal()) }
+        self.state.wait(&state, milliseconds: Self.waitStepMilliseconds)
     }
 
     private static var waitStepMilliseconds: Int { 10 }

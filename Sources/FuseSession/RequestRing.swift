@@ -73,20 +73,6 @@ final class RequestRing {
         precondition(code == 0, "a place of a queue has one command at a time")
     }
 
-    /// Makes the kernel send all requests of a mount by the device, if its queues do not all have a
-    /// place yet: any command to take part that it refuses does that.
-    static func giveUp(device: Int32) {
-        let buffer = OwnedBuffer(byteCount: 4096)
-        guard let header = buffer.bytes.baseAddress,
-            let ring = try? RequestRing(
-                device: device, queue: .max, header: header,
-                payload: UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<0]))
-        else { return }
-        ring.register()
-        _ = ring.next(waits: false)
-        ring.close()
-    }
-
     /// What `next` came back with.
     enum Outcome {
         /// A request is in the buffers.
@@ -131,4 +117,38 @@ final class RequestRing {
     }
 
     private static let operationOffset = 128
+}
+
+/// A ring that takes no part, to do without the queues by.
+///
+/// It is made before the answer to INIT, because from then on all requests wait until each queue has
+/// a place or `giveUp` is called, and by then there may be no descriptor left for it.
+///
+/// Used by the thread that makes it, alone.
+final class QueueVeto {
+    private let buffer: OwnedBuffer
+    private let ring: RequestRing
+
+    /// - Throws: as `RequestRing`, and ENFILE or EMFILE.
+    init(device: Int32) throws(Errno) {
+        buffer = OwnedBuffer(byteCount: RequestRing.headerByteCount)
+        guard let header = buffer.bytes.baseAddress else { throw .noMemory }
+        ring = try RequestRing(
+            device: device, queue: .max, header: header,
+            payload: UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<0]))
+    }
+
+    deinit {
+        ring.close()
+    }
+
+    /// Makes the kernel send all requests of the mount by the device: any command to take part that
+    /// it refuses does that, and it has no queue of this number.
+    ///
+    /// Only where a queue has no place yet. Else requests come by the queues already, and where the
+    /// switch is off the kernel would take no answer from them any more.
+    func giveUp() {
+        ring.register()
+        _ = ring.next(waits: false)
+    }
 }

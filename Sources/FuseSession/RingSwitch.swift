@@ -8,35 +8,55 @@ internal import struct SystemPackage.Errno
 ///
 /// It matters while a mount is being made; a connection that has it keeps it. So root turns it on
 /// for that long, and the last of several mounts that are being made puts it back. Who they are, a
-/// lock on the switch tells (flock(2)): those for whom it was turned on hold it shared.
+/// lock on the switch tells (flock(2)): those for whom it was turned on hold it shared. To look and
+/// to change it by that is one step, under a lock on its directory, because flock(2) lets others in
+/// between where a lock changes its kind.
 final class RingSwitch: Sendable {
     /// Locked shared as long as the switch has to stay on.
     private let file: OwnedDescriptor
 
-    private static let path = "/sys/module/fuse/parameters/enable_uring"
+    private static let directory = "/sys/module/fuse/parameters"
+    private static let path = directory + "/enable_uring"
+    /// How often, a hundredth of a second apart, the lock of the directory is tried.
+    private static let triesMax = 100
 
     /// Makes the kernel offer FUSE over io_uring to the next mount; nil where it does so anyway.
     static func turnOn() throws(RingsUnavailable) -> RingSwitch? {
         do throws(Errno) {
             let file = try Sys.open(path, flags: O_RDONLY)
+            let turn = try takeTurn()
+            defer { close(turn) }
             let isOn = try byte(of: file.raw) == UInt8(ascii: "Y")
             let isAlone = try Sys.lockExclusively(file.raw)
             if isOn && isAlone { return nil }
             if !isOn { try write("Y") }
-            _ = try Sys.lockShared(file.raw)
+            guard try Sys.lockShared(file.raw) else { throw .resourceBusy }
             return RingSwitch(file: file)
         } catch {
             switch error {
             case .noSuchFileOrDirectory:
                 throw RingsUnavailable(
                     reason: "the kernel does not have it; Linux 6.14 and later may")
-            case .permissionDenied, .readOnlyFileSystem:
+            case .permissionDenied, .readOnlyFileSystem, .notPermitted:
                 throw RingsUnavailable(
                     reason: "it is turned off; root turns it on by writing Y to \(path)")
+            case .resourceBusy:
+                throw RingsUnavailable(reason: "another process holds a lock on \(path)")
             default:
                 throw RingsUnavailable(reason: "\(path): \(error)")
             }
         }
+    }
+
+    /// A descriptor with the lock that whoever looks at the switch and changes it holds for that
+    /// long.
+    private static func takeTurn() throws(Errno) -> Int32 {
+        let turn = try Sys.open(directory, flags: O_RDONLY | O_DIRECTORY)
+        for _ in 0..<triesMax {
+            if try Sys.lockExclusively(turn.raw) { return turn.take() }
+            Threads.sleep(milliseconds: 10)
+        }
+        throw .resourceBusy
     }
 
     private init(file: consuming OwnedDescriptor) {
@@ -45,8 +65,9 @@ final class RingSwitch: Sendable {
 
     /// Puts the switch back, unless other mounts still need it.
     func putBack() {
-        // Whoever comes now turns it on again.
+        let turn = try? Self.takeTurn()
         if (try? Sys.lockExclusively(file.raw)) == true { try? Self.write("N") }
+        if let turn { close(turn) }
     }
 
     private static func byte(of descriptor: Int32) throws(Errno) -> UInt8? {
@@ -115,6 +136,17 @@ package enum RingSupport {
             try RequestRing.check()
         } catch {
             throw RingsUnavailable(reason: "the system refuses io_uring: \(error)")
+        }
+    }
+
+    /// Checks that so many rings leave as many descriptors for the files of the volume.
+    static func checkDescriptors(rings: Int) throws(RingsUnavailable) {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        guard limit.rlim_cur / 2 >= rlim_t(rings) else {
+            throw RingsUnavailable(
+                reason: "this process may have \(limit.rlim_cur) open files, too few for "
+                    + "\(rings) rings")
         }
     }
 

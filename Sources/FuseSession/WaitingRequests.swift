@@ -15,7 +15,7 @@ internal import Volume
 /// way to here, or come before it waits; so the newest wishes are remembered.
 final class WaitingRequests: RemoteWaitObserver {
     private struct Lane {
-        let threadsUsual: Int
+        var threadsUsual: Int
         /// Threads that serve, those that wait among them.
         var threads: Int
         /// Those whose requests wait.
@@ -43,10 +43,11 @@ final class WaitingRequests: RemoteWaitObserver {
 
     /// Threads of a lane beside the usual ones at most. A wait for which there is none more fails at
     /// once.
-    static let sparesMax = 256
+    private let sparesMax: Int
 
     /// - Parameter threads: the usual number for the device, 1 or more.
-    init(threads: Int) {
+    init(threads: Int, sparesMax: Int) {
+        self.sparesMax = sparesMax
         state = Guarded(State(lanes: [Lane(threads: threads)]))
     }
 
@@ -59,6 +60,15 @@ final class WaitingRequests: RemoteWaitObserver {
     func addLanes(_ count: Int, threads: Int) {
         state.withLock { state in
             state.lanes += Array(repeating: Lane(threads: threads), count: count)
+        }
+    }
+
+    /// Tells how many threads serve a lane of a queue, where they are fewer than expected.
+    func reduce(lane: Int, to threads: Int) {
+        state.withLock { state in
+            // Spare ones may have come meanwhile.
+            state.lanes[lane].threads += threads - state.lanes[lane].threadsUsual
+            state.lanes[lane].threadsUsual = threads
         }
     }
 
@@ -99,7 +109,7 @@ final class WaitingRequests: RemoteWaitObserver {
         if state.interrupted.contains(unique) { return .interrupt }
         let counts = state.lanes[lane]
         guard state.waits[unique] == nil, counts.isShort else { return .goOn }
-        guard counts.threads < counts.threadsUsual + Self.sparesMax else { return .refuse }
+        guard counts.threads < counts.threadsUsual + sparesMax else { return .refuse }
         state.lanes[lane].threads += 1
         return .startThread
     }

@@ -40,6 +40,8 @@ final class Worker {
     var hasWaited = false
     /// The request's wait was ended for want of a thread, or with the mount: EIO, not EINTR.
     var isRefused = false
+    /// A request was taken that cannot be answered any more.
+    private(set) var isBroken = false
 
     private static let pageByteCount = 4096
     private static let requestOffset = pageByteCount - 80
@@ -49,8 +51,9 @@ final class Worker {
     enum Source {
         /// The device, in turn with others.
         case device(Receivers)
-        /// A queue of io_uring's; the closure is called once, with what came of taking part.
-        case queue(UInt16, whenRegistered: (Errno?) -> Void)
+        /// A queue of io_uring's; the closure is called once, with what came of taking part. A spare
+        /// thread comes while others wait.
+        case queue(UInt16, isSpare: Bool, whenRegistered: (Errno?) -> Void)
     }
 
     init(session: OpaquePointer, context: FuseContext, source: Source) {
@@ -59,7 +62,7 @@ final class Worker {
         self.context = context
         switch source {
         case .device: lane = 0
-        case .queue(let number, _): lane = 1 + Int(number)
+        case .queue(let number, _, _): lane = 1 + Int(number)
         }
         // libfuse reads up to its own idea of a buffer, 1 MiB and a page in 3.14; the read
         // callback below cuts that to `capacity`.
@@ -83,8 +86,8 @@ final class Worker {
         defer { Current.set(nil) }
         switch source {
         case .device(let receivers): return serveDevice(receivers)
-        case .queue(let number, let whenRegistered):
-            return serveQueue(number, whenRegistered)
+        case .queue(let number, let isSpare, let whenRegistered):
+            return serveQueue(number, isSpare, whenRegistered)
         }
     }
 
@@ -126,6 +129,9 @@ final class Worker {
         }
         unique = request.header.unique
         switch request.header.opcode {
+        case Opcode.read, Opcode.open:
+            context.noteFile(request.header.nodeid)
+            if serveDirectly(request) { return }
         case Opcode.initialize:
             offer = InitOffer(request)
         case Opcode.interrupt:
@@ -135,6 +141,10 @@ final class Worker {
             if let body = request.body(as: fuse_interrupt_in.self) {
                 context.waits.interrupt(body.unique)
             }
+            return
+        case Opcode.notifyReply:
+            // It has done what it was asked for; see `fetchQueued`.
+            ringAnswer = (0, 0)
             return
         default:
             if serveDirectly(request) { return }
@@ -213,8 +223,13 @@ final class Worker {
 // MARK: - Requests of a ring
 
 extension Worker {
-    private func serveQueue(_ number: UInt16, _ whenRegistered: (Errno?) -> Void) -> Bool {
-        guard let header = buffer.bytes.baseAddress else { return false }
+    private func serveQueue(
+        _ number: UInt16, _ isSpare: Bool, _ whenRegistered: (Errno?) -> Void
+    ) -> Bool {
+        guard let header = buffer.bytes.baseAddress else {
+            whenRegistered(.noMemory)
+            return false
+        }
         // The kernel's reason to have a queue for each processor; it goes without, where a cpuset
         // leaves this one out, but slower.
         Threads.pin(toProcessor: Int(number))
@@ -242,6 +257,7 @@ extension Worker {
             return error == .socketNotConnected
         }
         whenRegistered(nil)
+        if isSpare { fetchQueued() }
         while fuse_session_exited(session) == 0 {
             switch outcome {
             case .request:
@@ -255,10 +271,35 @@ extension Worker {
                 context.log.error(
                     "a queue of the FUSE device failed",
                     metadata: ["queue": "\(number)", "errno": "\(error)"])
-                return false
+                isBroken = true
+                return true
             }
         }
         return true
+    }
+
+    /// Has the kernel hand over what came to the queue before this thread, while all others waited.
+    ///
+    /// A new place is not given what is queued already: only an answer fetches that, and those who
+    /// wait give none. So this asks for no bytes of a file, which comes back as a request of this very
+    /// processor, and the answer to that fetches (Linux 6.18). The kernel knows such a file where a
+    /// READ or an OPEN waits, as it mostly is; else what is queued may wait for the next request.
+    private func fetchQueued() {
+        var question = fuse_notify_retrieve_out()
+        question.notify_unique = context.nextNotification()
+        question.nodeid = context.recentFile
+        var header = fuse_out_header()
+        let count = MemoryLayout<fuse_out_header>.size + MemoryLayout.size(ofValue: question)
+        header.len = UInt32(count)
+        header.error = Int32(FUSE_NOTIFY_RETRIEVE.rawValue)
+        let message = OwnedBuffer(byteCount: count)
+        message.bytes.storeBytes(of: header, as: fuse_out_header.self)
+        message.bytes.storeBytes(
+            of: question, toByteOffset: MemoryLayout<fuse_out_header>.size,
+            as: fuse_notify_retrieve_out.self)
+        if write(fuse_session_fd(session), message.bytes.baseAddress, count) != count {
+            context.log.debug("a queue was not looked into", metadata: ["errno": "\(errno)"])
+        }
     }
 
     private func serveAssembled(_ ring: RequestRing) {

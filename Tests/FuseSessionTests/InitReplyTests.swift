@@ -96,6 +96,31 @@ private let initExtended: UInt32 = 1 << 30
     #expect(reply.number(at: 36, as: UInt32.self) == 0)
 }
 
+@Test(arguments: [true, false], [true, false])
+func ringsAreAgreedOnWhereTheyAreWantedAndOffered(areWanted: Bool, areOffered: Bool) throws {
+    // FUSE_OVER_IO_URING is bit 41, the ninth of the upper word.
+    let offered: UInt32 = areOffered ? 1 << 9 : 0
+    let offer = try #require(
+        makeOffer(initRequest(unique: 1, flags: initExtended, flags2: offered | 1 << 5)))
+    var reply = [UInt8](repeating: 0, count: 64)
+    let all = reply.withUnsafeMutableBytes {
+        offer.mend($0, wantsPassthrough: false, wantsRings: areWanted)
+    }
+    let expected: UInt32 = areWanted && areOffered ? 1 << 9 : 0
+    #expect(reply.number(at: 32, as: UInt32.self) == expected)
+    #expect(all == UInt64(initExtended) | UInt64(expected) << 32)
+    #expect(reply.number(at: 36, as: UInt32.self) == 0)
+}
+
+@Test func ringsThatAreOfferedWithoutTheUpperWordAreNotAgreedOn() throws {
+    let offer = try #require(makeOffer(initRequest(unique: 1, flags: 1, flags2: 1 << 9)))
+    var reply = [UInt8](repeating: 0, count: 64)
+    _ = reply.withUnsafeMutableBytes {
+        offer.mend($0, wantsPassthrough: false, wantsRings: true)
+    }
+    #expect(reply.number(at: 32, as: UInt32.self) == 0)
+}
+
 @Test func mendedReplyKeepsUpperFlagsOfTheLibrary() throws {
     let offer = try #require(
         makeOffer(

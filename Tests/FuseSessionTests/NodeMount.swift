@@ -64,6 +64,9 @@ final class NodeMount: Sendable {
         guard session.waitUntilReady() else { throw Refused(reason: "the mount ended") }
     }
 
+    /// Whether requests come through io_uring.
+    var rings: Rings { session.rings }
+
     /// Takes all away; a reader that still waits gets an error.
     func end() throws {
         session.stop()

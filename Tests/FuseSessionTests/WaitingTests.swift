@@ -12,10 +12,12 @@ struct WaitingTests {
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) ^ seed }
     }
 
-    @Test func aReaderThatWaitsForABlockDoesNotBlockStat() throws {
+    @Test(arguments: [true, false])
+    func aReaderThatWaitsForABlockDoesNotBlockStat(usesRings: Bool) throws {
         let mount = try NodeMount(files: ["here": [1, 2, 3], "missing": Self.bytes(300_000, 1)]) {
-            // Each question comes to the one thread that there is.
+            // Each question comes to the one thread that there is, or the few of a queue.
             ($0.threads, $0.entryTimeoutSeconds, $0.attributeTimeoutSeconds) = (1, 0, 0)
+            $0.usesRings = usesRings
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "here\nmissing\n")
@@ -30,7 +32,8 @@ struct WaitingTests {
         #expect(!reader.hasEnded)
     }
 
-    @Test func fortyReadersOfMissingBlocksDoNotBlockAnotherFile() throws {
+    @Test(arguments: [true, false])
+    func fortyReadersOfMissingBlocksDoNotBlockAnotherFile(usesRings: Bool) throws {
         let here = Self.bytes(1 << 20, 7)
         var files = ["here": here]
         for number in 0..<40 {
@@ -38,7 +41,7 @@ struct WaitingTests {
         }
         let mount = try NodeMount(files: files.mapValues { Array($0.suffix(1 << 20)) }) {
             // Whatever is read comes to the session, as read-ahead like that of the others.
-            ($0.threads, $0.usesPassthrough) = (4, false)
+            ($0.threads, $0.usesPassthrough, $0.usesRings) = (4, false, usesRings)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("cat", mount.path + "/here").output() == here)
@@ -58,9 +61,11 @@ struct WaitingTests {
         #expect(readers.allSatisfy { !$0.hasEnded })
     }
 
-    @Test(arguments: [SIGTERM, SIGKILL])
-    func interruptEndsAReadThatWaits(_ signal: Int32) throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
+    @Test(arguments: [SIGTERM, SIGKILL], [true, false])
+    func interruptEndsAReadThatWaits(_ signal: Int32, usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
+            ($0.threads, $0.usesRings) = (2, usesRings)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
@@ -77,8 +82,9 @@ struct WaitingTests {
         }
     }
 
-    @Test func interruptEndsALookupThatWaits() throws {
-        let mount = try NodeMount(files: ["file": [1]])
+    @Test(arguments: [true, false])
+    func interruptEndsALookupThatWaits(usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["file": [1]]) { $0.usesRings = usesRings }
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
         for signal in [SIGTERM, SIGKILL] {
@@ -115,24 +121,44 @@ struct WaitingTests {
         }
     }
 
-    @Test func moreWaitsThanThreadsFailAtOnce() throws {
+    @Test(arguments: [true, false])
+    func moreWaitsThanThreadsFailAtOnce(usesRings: Bool) throws {
         let mount = try NodeMount(files: ["file": [1]]) {
-            ($0.threads, $0.usesRings) = (2, false)
+            ($0.threads, $0.spareThreadsMax, $0.usesRings) = (2, 16, usesRings)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
-        // 2 threads and 256 spare ones, one of them kept free.
-        let programs = try (0..<300).map { try Program("stat", mount.path + "/name-\($0)") }
-        #expect(eventually { programs.count { $0.hasEnded } >= 300 - 257 })
-        #expect(try Program("stat", mount.path).result() == 0)
-        #expect(programs.count { $0.hasEnded } == 300 - 257)
-        for program in programs where program.hasEnded { #expect(program.result() == 1) }
-        for program in programs { program.signal(SIGKILL) }
-        #expect(programs.allSatisfy { $0.ends() })
+        var threadsBefore: Int?
+        for round in 0..<2 {
+            // On one processor, and so for one queue, where there are queues.
+            let programs = try (0..<60).map {
+                try Program(
+                    "taskset", "-c", "\(Processors.first)", "stat",
+                    mount.path + "/name-\(round)-\($0)")
+            }
+            // 2 threads and 16 spare ones, one of them kept free.
+            #expect(eventually { programs.count { $0.hasEnded } >= 60 - 17 })
+            #expect(
+                try Program("taskset", "-c", "\(Processors.first)", "stat", mount.path).result()
+                    == 0)
+            #expect(programs.count { $0.hasEnded } == 60 - 17)
+            for program in programs where program.hasEnded { #expect(program.result() == 1) }
+            for program in programs { program.signal(SIGKILL) }
+            #expect(programs.allSatisfy { $0.ends() })
+            guard mount.rings == .on else { continue }
+            // Those of a queue stay, and serve the next waits.
+            let threads = Self.sessionThreads
+            #expect(threads >= 18)
+            if let threadsBefore { #expect(threads == threadsBefore) }
+            threadsBefore = threads
+        }
     }
 
-    @Test func unmountDoesNotWaitForTheNode() throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
+    @Test(arguments: [true, false])
+    func unmountDoesNotWaitForTheNode(usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
+            ($0.threads, $0.usesRings) = (2, usesRings)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
@@ -142,8 +168,11 @@ struct WaitingTests {
         #expect((reader.result() ?? 0) > 0)
     }
 
-    @Test func umountEndsTheSessionAlthoughTheReadOfAKilledProcessWaits() throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
+    @Test(arguments: [true, false])
+    func umountEndsTheSessionAlthoughTheReadOfAKilledProcessWaits(usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
+            ($0.threads, $0.usesRings) = (2, usesRings)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()

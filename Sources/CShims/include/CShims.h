@@ -58,6 +58,10 @@ void rfs_lower_priority(void);
 /// sched_setaffinity(2) of the calling thread to one processor; 0 or -1 with errno.
 int rfs_pin_to_processor(int processor);
 
+/// Lets the calling thread run where those run that no thread of the process has pinned, and with the
+/// usual slice: a new thread has its starter's. Does nothing where no thread was ever pinned.
+void rfs_unpin(void);
+
 /// sched_setattr(2) of the calling thread: a slice of a tenth of a millisecond, the shortest that the
 /// scheduler gives (Linux 6.12 and later); 0 or -1 with errno.
 int rfs_shorten_slice(void);
