@@ -2,7 +2,7 @@
 # CIDs are those that `ipfs add` makes: compared with Debian's ipfs-cid (unixfs-v0-2015), with
 # published vectors, and with unixfs.py; blocks and CAR files are verified without the daemon.
 source "$(dirname "$0")/lib.sh"
-in_both_modes REGISTRYFS_TEST_QUICK=1
+in_all_modes REGISTRYFS_TEST_QUICK=1
 
 cid_of() { getfattr --absolute-names -n ipfs.cid --only-values "$1"; }
 # stream SEED SIZE: the deterministic bytes that Kubo's own CID tests use (ChaCha20 of sha256(SEED)).

@@ -92,17 +92,23 @@ excerpt() {
     tr '\n' ' ' <<<"${found:-$(tail -n 3 "$2")}"
 }
 
-# in_both_modes [VARIABLE=VALUE...]: for a script that is to run with passthrough and without: it
-# runs itself once more without, with such variables, and names its cases so.
+# in_all_modes [VARIABLE=VALUE...]: for a script that is to run in each way that reads and requests
+# can come: it runs itself once more for each that is not the default, with such variables, and names
+# its cases so.
 mode_options=()
 mode_name=""
-in_both_modes() {
-    if [[ -n ${REGISTRYFS_TEST_NO_PASSTHROUGH:-} ]]; then
-        mode_options=(--no-passthrough)
-        mode_name=", without passthrough"
+in_all_modes() {
+    local mode
+    case ${REGISTRYFS_TEST_MODE:-} in
+    no-passthrough | no-io-uring)
+        mode_options=("--$REGISTRYFS_TEST_MODE")
+        mode_name=", ${REGISTRYFS_TEST_MODE/no-/without }"
         return
-    fi
-    env REGISTRYFS_TEST_NO_PASSTHROUGH=1 "$@" "$here/$(basename "$0")" || failed=1
+        ;;
+    esac
+    for mode in no-passthrough no-io-uring; do
+        env REGISTRYFS_TEST_MODE="$mode" "$@" "$here/$(basename "$0")" || failed=1
+    done
 }
 volume_up() { # volume_up [OPTION...]: mounts $state at $mnt
     "$registryfs" mount --state-dir "$state" "${mode_options[@]}" "$@" "$mnt"

@@ -2,7 +2,7 @@
 # What a local filesystem offers, by real system calls (posix.py); that all of it is still there
 # after unmount and mount; and that a read-only mount refuses every change.
 source "$(dirname "$0")/lib.sh"
-in_both_modes
+in_all_modes
 
 volume_up
 chmod 755 "$mnt"

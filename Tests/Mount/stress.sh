@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Programs made to break filesystems, each for a bounded time, each checking what it reads.
 source "$(dirname "$0")/lib.sh"
-in_both_modes
+in_all_modes
 
 seconds=10
 [[ -z $quick ]] || seconds=3

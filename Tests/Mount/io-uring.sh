@@ -1,0 +1,232 @@
+#!/usr/bin/env bash
+# Requests that come through io_uring: when they do, the kernel's switch for it, what happens where
+# something is missing, requests of every size, and ends of a daemon that has some in its queues.
+source "$(dirname "$0")/lib.sh"
+
+begun=$(cut -d' ' -f1 /proc/uptime)
+switch=/sys/module/fuse/parameters/enable_uring
+ring() { "$registryfs" status --json "$mnt" | jq -r '.mounts[0].ioUring'; }
+# Why not, in words; empty where they do.
+reason() { "$registryfs" status --json "$mnt" | jq -r '.mounts[0].ioUringOff // ""'; }
+told() { grep -c 'without io_uring' "$state/registryfs.log" || :; }
+works() { # a mount that answers, all within a time
+    timeout 60 bash -euc 'echo "$1" >"$2/works"; sync "$2/works"; [[ $(<"$2/works") == "$1" ]]
+        rm "$2/works"; ls "$2" >/dev/null' - "$RANDOM" "$mnt" || fail "the mount does not work"
+}
+# Ends with a failure where a command takes so long that it hangs.
+in_time() { timeout 60 "$@" || fail "$* ended with status $?"; }
+# What is compared with the disk below does not come out of the page cache, nor past the daemon.
+same_as_disk() { # same_as_disk OPTION...
+    mkdir -p "$work/disk"
+    volume_up --no-passthrough "$@"
+    python3 "$here/io-uring.py" "$mnt" >"$work/seen" || fail "$(tail -n 3 "$work/seen")"
+    volume_down
+    volume_check
+    [[ -s $work/expected ]] || python3 "$here/io-uring.py" "$work/disk" no-xattrs >"$work/expected"
+    cmp "$work/expected" "$work/seen" >&2 || fail "not as on the disk below"
+}
+
+if [[ ! -e $switch ]]; then
+    begin "this kernel has no io_uring for FUSE, and status says so"
+    volume_up
+    same "io_uring of the mount" false "$(ring)"
+    [[ $(reason) == *"kernel does not have it"* ]] || fail "status says: $(reason)"
+    same "lines of the log about it" 1 "$(told)"
+    works
+    volume_down
+    begin "requests of every size by the device are as on the disk below"
+    same_as_disk
+    finish
+fi
+
+before=$(<"$switch")
+restore_switch() { echo "$before" >"$switch"; }
+trap 'restore_switch; clean_up' EXIT
+
+for value in N Y; do
+    begin "requests come through io_uring, and the switch stays at $value"
+    echo "$value" >"$switch"
+    volume_up
+    same "the switch" "$value" "$(<"$switch")"
+    same "io_uring of the mount" true "$(ring)"
+    same "the reason why not" "" "$(reason)"
+    [[ $("$registryfs" status "$mnt") =~ io_uring\ +on ]] || fail "status does not say so"
+    same "lines of the log about it" 0 "$(told)"
+    works
+    volume_down
+    same "the switch at the end" "$value" "$(<"$switch")"
+done
+
+begin "mounts made at the same moment all have it, and the switch goes back"
+echo N >"$switch"
+rounds=5
+[[ -z $quick ]] || rounds=2
+for _ in $(seq "$rounds"); do
+    pids=()
+    for number in 1 2 3 4; do
+        mkdir -p "$work/at-$number" "$work/state-$number"
+        "$registryfs" mount --state-dir "$work/state-$number" "$work/at-$number" &
+        pids+=("$!")
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || fail "a mount failed"; done
+    same "the switch" N "$(<"$switch")"
+    for number in 1 2 3 4; do
+        same "io_uring of mount $number" true \
+            "$("$registryfs" status --json "$work/at-$number" | jq '.mounts[0].ioUring')"
+        "$registryfs" unmount "$work/at-$number"
+    done
+done
+
+begin "a switch that another process holds locked delays a mount, and does not stop it"
+exec 5<"$(dirname "$switch")"
+flock -x 5
+volume_up
+exec 5<&-
+same "io_uring of the mount" false "$(ring)"
+[[ $(reason) == *lock* ]] || fail "status says: $(reason)"
+works
+volume_down
+
+begin "without it when told so"
+: >"$state/registryfs.log"
+for option in --no-io-uring -ono_io_uring; do
+    volume_up "$option"
+    same "io_uring of the mount with $option" false "$(ring)"
+    [[ $(reason) == *no_io_uring* ]] || fail "status says: $(reason)"
+    same "lines of the log about it" 0 "$(told)"
+    works
+    volume_down
+done
+
+begin "where the switch cannot be turned on the mount works, and says why, once"
+: >"$state/registryfs.log"
+unshare -m --propagation private bash -euc '
+    mount --bind /sys/module/fuse/parameters /sys/module/fuse/parameters
+    mount -o remount,ro,bind /sys/module/fuse/parameters
+    "$1" mount --state-dir "$2" "$3"
+    "$1" status --json "$3" >"$4/status"
+    echo content >"$3/file"
+    [[ $(<"$3/file") == content ]]
+    "$1" unmount "$3"' - "$registryfs" "$state" "$mnt" "$work" ||
+    fail "the mount does not work there"
+same "io_uring of the mount" false "$(jq '.mounts[0].ioUring' "$work/status")"
+[[ $(jq -r '.mounts[0].ioUringOff' "$work/status") == *"turned off"* ]] ||
+    fail "status says: $(<"$work/status")"
+same "lines of the log about it" 1 "$(told)"
+
+begin "where it is forbidden to processes the mount works, and says why"
+forbidden=/proc/sys/kernel/io_uring_disabled
+was=$(<"$forbidden")
+# 2 forbids it to all, root among them.
+echo 2 >"$forbidden"
+volume_up || :
+echo "$was" >"$forbidden"
+same "io_uring of the mount" false "$(ring)"
+[[ $(reason) == *refuses* ]] || fail "status says: $(reason)"
+works
+volume_down
+
+begin "with few file descriptors the mount works"
+for limit in 24 30 40 64 70 100 200; do
+    (ulimit -n "$limit" && volume_up) || fail "no mount with $limit descriptors"
+    # Nothing that has to be opened for it may hang.
+    works
+    [[ $(ring) == true || $(reason) == *"open files"* ]] || fail "status says: $(reason)"
+    pid=$(daemon_pid)
+    in_time umount "$mnt"
+    wait_for 20 process_gone "$pid" || fail "the daemon stays with $limit descriptors"
+done
+volume_check
+
+begin "a daemon that has one processor serves all of them"
+(taskset -pc 0 "$BASHPID" >/dev/null && volume_up)
+same "io_uring of the mount" true "$(ring)"
+mkdir "$mnt/one"
+in_time python3 -c 'import os, sys
+for processor in sorted(os.sched_getaffinity(0)):
+    os.sched_setaffinity(0, {processor})
+    for index in range(200):
+        path = "%s/%d-%d" % (sys.argv[1], processor, index)
+        with open(path, "w") as file: file.write(path)
+        assert open(path).read() == path' "$mnt/one"
+rm -r "$mnt/one"
+volume_down
+
+begin "requests of every size are as on the disk below"
+same_as_disk
+
+begin "by the device they are the same"
+same_as_disk --no-io-uring
+
+rounds=6
+[[ -z $quick ]] || rounds=2
+begin "kill -9 under load: users get an error, the next mount stands, nothing synced is lost"
+for round in $(seq "$rounds"); do
+    volume_up
+    same "io_uring of the mount" true "$(ring)"
+    mkdir "$mnt/load-$round"
+    : >"$work/noted"
+    timeout 60 python3 "$here/io-uring.py" load "$mnt/load-$round" "$work/noted" >"$work/errors" &
+    load=$!
+    background=("$load")
+    wait_for 30 test -s "$work/noted" || fail "no load"
+    sleep "0.$((RANDOM % 900 + 100))"
+    daemon_kill
+    wait "$load" || fail "round $round: a user of the dead mount hangs"
+    background=()
+    for error in $(<"$work/errors"); do
+        [[ " ENOTCONN ECONNABORTED ECANCELED ENODEV " == *" $error "* ]] || fail "$error after kill -9"
+    done
+    volume_up
+    same "mounts at the place" 1 "$(grep -c " $mnt " /proc/self/mountinfo)"
+    in_time python3 "$here/io-uring.py" verify "$mnt/load-$round" "$work/noted" >"$work/verified"
+    same "files read back" "$(wc -l <"$work/noted")" "$(<"$work/verified")"
+    volume_down
+done
+volume_check
+
+begin "unmounting while requests are in flight ends in time, and leaves no thread"
+for round in $(seq "$rounds"); do
+    volume_up
+    pid=$(daemon_pid)
+    mkdir "$mnt/stop-$round"
+    : >"$work/noted"
+    timeout 60 python3 "$here/io-uring.py" load "$mnt/stop-$round" "$work/noted" >"$work/errors" &
+    load=$!
+    background=("$load")
+    wait_for 30 test -s "$work/noted" || fail "no load"
+    if ((round % 2)); then in_time umount -l "$mnt"; else kill "$pid"; fi
+    # After a lazy unmount the load goes on by what it has open, and then finds nothing.
+    wait "$load" || fail "round $round: the load hangs"
+    background=()
+    wait_for 30 process_gone "$pid" || fail "round $round: the daemon stays"
+    volume_up
+    in_time python3 "$here/io-uring.py" verify "$mnt/stop-$round" "$work/noted" >"$work/verified"
+    same "files read back" "$(wc -l <"$work/noted")" "$(<"$work/verified")"
+    volume_down
+done
+volume_check
+
+begin "a lazy unmount keeps an open file usable until it is closed"
+volume_up
+pid=$(daemon_pid)
+exec 3<>"$mnt/open"
+umount -l "$mnt"
+in_time python3 -c 'import os
+for index in range(1000):
+    os.pwrite(3, b"%04d" % index, index * 4)
+os.fsync(3)
+assert os.pread(3, 4, 3996) == b"0999"'
+exec 3>&-
+wait_for 30 process_gone "$pid" || fail "the daemon stays"
+volume_up
+same "size" 4000 "$(stat -c %s "$mnt/open")"
+volume_down
+volume_check
+
+begin "the switch stands as before, and the kernel has nothing to complain of"
+echo "$before" >"$switch"
+! dmesg 2>/dev/null | tr -d '[]' | awk -v since="$begun" '$1 > since' |
+    grep -iE 'WARNING.*fuse|unique mismatch|commit_id .* not found|entry teardown|Copy to ring failed' ||
+    fail "see dmesg"
+finish
