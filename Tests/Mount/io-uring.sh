@@ -138,6 +138,31 @@ for limit in 24 30 40 64 70 100 200; do
 done
 volume_check
 
+begin "where descriptors end while rings are made, what there is serves, or the device"
+queues=$(($(sed 's/.*-//' /sys/devices/system/cpu/possible) + 1))
+threads=$(((32 + queues - 1) / queues))
+((threads >= 2)) || threads=2
+limit=$((2 * queues * threads))
+few=0 none=0
+for free in $(seq 26 -1 20); do
+    (
+        for descriptor in $(seq 10 $((9 + limit - free))); do eval "exec $descriptor</dev/null"; done
+        ulimit -n "$limit"
+        exec "$registryfs" mount --foreground --state-dir "$state" "$mnt" 2>"$work/log"
+    ) &
+    pid=$!
+    background=("$pid")
+    wait_for 20 is_mounted "$mnt" || fail "no mount with $free free descriptors: $(<"$work/log")"
+    works
+    few=$((few + $(grep -c "few threads" "$work/log" || :)))
+    none=$((none + $(grep -c "could not take part" "$work/log" || :)))
+    in_time umount "$mnt"
+    wait_for 20 process_gone "$pid" || fail "the daemon stays with $free free descriptors"
+    background=()
+done
+((few > 0 && none > 0)) || fail "$few times few threads, $none times none: not what is tested"
+volume_check
+
 begin "a daemon that has one processor serves all of them"
 (taskset -pc 0 "$BASHPID" >/dev/null && volume_up)
 same "io_uring of the mount" true "$(ring)"
