@@ -39,16 +39,7 @@ public enum Sys {
         _ descriptor: Int32, at offset: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(Errno) {
         try Faults.check(.write)
-        var done = 0
-        while done < bytes.count, let base = bytes.baseAddress {
-            let count = Glibc.pwrite(
-                descriptor, base + done, bytes.count - done, off_t(clamping: offset) + off_t(done))
-            if count >= 0 {
-                done += count
-            } else if errno != EINTR {
-                throw Errno(rawValue: errno)
-            }
-        }
+        try writeAll(bytes, at: offset) { Glibc.pwrite(descriptor, $0, $1, off_t($2)) }
     }
 
     /// Writes all bytes at an offset, and returns when they are durable: `write` and then
@@ -57,18 +48,24 @@ public enum Sys {
         _ descriptor: Int32, at offset: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(Errno) {
         try Faults.check(.write)
+        try writeAll(bytes, at: offset) { rfs_write_durably(descriptor, $0, $1, $2) }
+        // A flush that fails leaves bytes that may be on the disk all the same.
+        try Faults.check(.synchronize)
+    }
+
+    private static func writeAll(
+        _ bytes: UnsafeRawBufferPointer, at offset: UInt64,
+        _ call: (UnsafeRawPointer, Int, Int64) -> Int
+    ) throws(Errno) {
         var done = 0
         while done < bytes.count, let base = bytes.baseAddress {
-            let count = rfs_write_durably(
-                descriptor, base + done, bytes.count - done, Int64(clamping: offset) + Int64(done))
+            let count = call(base + done, bytes.count - done, Int64(clamping: offset) + Int64(done))
             if count >= 0 {
                 done += count
             } else if errno != EINTR {
                 throw Errno(rawValue: errno)
             }
         }
-        // A flush that fails leaves bytes that may be on the disk all the same.
-        try Faults.check(.synchronize)
     }
 
     /// The flag of open(2) for reads and writes that go past the page cache: whole blocks from
