@@ -33,8 +33,6 @@ extension Volume {
         for _ in 0..<Self.uploadThreads {
             started.append(
                 try Threads.start(name: "rfs-upload") { [weak self] in
-                    // Hashing ahead is not to slow the writer that it follows.
-                    Threads.lowerPriority()
                     while let volume = self, volume.uploadRound(node) {}
                 })
         }
