@@ -5,8 +5,8 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Threads that serve requests, 1 to 256. A request that waits (fsync) holds one, so this
     /// bounds how many writers share one flush.
     public var threads = 32
-    /// Threads that may be started beside those while requests wait for a node, for the device, or for
-    /// each of the kernel's queues. A wait for which there is none more fails at once.
+    /// Threads that may be started beside those while requests wait for a node. A wait for which there
+    /// is none more fails at once.
     public var spareThreadsMax = 256
     /// How many of them serve one of the kernel's queues, where io_uring has one for each processor.
     func threads(queueCount: Int) -> Int {

@@ -20,8 +20,6 @@ final class FuseContext: Sendable {
     private let whenInitialized: @Sendable () -> Void
     /// Whether the answer to INIT may ask for io_uring; told before the mount.
     private let hasRings = Atomic<Bool>(false)
-    private let notifications = Atomic<UInt64>(0)
-    private let recent = Atomic<UInt64>(0)
     /// All bits of the answer to INIT; 0 until it was sent.
     private let negotiated = Atomic<UInt64>(0)
 
@@ -62,20 +60,6 @@ final class FuseContext: Sendable {
     func askForRings(_ asks: Bool) {
         hasRings.store(asks, ordering: .relaxed)
     }
-
-    /// A number for a notification that the kernel answers, unlike any request's: those count up from
-    /// 2 by twos.
-    func nextNotification() -> UInt64 {
-        1 << 62 | notifications.add(2, ordering: .relaxed).newValue
-    }
-
-    /// Notes a regular file that the kernel has in use.
-    func noteFile(_ inode: UInt64) {
-        if recent.load(ordering: .relaxed) != inode { recent.store(inode, ordering: .relaxed) }
-    }
-
-    /// The regular file that was noted last; 0 where there was none.
-    var recentFile: UInt64 { recent.load(ordering: .relaxed) }
 
     /// Tells which session this context belongs to, before it is served.
     func attach(to session: OpaquePointer) {

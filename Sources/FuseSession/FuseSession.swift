@@ -289,40 +289,32 @@ extension FuseSession {
             return
         }
         let session = UncheckedPointer(mounted.session)
-        context.waits.begin { [weak self] lane in
-            guard let self, let participation = try? startWorker(session, lane: lane, isSpare: true)
-            else {
-                return false
-            }
-            return participation.wait() == nil
+        context.waits.begin { [weak self] in
+            (try? self?.startWorker(session, queue: nil)) != nil
         }
         let count =
             state.withLock { $0.queueCount } > 0
             ? configuration.deviceThreadsBesideRings : configuration.threads
         do throws(Errno) {
-            try startWorkers(session, lane: 0, count: count)
+            try startDeviceWorkers(session, count: count)
         } catch {
             failure = .noThreads(error)
         }
     }
 
     /// Starts workers that no signal but the wake signal gets through to.
-    private func startWorkers(
-        _ session: UncheckedPointer, lane: Int, count: Int
-    ) throws(Errno) {
+    private func startDeviceWorkers(_ session: UncheckedPointer, count: Int) throws(Errno) {
         var mask = sigset_t()
         rfs_block_signals(&mask)
         defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
-        for _ in 0..<count { _ = try startWorker(session, lane: lane) }
+        for _ in 0..<count { _ = try startWorker(session, queue: nil) }
     }
 
-    /// Starts a worker, with the calling thread's signals: for the device in lane 0, else for the
-    /// queue before.
+    /// Starts a worker, with the calling thread's signals: for a queue, or for the device.
     private func startWorker(
-        _ session: UncheckedPointer, lane: Int, isSpare: Bool = false
+        _ session: UncheckedPointer, queue: UInt16?
     ) throws(Errno) -> Participation {
         let participation = Participation()
-        if lane == 0 { participation.tell(nil) }
         let number = state.withLock { state in
             state.workersRunning += 1
             state.nextThread += 1
@@ -330,7 +322,7 @@ extension FuseSession {
         }
         do throws(Errno) {
             let thread = try Threads.start(name: "fuse-\(number)") { [self] in
-                work(session.pointer, number, lane, isSpare, participation)
+                work(session.pointer, number, queue, participation)
             }
             state.withLock { $0.threads[number] = thread }
         } catch {
@@ -344,15 +336,13 @@ extension FuseSession {
     }
 
     private func work(
-        _ session: OpaquePointer, _ number: Int, _ lane: Int, _ isSpare: Bool,
+        _ session: OpaquePointer, _ number: Int, _ queue: UInt16?,
         _ participation: Participation
     ) {
         let identity = pthread_self()
         state.withLock { $0.workers.append(identity) }
         let source: Worker.Source =
-            lane == 0
-            ? .device(receivers)
-            : .queue(UInt16(lane - 1), isSpare: isSpare) { participation.tell($0) }
+            queue.map { .queue($0) { participation.tell($0) } } ?? .device(receivers)
         let worker = Worker(session: session, context: context, source: source)
         let isOver = worker.serve()
         // Whoever still waits for a node has nobody to answer.
@@ -403,13 +393,17 @@ extension FuseSession {
         guard configuration.usesRings else {
             return state.withLock { $0.rings = .off(reason: "no_io_uring was asked for") }
         }
+        // A request that waits for a node keeps its place in a queue, and a place that is added is
+        // given nothing of what is queued already, so others would wait for the node, too.
+        guard !context.volume.hasNode else {
+            return state.withLock { $0.rings = .off(reason: "requests may wait for the node") }
+        }
         do throws(RingsUnavailable) {
             try RingSupport.checkRings()
             let queueCount = try RingSupport.queueCount()
-            let threads = configuration.threads(queueCount: queueCount)
-            try RingSupport.checkDescriptors(rings: queueCount * threads)
+            try RingSupport.checkDescriptors(
+                rings: queueCount * configuration.threads(queueCount: queueCount))
             try ringSwitch.turnOn()
-            context.waits.addLanes(queueCount, threads: threads)
             context.askForRings(true)
             state.withLock { $0.queueCount = queueCount }
         } catch {
@@ -445,10 +439,10 @@ extension FuseSession {
             } else {
                 reason = "the kernel does not offer it"
             }
-            if reason != nil { startDeviceWorkers(session) }
+            if reason != nil { startRemainingDeviceWorkers(session) }
             state.withLock { [reason] in $0.rings = reason.map { .off(reason: $0) } ?? .on }
         }
-        if configuration.usesRings, case .off(let reason) = rings {
+        if configuration.usesRings, !context.volume.hasNode, case .off(let reason) = rings {
             log.notice("without io_uring: \(reason)")
         }
     }
@@ -467,9 +461,6 @@ extension FuseSession {
         }
         guard let failure else { return nil }
         guard counts.contains(0) else {
-            for (queue, count) in counts.enumerated() {
-                context.waits.reduce(lane: 1 + queue, to: count)
-            }
             log.warning(
                 "few threads serve the queues of io_uring",
                 metadata: [
@@ -491,7 +482,7 @@ extension FuseSession {
         var started: [(queue: Int, participation: Participation)] = []
         for queue in counts.indices {
             do throws(Errno) {
-                started.append((queue, try startWorker(session, lane: 1 + queue)))
+                started.append((queue, try startWorker(session, queue: UInt16(queue))))
             } catch {
                 failure = error
                 break
@@ -508,10 +499,10 @@ extension FuseSession {
     }
 
     /// Starts the threads that were not, because the queues were to have them.
-    private func startDeviceWorkers(_ session: UncheckedPointer) {
+    private func startRemainingDeviceWorkers(_ session: UncheckedPointer) {
         let count = configuration.threads - configuration.deviceThreadsBesideRings
         do throws(Errno) {
-            try startWorkers(session, lane: 0, count: max(0, count))
+            try startDeviceWorkers(session, count: max(0, count))
         } catch {
             // Those that there are serve all the same, fewer at a time.
             log.warning("few threads serve the mount", metadata: ["errno": "\(error)"])

@@ -35,7 +35,6 @@ enum Opcode {
     static let initialize: UInt32 = 26
     static let readDirectory: UInt32 = 28
     static let interrupt: UInt32 = 36
-    static let notifyReply: UInt32 = 41
     static let readDirectoryPlus: UInt32 = 44
     /// Since 7.34.
     static let synchronizeAll: UInt32 = 50

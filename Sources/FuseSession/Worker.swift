@@ -28,8 +28,6 @@ final class Worker {
     private var ring: RequestRing?
     /// The answer of the request that is being served, for the ring; nil until it is known.
     private var ringAnswer: (error: Int32, payloadByteCount: Int)?
-    /// Which of the queues of requests this thread serves, as `WaitingRequests` counts them.
-    let lane: Int
     /// INIT as this thread received it; its answer leaves on the same thread.
     private(set) var offer: InitOffer?
     /// The request that is being served by libfuse.
@@ -51,19 +49,14 @@ final class Worker {
     enum Source {
         /// The device, in turn with others.
         case device(Receivers)
-        /// A queue of io_uring's; the closure is called once, with what came of taking part. A spare
-        /// thread comes while others wait.
-        case queue(UInt16, isSpare: Bool, whenRegistered: (Errno?) -> Void)
+        /// A queue of io_uring's; the closure is called once, with what came of taking part.
+        case queue(UInt16, whenRegistered: (Errno?) -> Void)
     }
 
     init(session: OpaquePointer, context: FuseContext, source: Source) {
         self.session = session
         self.source = source
         self.context = context
-        switch source {
-        case .device: lane = 0
-        case .queue(let number, _, _): lane = 1 + Int(number)
-        }
         // libfuse reads up to its own idea of a buffer, 1 MiB and a page in 3.14; the read
         // callback below cuts that to `capacity`.
         buffer = OwnedBuffer(
@@ -86,8 +79,8 @@ final class Worker {
         defer { Current.set(nil) }
         switch source {
         case .device(let receivers): return serveDevice(receivers)
-        case .queue(let number, let isSpare, let whenRegistered):
-            return serveQueue(number, isSpare, whenRegistered)
+        case .queue(let number, let whenRegistered):
+            return serveQueue(number, whenRegistered)
         }
     }
 
@@ -129,9 +122,6 @@ final class Worker {
         }
         unique = request.header.unique
         switch request.header.opcode {
-        case Opcode.read, Opcode.open:
-            context.noteFile(request.header.nodeid)
-            if serveDirectly(request) { return }
         case Opcode.initialize:
             offer = InitOffer(request)
         case Opcode.interrupt:
@@ -141,10 +131,6 @@ final class Worker {
             if let body = request.body(as: fuse_interrupt_in.self) {
                 context.waits.interrupt(body.unique)
             }
-            return
-        case Opcode.notifyReply:
-            // It has done what it was asked for; see `fetchQueued`.
-            ringAnswer = (0, 0)
             return
         default:
             if serveDirectly(request) { return }
@@ -223,9 +209,7 @@ final class Worker {
 // MARK: - Requests of a ring
 
 extension Worker {
-    private func serveQueue(
-        _ number: UInt16, _ isSpare: Bool, _ whenRegistered: (Errno?) -> Void
-    ) -> Bool {
+    private func serveQueue(_ number: UInt16, _ whenRegistered: (Errno?) -> Void) -> Bool {
         guard let header = buffer.bytes.baseAddress else {
             whenRegistered(.noMemory)
             return false
@@ -257,7 +241,6 @@ extension Worker {
             return error == .socketNotConnected
         }
         whenRegistered(nil)
-        if isSpare { fetchQueued() }
         while fuse_session_exited(session) == 0 {
             switch outcome {
             case .request:
@@ -278,30 +261,6 @@ extension Worker {
         return true
     }
 
-    /// Has the kernel hand over what came to the queue before this thread, while all others waited.
-    ///
-    /// A new place is not given what is queued already: only an answer fetches that, and those who
-    /// wait give none. So this asks for no bytes of a file, which comes back as a request of this very
-    /// processor, and the answer to that fetches (Linux 6.18). The kernel knows such a file where a
-    /// READ or an OPEN waits, as it mostly is; else what is queued may wait for the next request.
-    private func fetchQueued() {
-        var question = fuse_notify_retrieve_out()
-        question.notify_unique = context.nextNotification()
-        question.nodeid = context.recentFile
-        var header = fuse_out_header()
-        let count = MemoryLayout<fuse_out_header>.size + MemoryLayout.size(ofValue: question)
-        header.len = UInt32(count)
-        header.error = Int32(FUSE_NOTIFY_RETRIEVE.rawValue)
-        let message = OwnedBuffer(byteCount: count)
-        message.bytes.storeBytes(of: header, as: fuse_out_header.self)
-        message.bytes.storeBytes(
-            of: question, toByteOffset: MemoryLayout<fuse_out_header>.size,
-            as: fuse_notify_retrieve_out.self)
-        if write(fuse_session_fd(session), message.bytes.baseAddress, count) != count {
-            context.log.debug("a queue was not looked into", metadata: ["errno": "\(errno)"])
-        }
-    }
-
     private func serveAssembled(_ ring: RequestRing) {
         ringAnswer = nil
         guard let start = payload.baseAddress,
@@ -319,17 +278,7 @@ extension Worker {
     private func commit(to ring: RequestRing) -> RequestRing.Outcome {
         let answer = ringAnswer ?? (error: -Errno.ioError.rawValue, payloadByteCount: 0)
         ring.commit(error: answer.error, payloadByteCount: answer.payloadByteCount)
-        guard hasWaited else { return ring.next(waits: true) }
-        (hasWaited, isRefused) = (false, false)
-        // There can be many threads that have waited for a node, and they stay.
-        let outcome = ring.next(waits: false)
-        if case .nothing = outcome { forgetPages() }
-        return outcome
-    }
-
-    /// Gives the memory of the payload back while no request is in it.
-    private func forgetPages() {
-        _ = madvise(payload.baseAddress, payload.count & ~(Self.pageByteCount - 1), MADV_DONTNEED)
+        return ring.next(waits: true)
     }
 
     /// Takes an answer that libfuse sends; false for what is no answer to this thread's request.

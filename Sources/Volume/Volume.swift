@@ -58,6 +58,8 @@ public final class Volume: Sendable {
     let backings = BackingPool()
     /// The node that the volume publishes to; nil without one.
     let node: NodeLink?
+    /// Whether content may be at a node, so that a call may wait for it.
+    public var hasNode: Bool { node != nil }
     /// Who is told of names that others change at the node.
     let names = Guarded<(any NamesObserver)?>(nil)
     /// Operations that wait for it.

@@ -12,12 +12,10 @@ struct WaitingTests {
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) ^ seed }
     }
 
-    @Test(arguments: [true, false])
-    func aReaderThatWaitsForABlockDoesNotBlockStat(usesRings: Bool) throws {
+    @Test func aReaderThatWaitsForABlockDoesNotBlockStat() throws {
         let mount = try NodeMount(files: ["here": [1, 2, 3], "missing": Self.bytes(300_000, 1)]) {
-            // Each question comes to the one thread that there is, or the few of a queue.
+            // Each question comes to the one thread that there is.
             ($0.threads, $0.entryTimeoutSeconds, $0.attributeTimeoutSeconds) = (1, 0, 0)
-            $0.usesRings = usesRings
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "here\nmissing\n")
@@ -32,8 +30,7 @@ struct WaitingTests {
         #expect(!reader.hasEnded)
     }
 
-    @Test(arguments: [true, false])
-    func fortyReadersOfMissingBlocksDoNotBlockAnotherFile(usesRings: Bool) throws {
+    @Test func fortyReadersOfMissingBlocksDoNotBlockAnotherFile() throws {
         let here = Self.bytes(1 << 20, 7)
         var files = ["here": here]
         for number in 0..<40 {
@@ -41,7 +38,7 @@ struct WaitingTests {
         }
         let mount = try NodeMount(files: files.mapValues { Array($0.suffix(1 << 20)) }) {
             // Whatever is read comes to the session, as read-ahead like that of the others.
-            ($0.threads, $0.usesPassthrough, $0.usesRings) = (4, false, usesRings)
+            ($0.threads, $0.usesPassthrough) = (4, false)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("cat", mount.path + "/here").output() == here)
@@ -61,11 +58,9 @@ struct WaitingTests {
         #expect(readers.allSatisfy { !$0.hasEnded })
     }
 
-    @Test(arguments: [SIGTERM, SIGKILL], [true, false])
-    func interruptEndsAReadThatWaits(_ signal: Int32, usesRings: Bool) throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
-            ($0.threads, $0.usesRings) = (2, usesRings)
-        }
+    @Test(arguments: [SIGTERM, SIGKILL])
+    func interruptEndsAReadThatWaits(_ signal: Int32) throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
@@ -82,9 +77,8 @@ struct WaitingTests {
         }
     }
 
-    @Test(arguments: [true, false])
-    func interruptEndsALookupThatWaits(usesRings: Bool) throws {
-        let mount = try NodeMount(files: ["file": [1]]) { $0.usesRings = usesRings }
+    @Test func interruptEndsALookupThatWaits() throws {
+        let mount = try NodeMount(files: ["file": [1]])
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
         for signal in [SIGTERM, SIGKILL] {
@@ -97,9 +91,7 @@ struct WaitingTests {
     }
 
     @Test func threadsThatWereStartedForWaitsEndWithThem() throws {
-        let mount = try NodeMount(files: ["file": [1]]) {
-            ($0.threads, $0.usesRings) = (2, false)
-        }
+        let mount = try NodeMount(files: ["file": [1]]) { $0.threads = 2 }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(eventually { Self.sessionThreads == 2 })
         mount.hangBlocks()
@@ -121,44 +113,31 @@ struct WaitingTests {
         }
     }
 
-    @Test(arguments: [true, false])
-    func moreWaitsThanThreadsFailAtOnce(usesRings: Bool) throws {
+    @Test func moreWaitsThanThreadsFailAtOnce() throws {
         let mount = try NodeMount(files: ["file": [1]]) {
-            ($0.threads, $0.spareThreadsMax, $0.usesRings) = (2, 16, usesRings)
+            ($0.threads, $0.spareThreadsMax) = (2, 16)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
-        var threadsBefore: Int?
-        for round in 0..<2 {
-            // On one processor, and so for one queue, where there are queues.
-            let programs = try (0..<60).map {
-                try Program(
-                    "taskset", "-c", "\(Processors.first)", "stat",
-                    mount.path + "/name-\(round)-\($0)")
-            }
-            // 2 threads and 16 spare ones, one of them kept free.
-            #expect(eventually { programs.count { $0.hasEnded } >= 60 - 17 })
-            #expect(
-                try Program("taskset", "-c", "\(Processors.first)", "stat", mount.path).result()
-                    == 0)
-            #expect(programs.count { $0.hasEnded } == 60 - 17)
-            for program in programs where program.hasEnded { #expect(program.result() == 1) }
-            for program in programs { program.signal(SIGKILL) }
-            #expect(programs.allSatisfy { $0.ends() })
-            guard mount.rings == .on else { continue }
-            // Those of a queue stay, and serve the next waits.
-            let threads = Self.sessionThreads
-            #expect(threads >= 18)
-            if let threadsBefore { #expect(threads == threadsBefore) }
-            threadsBefore = threads
-        }
+        // 2 threads and 16 spare ones, one of them kept free.
+        let programs = try (0..<60).map { try Program("stat", mount.path + "/name-\($0)") }
+        #expect(eventually { programs.count { $0.hasEnded } >= 60 - 17 })
+        #expect(try Program("stat", mount.path).result() == 0)
+        #expect(programs.count { $0.hasEnded } == 60 - 17)
+        for program in programs where program.hasEnded { #expect(program.result() == 1) }
+        for program in programs { program.signal(SIGKILL) }
+        #expect(programs.allSatisfy { $0.ends() })
     }
 
-    @Test(arguments: [true, false])
-    func unmountDoesNotWaitForTheNode(usesRings: Bool) throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
-            ($0.threads, $0.usesRings) = (2, usesRings)
-        }
+    /// A place in a queue of io_uring's that waits for a node would have others wait with it.
+    @Test func requestsThatMayWaitForANodeComeByTheDevice() throws {
+        let mount = try NodeMount(files: ["file": [1]])
+        defer { #expect(throws: Never.self) { try mount.end() } }
+        #expect(mount.rings == .off(reason: "requests may wait for the node"))
+    }
+
+    @Test func unmountDoesNotWaitForTheNode() throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
@@ -168,11 +147,8 @@ struct WaitingTests {
         #expect((reader.result() ?? 0) > 0)
     }
 
-    @Test(arguments: [true, false])
-    func umountEndsTheSessionAlthoughTheReadOfAKilledProcessWaits(usesRings: Bool) throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
-            ($0.threads, $0.usesRings) = (2, usesRings)
-        }
+    @Test func umountEndsTheSessionAlthoughTheReadOfAKilledProcessWaits() throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
