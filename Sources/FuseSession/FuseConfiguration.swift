@@ -5,10 +5,13 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Threads that serve requests, 1 to 256. A request that waits (fsync) holds one, so this
     /// bounds how many writers share one flush.
     public var threads = 32
+    /// How many of them wait for requests at once; the others rest until these are busy. See
+    /// `Receivers`.
+    let waitingThreadsMax = 3
     /// Threads that may be started beside those while requests wait for a node. A wait for which there
     /// is none more fails at once.
     public var spareThreadsMax = 256
-    /// How many of them serve one of the kernel's queues, where io_uring has one for each processor.
+    /// How many of `threads` serve one of the kernel's queues, where io_uring has one for each processor.
     func threads(queueCount: Int) -> Int {
         max(Self.queueThreadsMin, (threads + queueCount - 1) / queueCount)
     }
@@ -18,9 +21,6 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// How many read the device where requests come by io_uring: what forgets inodes, and what
     /// interrupts requests, comes there still.
     let deviceThreadsBesideRings = 2
-    /// How many of them wait for requests at once; the others rest until these are busy. See
-    /// `Receivers`.
-    let waitingThreadsMax = 3
     /// Whether users other than the one who mounts may enter; the modes of the files decide the
     /// rest. On for root, as for any local filesystem.
     public var allowsOthers = geteuid() == 0

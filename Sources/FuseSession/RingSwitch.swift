@@ -77,11 +77,9 @@ final class RingSwitch: Sendable {
 
     private static func write(_ text: String) throws(Errno) {
         let file = try Sys.open(path, flags: O_WRONLY)
-        let bytes = Array(text.utf8)
-        let result: Result<Void, Errno> = bytes.withUnsafeBytes { bytes in
-            Result { () throws(Errno) in try Sys.write(file.raw, at: 0, bytes) }
+        try Array(text.utf8).withBytes { (bytes) throws(Errno) in
+            try Sys.write(file.raw, at: 0, bytes)
         }
-        try result.get()
     }
 }
 

@@ -183,18 +183,29 @@ same_as_disk
 begin "by the device they are the same"
 same_as_disk --no-io-uring
 
+# begin_load DIRECTORY: writes files there in the background, and notes in $work/noted what is synced.
+begin_load() {
+    mkdir "$1"
+    : >"$work/noted"
+    timeout 60 python3 "$here/io-uring.py" load "$1" "$work/noted" >"$work/errors" &
+    load=$!
+    background=("$load")
+    wait_for 30 test -s "$work/noted" || fail "no load"
+}
+
+# verify_load DIRECTORY: reads back what begin_load noted.
+verify_load() {
+    in_time python3 "$here/io-uring.py" verify "$1" "$work/noted" >"$work/verified"
+    same "files read back" "$(wc -l <"$work/noted")" "$(<"$work/verified")"
+}
+
 rounds=6
 [[ -z $quick ]] || rounds=2
 begin "kill -9 under load: users get an error, the next mount stands, nothing synced is lost"
 for round in $(seq "$rounds"); do
     volume_up
     same "io_uring of the mount" true "$(ring)"
-    mkdir "$mnt/load-$round"
-    : >"$work/noted"
-    timeout 60 python3 "$here/io-uring.py" load "$mnt/load-$round" "$work/noted" >"$work/errors" &
-    load=$!
-    background=("$load")
-    wait_for 30 test -s "$work/noted" || fail "no load"
+    begin_load "$mnt/load-$round"
     sleep "0.$((RANDOM % 900 + 100))"
     daemon_kill
     wait "$load" || fail "round $round: a user of the dead mount hangs"
@@ -204,8 +215,7 @@ for round in $(seq "$rounds"); do
     done
     volume_up
     same "mounts at the place" 1 "$(grep -c " $mnt " /proc/self/mountinfo)"
-    in_time python3 "$here/io-uring.py" verify "$mnt/load-$round" "$work/noted" >"$work/verified"
-    same "files read back" "$(wc -l <"$work/noted")" "$(<"$work/verified")"
+    verify_load "$mnt/load-$round"
     volume_down
 done
 volume_check
@@ -214,20 +224,14 @@ begin "unmounting while requests are in flight ends in time, and leaves no threa
 for round in $(seq "$rounds"); do
     volume_up
     pid=$(daemon_pid)
-    mkdir "$mnt/stop-$round"
-    : >"$work/noted"
-    timeout 60 python3 "$here/io-uring.py" load "$mnt/stop-$round" "$work/noted" >"$work/errors" &
-    load=$!
-    background=("$load")
-    wait_for 30 test -s "$work/noted" || fail "no load"
+    begin_load "$mnt/stop-$round"
     if ((round % 2)); then in_time umount -l "$mnt"; else kill "$pid"; fi
     # After a lazy unmount the load goes on by what it has open, and then finds nothing.
     wait "$load" || fail "round $round: the load hangs"
     background=()
     wait_for 30 process_gone "$pid" || fail "round $round: the daemon stays"
     volume_up
-    in_time python3 "$here/io-uring.py" verify "$mnt/stop-$round" "$work/noted" >"$work/verified"
-    same "files read back" "$(wc -l <"$work/noted")" "$(<"$work/verified")"
+    verify_load "$mnt/stop-$round"
     volume_down
 done
 volume_check
