@@ -72,6 +72,9 @@ public enum Sys {
     /// aligned memory.
     public static var openDirect: Int32 { rfs_open_direct() }
 
+    /// The flag of open(2) for reads that move no access time; EPERM where the file is another user's.
+    public static var openNoAccessTime: Int32 { rfs_open_no_access_time() }
+
     /// fdatasync(2): the data, and of the metadata what is needed to read it back.
     public static func synchronizeData(_ descriptor: Int32) throws(Errno) {
         try Faults.check(.synchronize)

@@ -37,6 +37,8 @@ ssize_t rfs_write_durably(int fd, const void *bytes, size_t length, int64_t offs
 
 int rfs_open_direct(void) { return O_DIRECT; }
 
+int rfs_open_no_access_time(void) { return O_NOATIME; }
+
 int rfs_fallocate(int fd, int mode, int64_t offset, int64_t length) {
     return fallocate64(fd, mode, offset, length);
 }

@@ -1,4 +1,4 @@
-internal import Glibc
+internal import Base
 internal import Synchronization
 
 /// Decides which of the session's threads wait for requests, and which rest.
@@ -11,15 +11,12 @@ internal import Synchronization
 /// its first request either.
 ///
 /// All of it is in one atomic word, so that no decision misses a change made meanwhile.
-///
-/// Sendable although unchecked: the semaphore lives at a fixed address from init to deinit, and
-/// sem_post(3) and sem_wait(3) may be called from any thread.
-package final class Receivers: @unchecked Sendable {
+package final class Receivers: Sendable {
     /// Low 32 bits: threads that wait or are about to; the next 31: threads that rest; the highest:
     /// closed.
     private let counts = Atomic<UInt64>(0)
     private let waitingMax: UInt64
-    private let wakes: UnsafeMutablePointer<sem_t>
+    private let wakes = Semaphore()
 
     private static let oneWaiting: UInt64 = 1
     private static let oneResting: UInt64 = 1 << 32
@@ -28,14 +25,6 @@ package final class Receivers: @unchecked Sendable {
     /// - Parameter waitingMax: how many threads may wait for requests at once, 1 or more.
     package init(waitingMax: Int) {
         self.waitingMax = UInt64(waitingMax)
-        wakes = .allocate(capacity: 1)
-        let code = sem_init(wakes, 0, 0)
-        precondition(code == 0, "an unnamed semaphore with value 0 is always to be had")
-    }
-
-    deinit {
-        sem_destroy(wakes)
-        wakes.deallocate()
     }
 
     /// Joins those that wait, or rests until it is this thread's turn; false where the session
@@ -49,7 +38,7 @@ package final class Receivers: @unchecked Sendable {
                 ordering: .acquiringAndReleasing)
             if isDone {
                 if mayWait { return true }
-                while sem_wait(wakes) != 0 && errno == EINTR {}
+                wakes.wait()
                 return counts.load(ordering: .acquiring) & Self.closed == 0
             }
             seen = current
@@ -68,7 +57,7 @@ package final class Receivers: @unchecked Sendable {
             let (isDone, current) = counts.weakCompareExchange(
                 expected: seen, desired: next, ordering: .acquiringAndReleasing)
             if isDone {
-                if wakesOther { sem_post(wakes) }
+                if wakesOther { wakes.signal() }
                 return
             }
             seen = current
@@ -78,6 +67,6 @@ package final class Receivers: @unchecked Sendable {
     /// Ends all resting, now and from now on.
     package func close() {
         let seen = counts.bitwiseOr(Self.closed, ordering: .acquiringAndReleasing).oldValue
-        for _ in 0..<((seen & ~Self.closed) >> 32) { sem_post(wakes) }
+        for _ in 0..<((seen & ~Self.closed) >> 32) { wakes.signal() }
     }
 }

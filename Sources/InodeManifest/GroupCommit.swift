@@ -2,6 +2,7 @@ internal import Base
 internal import GRDB
 internal import Glibc
 internal import Logging
+internal import Synchronization
 
 package import struct SystemPackage.Errno
 
@@ -12,6 +13,10 @@ package import struct SystemPackage.Errno
 //   isApplying     has a batch for SQLite; begins at a moment when nobody commits, with a commit of
 //                  its own, so that what SQLite is told is what the log says at that moment
 //
+// Who finds the turn taken stands in a queue. Who ends a turn wakes each whose changes it covered, and
+// gives the turn to one of the others: a thread is woken once, for what it waited for, and needs no
+// lock after it.
+//
 // Without a log, or where a batch has no room in it, the transaction is the commit.
 
 extension InodeManifest {
@@ -20,23 +25,23 @@ extension InodeManifest {
     ///
     /// - Throws: ENOSPC or EIO; the changes then stay in memory, and the next commit tries again.
     package func commit() throws(Errno) {
-        guard redo.withLock({ $0 != nil }) else { return try bringUpToDate() }
+        guard hasLog.load(ordering: .acquiring) else { return try bringUpToDate() }
         let batch: CommitBatch
         switch nextBatch() {
         case .done: return
         case .behind: return try bringUpToDate()
         case .lead(let own): batch = own
         }
-        let isLogged: Bool
+        let room: LogRoom
         do throws(Errno) {
-            isLogged = try append(batch)
+            room = try append(batch)
         } catch {
             log.error("manifest: commit failed: \(error)")
             end(batch, .failed(error))
             throw error
         }
-        end(batch, isLogged ? .done : .notDone)
-        if !isLogged { try bringUpToDate() }
+        end(batch, room == .none ? .notDone : .done, isDue: room == .scarce)
+        if room == .none { try bringUpToDate() }
     }
 
     /// Commits, and brings SQLite up to date: whoever looks for rows rather than for records finds
@@ -50,7 +55,7 @@ extension InodeManifest {
         do throws(Errno) {
             redo.withLock { $0?.turn() }
             isLogged = batch.isEmpty
-            if !isLogged { isLogged = try append(batch) }
+            if !isLogged { isLogged = try append(batch) != .none }
         } catch {
             log.error("manifest: commit failed: \(error)")
             state.withLock { $0.restoreUnapplied(rows) }
@@ -92,87 +97,94 @@ extension InodeManifest {
     /// Waits until everything is committed that was there at the call, or until the caller is to
     /// do it.
     private func nextBatch() -> Turn {
-        state.withLock { state in
+        let place = state.withLock { state in
             let goal = state.hasChanges ? state.generation : state.generation - 1
-            while true {
-                if state.committedGeneration >= goal { return .done }
-                if !state.isCommitting {
-                    // What SQLite has not got stays in memory, so there is a bound to it.
-                    if state.unappliedCount > ManifestBounds.changesUncommittedMax {
-                        return .behind
-                    }
-                    state.isCommitting = true
-                    return .lead(state.takeBatch())
-                }
-                self.state.wait(&state)
-            }
+            return state.takePlace(for: .commit, goal: goal)
         }
+        guard place.waitForTurn() else { return .done }
+        let (turn, woken) = state.withLock { state -> (Turn, [CommitPlace]) in
+            // What SQLite has not got stays in memory, so there is a bound to it.
+            if state.unappliedCount > ManifestBounds.changesUncommittedMax {
+                state.isCommitting = false
+                return (.behind, state.passTurn())
+            }
+            return (.lead(state.takeBatch()), [])
+        }
+        for place in woken { place.wake() }
+        return turn
     }
 
     /// Waits until SQLite has what was there at the call, or gives the caller what is to be
     /// committed and what SQLite is to be told.
     private func nextRows() -> (batch: CommitBatch, rows: CommitBatch)? {
-        state.withLock { state in
+        let place = state.withLock { state in
             let goal = state.hasChanges ? state.generation : state.generation - 1
-            while true {
-                if state.appliedGeneration >= goal { return nil }
-                if !state.isCommitting && !state.isApplying {
-                    state.isCommitting = true
-                    state.isApplying = true
-                    let batch = state.takeBatch()
-                    var rows = state.takeUnapplied()
-                    rows.generation = batch.generation
-                    return (batch, rows)
-                }
-                self.state.wait(&state)
-            }
+            return state.takePlace(for: .apply, goal: goal)
+        }
+        guard place.waitForTurn() else { return nil }
+        return state.withLock { state in
+            let batch = state.takeBatch()
+            var rows = state.takeUnapplied()
+            rows.generation = batch.generation
+            return (batch, rows)
         }
     }
 
-    private func end(_ batch: CommitBatch, _ outcome: Outcome) {
-        let isDue = redo.withLock { $0?.isDue ?? false }
-        let wakesApplier = state.withLock { state in
+    /// - Parameter isDue: the log needs SQLite to be brought up to date.
+    private func end(_ batch: CommitBatch, _ outcome: Outcome, isDue: Bool = false) {
+        let (woken, wakesApplier) = state.withLock { state -> ([CommitPlace], Bool) in
             state.isCommitting = false
             guard case .done = outcome else {
                 // A batch's number never becomes committed by itself then: its changes carry on
                 // in the generation that is open now.
                 if case .failed(let errno) = outcome { state.logFailure = errno }
                 state.restore(batch)
-                return false
+                return (state.passTurn(), false)
             }
             state.logFailure = nil
             state.committedGeneration = batch.generation
             state.deletableObjects += batch.deletedFiles + batch.evictedFiles
-            return !state.isApplying
+            let wakesApplier =
+                !state.isApplying
                 && (isDue || state.unappliedCount > ManifestBounds.changesPerCommit)
+            return (state.passTurn(), wakesApplier)
         }
         // Those that wake find the lock free.
-        state.wakeAll()
+        for place in woken { place.wake() }
         if wakesApplier { applySignal.raise() }
     }
 
     private func endApplying(_ outcome: Outcome) {
-        state.withLock { state in
+        let woken = state.withLock { state in
             state.isApplying = false
             if case .failed(let errno) = outcome {
                 state.applyFailure = errno
             } else {
                 state.applyFailure = nil
             }
-            self.state.wakeAll()
+            return state.passTurn()
         }
+        for place in woken { place.wake() }
     }
 
     // MARK: The log
 
-    /// False where the log has no room for the batch, or there is none.
-    private func append(_ batch: CommitBatch) throws(Errno) -> Bool {
+    private enum LogRoom {
+        case none
+        /// The batch is in the log, and SQLite should be brought up to date soon.
+        case scarce
+        case ample
+    }
+
+    /// Writes a batch to the log; says whether that had room for it. Blocks for a flush of the disk.
+    private func append(_ batch: CommitBatch) throws(Errno) -> LogRoom {
         try Faults.check(.beginCommit)
-        let isDone = try redo.withLock { (log) throws(Errno) in
-            try log?.append(batch) ?? false
+        let room = try redo.withLock { (log) throws(Errno) in
+            guard try log?.append(batch) == true else { return LogRoom.none }
+            return log?.isDue == true ? .scarce : .ample
         }
-        if isDone { try Faults.check(.endCommit) }
-        return isDone
+        if room != .none { try Faults.check(.endCommit) }
+        return room
     }
 
     // MARK: SQLite

@@ -18,8 +18,11 @@ package import struct SystemPackage.Errno
 package final class InodeManifest: Sendable {
     let state: Monitor<ManifestState>
     let writer: DatabaseQueue
-    /// Nil until `startLog`, and where the disk has no room for it.
+    /// Nil until `startLog`, and where the disk has no room for it. Its lock is held while the disk
+    /// works, so only who commits takes it.
     let redo = Guarded<RedoLog?>(nil)
+    /// Whether there is a log, for those who only ask.
+    let hasLog = Atomic<Bool>(false)
     let applySignal = ApplySignal()
     let reservePath: String
     let log: Logger
@@ -252,6 +255,7 @@ package final class InodeManifest: Sendable {
                 log = try RedoLog.open(
                     directory: directory, segmentByteCount: segmentByteCount, key: logKey,
                     number: logNumber)
+                hasLog.store(log != nil, ordering: .releasing)
             }
         } catch {
             log.warning("manifest: no redo log: \(error)")
@@ -367,6 +371,8 @@ package final class InodeManifest: Sendable {
         try bringUpToDate()
         if marksClean { try setClean(true) }
         checkpoint("TRUNCATE")
+        hasLog.store(false, ordering: .releasing)
+        hasLog.store(false, ordering: .releasing)
         redo.withLock { $0 = nil }
         do {
             try state.withLock { try $0.reader.close() }

@@ -65,6 +65,8 @@ package final class ManifestState {
     var isCommitting = false
     /// Somebody has a batch for SQLite.
     var isApplying = false
+    /// Those that wait for one of the two.
+    var commitQueue: [CommitPlace] = []
     /// Why changes are not durable, or SQLite could not be told of them; nil once that succeeded.
     package var commitFailure: Errno? { applyFailure ?? logFailure }
     var logFailure: Errno?

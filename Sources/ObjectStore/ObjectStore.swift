@@ -50,8 +50,8 @@ package final class ObjectStore: Sendable {
     /// - Throws: EEXIST where the number was used before, ENOSPC, EIO.
     package func create(_ id: UInt64) throws(Errno) -> ObjectFile {
         try makeBucket(of: id)
-        let descriptor = try Sys.open(
-            Self.path(of: id), in: directory.raw, flags: O_RDWR | O_CREAT | O_EXCL)
+        let descriptor = try open(
+            Self.path(of: id), in: directory, flags: O_RDWR | O_CREAT | O_EXCL)
         return ObjectFile(id: id, descriptor: descriptor, isNew: true)
     }
 
@@ -66,9 +66,22 @@ package final class ObjectStore: Sendable {
 
     /// Opens the flat file of an object, for reading or for both.
     package func open(_ id: UInt64, forWriting: Bool) throws(Errno) -> ObjectFile {
-        let descriptor = try Sys.open(
-            Self.path(of: id), in: directory.raw, flags: forWriting ? O_RDWR : O_RDONLY)
+        let descriptor = try open(
+            Self.path(of: id), in: directory, flags: forWriting ? O_RDWR : O_RDONLY)
         return ObjectFile(id: id, descriptor: descriptor, isNew: false)
+    }
+
+    /// Opens a file so that what is read through its descriptor moves no access time: these reads are
+    /// nobody's but the volume's, and would be told as the user's.
+    private func open(
+        _ path: String, in directory: borrowing OwnedDescriptor, flags: Int32
+    ) throws(Errno) -> OwnedDescriptor {
+        do throws(Errno) {
+            return try Sys.open(path, in: directory.raw, flags: flags | Sys.openNoAccessTime)
+        } catch {
+            guard error == .notPermitted else { throw error }
+            return try Sys.open(path, in: directory.raw, flags: flags)
+        }
     }
 
     /// The blocks of 512 bytes that an object's flat file takes.
@@ -103,6 +116,15 @@ package final class ObjectStore: Sendable {
         }
     }
 
+    /// Makes the names of new flat files durable, by one flush for those of a folder.
+    package func synchronizeNames(of files: [ObjectFile]) throws(Errno) {
+        let buckets = Dictionary(grouping: files) { $0.id >> Self.objectsPerBucketBits }
+        for files in buckets.values {
+            try synchronizeName(of: files[0].id)
+            for file in files { file.noteNameDurable() }
+        }
+    }
+
     /// Makes the name of a new flat file durable.
     package func synchronizeName(of id: UInt64) throws(Errno) {
         let bucket = try Sys.open(
@@ -114,8 +136,8 @@ package final class ObjectStore: Sendable {
 
     /// Makes the empty file for the bytes of an object that is at a node.
     package func createCached(_ id: UInt64) throws(Errno) -> ObjectFile {
-        let descriptor = try Sys.open(
-            Self.hexadecimal(id, digits: 16), in: cache.raw, flags: O_RDWR | O_CREAT | O_TRUNC)
+        let descriptor = try open(
+            Self.hexadecimal(id, digits: 16), in: cache, flags: O_RDWR | O_CREAT | O_TRUNC)
         return ObjectFile(id: id, descriptor: descriptor, isNew: false)
     }
 
@@ -202,6 +224,10 @@ package final class ObjectFile: Sendable {
         try Sys.synchronizeData(raw)
         guard isNameVolatile.withLock({ $0 }) else { return }
         try store.synchronizeName(of: id)
+        noteNameDurable()
+    }
+
+    fileprivate func noteNameDurable() {
         isNameVolatile.withLock { $0 = false }
     }
 }

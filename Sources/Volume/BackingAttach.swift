@@ -30,6 +30,31 @@ extension Volume {
         let probe = try makePoolFile(registry)
         backings.start(registry)
         recycle(probe)
+        let thread = try Threads.start(name: "rfs-pool") { [weak self, backings] in
+            while let registry = backings.waitUntilLow() { self?.refillPool(registry) }
+        }
+        threads.withLock { $0.append(thread) }
+    }
+
+    /// Makes files for the pool ahead of their use. What fails is tried again at the next use, by who
+    /// needs one.
+    private func refillPool(_ registry: any BackingRegistry) {
+        var made: [BackingPool.Ready] = []
+        do throws(Errno) {
+            while made.count < BackingPool.refillCount { made.append(try makePoolFile(registry)) }
+        } catch {
+            log.debug("volume: no backing files ahead: \(error)")
+        }
+        do throws(Errno) {
+            try store.synchronizeNames(of: made.map(\.file))
+        } catch {
+            // Who makes a file's bytes durable tries again, and tells.
+            log.debug("volume: names of backing files are not durable yet: \(error)")
+        }
+        for file in made where !backings.put(file) {
+            backings.unregister(file.id)
+            discard(file.file.id)
+        }
     }
 
     /// How an open file's bytes are got at; decides it where this is the inode's only open handle.

@@ -85,10 +85,16 @@ final class BackingPool: Sendable {
         var registry: (any BackingRegistry)?
         var isStopped = false
         var ready: [Ready] = []
+        /// More are wanted, and nobody has begun to make them.
+        var isLow = false
     }
 
     /// The bound of what lies ready: each holds a descriptor.
     private static let readyMax = 64
+    /// Where fewer lie ready and one is kept, more are made in the background: so many at a time, with
+    /// one flush for the names of all.
+    private static let readyMin = 8
+    static let refillCount = 16
     /// How far a number may fall behind the newest. After a crash all numbers from the lowest
     /// reserved one on are looked for.
     static let numberAgeMax: UInt64 = 65_536
@@ -106,10 +112,20 @@ final class BackingPool: Sendable {
 
     /// Ends the registering; gives what lay ready.
     func stop() -> [Ready] {
-        state.withLock { state in
+        defer { state.wakeAll() }
+        return state.withLock { state in
             defer { state.ready = [] }
             state.isStopped = true
             return state.ready
+        }
+    }
+
+    /// Waits until more should be made; nil where nothing is registered any more.
+    func waitUntilLow() -> (any BackingRegistry)? {
+        state.withLock { state in
+            while !state.isLow && !state.isStopped { self.state.wait(&state) }
+            state.isLow = false
+            return state.isStopped ? nil : state.registry
         }
     }
 
@@ -119,6 +135,14 @@ final class BackingPool: Sendable {
     }
 
     func take() -> Ready? { state.withLock { $0.ready.popLast() } }
+
+    /// Notes that a file that was taken has become an object, and will not come back.
+    func noteKept() {
+        state.withLock { state in
+            if state.ready.count < Self.readyMin { state.isLow = true }
+        }
+        state.wakeAll()
+    }
 
     /// Puts an empty file back; false where there are enough.
     func put(_ file: Ready) -> Bool {

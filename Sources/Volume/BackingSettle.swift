@@ -114,6 +114,7 @@ extension Volume {
             }
             record.size = UInt64(bytes.count)
             record.blocks = (record.size + 511) / 512
+            state.mark(record)
             try noteSettled(record, state)
         }
         takeOverTimes(of: record, backing, status, state)
@@ -127,9 +128,14 @@ extension Volume {
             record.object = state.makeObject(id: backing.file.id, size: status.size).id
             if let old { state.release(old) }
             running.backed[backing.file.id] = record.inode
+            state.mark(record)
         }
-        record.size = status.size
-        record.blocks = status.blocks
+        // Of its bytes the row tells nothing, so a second fsync of the same has nothing to commit.
+        if record.size != status.size || record.blocks != status.blocks {
+            record.size = status.size
+            record.blocks = status.blocks
+            state.mark(record)
+        }
         running.noteUnsynchronized(backing.file, of: record.inode)
         try noteSettled(record, state)
         takeOverTimes(of: record, backing, status, state)
@@ -137,7 +143,6 @@ extension Volume {
 
     private func noteSettled(_ record: InodeRecord, _ state: ManifestState) throws(Errno) {
         record.contentVersion += 1
-        state.mark(record)
         try outdateTree(above: record, state)
     }
 
@@ -223,7 +228,10 @@ extension Volume {
                 isLarge = (try? state.inode(file.inode))?.size ?? 0 >= Self.worthWaitingSizeMin
                 endUse(file, state)
             }
-            if backing.isPooled, unused == nil { endRegistration(of: backing) }
+            if backing.isPooled, unused == nil {
+                endRegistration(of: backing)
+                backings.noteKept()
+            }
         }
         if let unused { recycle(unused) }
         let missedTwin = manifest.withLock { _ in

@@ -86,7 +86,9 @@ extension Volume {
     private func noteBlocks(of inode: Inode, _ flat: ObjectFile) {
         guard let status = try? Sys.status(of: flat.raw) else { return }
         manifest.withLock { state in
-            guard let record = try? state.inode(inode), record.object == flat.id else { return }
+            guard let record = try? state.inode(inode), record.object == flat.id,
+                record.blocks != status.blocks
+            else { return }
             record.blocks = status.blocks
             state.mark(record)
         }

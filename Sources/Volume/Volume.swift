@@ -72,7 +72,7 @@ public final class Volume: Sendable {
     /// One computation of tree CIDs at a time.
     let treeLock = Monitor<Void>(())
     let log: Logger
-    private let threads = Guarded<[JoinableThread]>([])
+    let threads = Guarded<[JoinableThread]>([])
     private let ticker = Monitor<TickerState>(TickerState())
 
     struct TickerState {

@@ -372,9 +372,9 @@ private var quickOptions: VolumeOptions {
         }
         volume.awaitDetaching()
         try volume.synchronizeAll()
-        // Nothing but what lies ready in the pool.
+        // Nothing but what lies ready in the pool, and what was made ahead for it.
         try wait { try flatFiles(in: scratch).count == kernel.registry?.count }
-        #expect(kernel.registry?.count ?? 0 <= 2)
+        #expect(kernel.registry?.count ?? 0 <= 2 + 8 + 16)
         try end(volume, kernel)
         #expect(try flatFiles(in: scratch).isEmpty)
     }
@@ -487,6 +487,45 @@ private var quickOptions: VolumeOptions {
         }
         try end(volume, kernel)
         #expect(try flatFiles(in: scratch).isEmpty)
+    }
+
+    /// A plan of faults holds for the whole process.
+    @Test func filesThatAreKeptAreMadeAheadWithDurableNames() async throws {
+        await #expect(processExitsWith: .success) { [state = scratch.state as String] in
+            let volume = try Volume.open(
+                stateDirectory: state, options: stillOptions, log: quietLog)
+            let kernel = try KernelStand(volume, usesBackingFiles: true)
+            for number in 0..<200 {
+                let (_, handle) = try kernel.create(FileName("f\(number)"))
+                try kernel.write(handle, at: 0, content(seed: 1, count: 100_000))
+                // The bytes and the commit; not the folder of the flat file.
+                Faults.arm([.synchronize], passing: 2, outcome: .failure(.ioError))
+                try? volume.synchronize(handle, dataOnly: false)
+                if Faults.disarm() == 0 { exit(0) }
+                kernel.release(handle)
+                usleep(10_000)
+            }
+            exit(1)
+        }
+    }
+
+    /// docker-registry 2.8 calls fsync twice for each small file.
+    @Test(arguments: [71, 100_000])
+    func synchronizingTheSameTwiceCostsNoSecondCommit(_ count: Int) throws {
+        let (volume, kernel) = try start(stillOptions)
+        let (file, handle) = try kernel.create("file")
+        try kernel.write(handle, at: 0, content(seed: 1, count: count))
+        try volume.synchronize(handle, dataOnly: false)
+        let accessed = try volume.attributes(of: file).accessed
+        let before = try redoLogTime(in: scratch)
+        for _ in 0..<5 { try volume.synchronize(handle, dataOnly: false) }
+        #expect(try redoLogTime(in: scratch) == before)
+        #expect(try volume.attributes(of: file).accessed == accessed)
+        usleep(20_000)
+        try kernel.write(handle, at: 0, [1])
+        try volume.synchronize(handle, dataOnly: false)
+        #expect(try redoLogTime(in: scratch) != before)
+        try end(volume, kernel)
     }
 
     @Test func manyFilesOpenAtOnceLeaveNoMoreThanThePool() throws {

@@ -94,10 +94,7 @@ private func makeFilesUntilDeath(
         try volume.synchronizeAll()
         #expect(try volume.status().uncommittedChanges == 0)
         func written() throws -> [Date?] {
-            try ["/manifest.sqlite-wal", "/manifest.redo"].map { name in
-                let file = try FileManager.default.attributesOfItem(atPath: scratch.state + name)
-                return file[.modificationDate] as? Date
-            }
+            [try modificationTime(of: "manifest.sqlite-wal", in: scratch), try redoLogTime(in: scratch)]
         }
         let before = try written()
         for _ in 0..<10 { try volume.synchronizeDirectory(.root) }

@@ -353,6 +353,17 @@ struct PossibleStates {
     }
 }
 
+/// When a file of a state directory was last written; nil where there is none.
+func modificationTime(of name: String, in scratch: ScratchDirectory) throws -> Date? {
+    let path = scratch.state + "/" + name
+    return try FileManager.default.attributesOfItem(atPath: path)[.modificationDate] as? Date
+}
+
+/// When the manifest's log was last written.
+func redoLogTime(in scratch: ScratchDirectory) throws -> Date? {
+    try modificationTime(of: "manifest.redo", in: scratch)
+}
+
 /// The numbers of the flat files in a state directory.
 func flatFiles(in scratch: ScratchDirectory) throws -> Set<UInt64> {
     let objects = scratch.state + "/objects"

@@ -1,0 +1,96 @@
+internal import Base
+
+/// A place in the queue of those that commit, or bring SQLite up to date.
+///
+/// Sendable although unchecked: `hasTurn` is written before the signal and read after it.
+final class CommitPlace: @unchecked Sendable {
+    enum Aim {
+        case commit
+        /// To commit, and to bring SQLite up to date.
+        case apply
+    }
+
+    fileprivate let aim: Aim
+    /// The generation that has to be durable.
+    fileprivate let goal: UInt64
+    fileprivate var hasTurn = false
+    private let signal = Semaphore()
+
+    fileprivate init(_ aim: Aim, goal: UInt64) {
+        self.aim = aim
+        self.goal = goal
+    }
+
+    /// Blocks until another thread has done it, or this one is to.
+    fileprivate func waitForTurn() -> Bool {
+        signal.wait()
+        return hasTurn
+    }
+
+    func wake() {
+        signal.signal()
+    }
+}
+
+/// What is found on entering the queue.
+enum CommitEntry {
+    case isDone
+    case hasTurn
+    case waits(CommitPlace)
+
+    /// True where the caller is to do it, maybe after others; false where it is done. May block.
+    func waitForTurn() -> Bool {
+        switch self {
+        case .isDone: false
+        case .hasTurn: true
+        case .waits(let place): place.waitForTurn()
+        }
+    }
+}
+
+extension ManifestState {
+    /// Takes the turn or a place in the queue, where a generation is not durable yet.
+    func takePlace(for aim: CommitPlace.Aim, goal: UInt64) -> CommitEntry {
+        if isDone(aim, goal) { return .isDone }
+        if isFree(for: aim) {
+            begin(aim)
+            return .hasTurn
+        }
+        let place = CommitPlace(aim, goal: goal)
+        commitQueue.append(place)
+        return .waits(place)
+    }
+
+    /// Takes those out of the queue that are to be woken: all whose goal is reached, and one that gets
+    /// the turn where it is free. Called at each end of a turn.
+    func passTurn() -> [CommitPlace] {
+        var woken: [CommitPlace] = []
+        commitQueue.removeAll { place in
+            guard isDone(place.aim, place.goal) else { return false }
+            woken.append(place)
+            return true
+        }
+        // Commits would come one after the other for ever, and SQLite never have its moment.
+        for aim in [CommitPlace.Aim.apply, .commit] where isFree(for: aim) {
+            guard let next = commitQueue.firstIndex(where: { $0.aim == aim }) else { continue }
+            let place = commitQueue.remove(at: next)
+            begin(aim)
+            place.hasTurn = true
+            woken.append(place)
+        }
+        return woken
+    }
+
+    private func isDone(_ aim: CommitPlace.Aim, _ goal: UInt64) -> Bool {
+        (aim == .commit ? committedGeneration : appliedGeneration) >= goal
+    }
+
+    private func isFree(for aim: CommitPlace.Aim) -> Bool {
+        !isCommitting && (aim == .commit || !isApplying)
+    }
+
+    private func begin(_ aim: CommitPlace.Aim) {
+        isCommitting = true
+        if aim == .apply { isApplying = true }
+    }
+}
