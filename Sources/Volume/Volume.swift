@@ -271,31 +271,37 @@ public final class Volume: Sendable {
         _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         guard !options.isReadOnly else { throw .readOnlyFileSystem }
+        var isForRoom = false
         do throws(Errno) {
-            return try changeOnce(body)
+            return try changeOnce(&isForRoom, body)
         } catch {
             if error == ManifestState.unexpanded {
-                return try expanding { () throws(Errno) in try changeOnce(body) }
-            }
-            let isForRoom = manifest.withLock { state in
-                state.commitFailure == error || state.isReserveSpent && error == .noSpace
+                return try expanding { () throws(Errno) in try changeOnce(&isForRoom, body) }
             }
             guard isForRoom else { throw error }
             // The disk may have room again since it was refused.
             try manifest.bringUpToDate()
             manifest.keepReserve()
-            return try changeOnce(body)
+            return try changeOnce(&isForRoom, body)
         }
     }
 
+    /// - Parameter isForRoom: set where the body failed because a commit had (`checkRoom`). Asked for
+    ///   later, the commit may have been made up for by another thread.
     private func changeOnce<Result>(
-        _ body: (ManifestState) throws(Errno) -> Result
+        _ isForRoom: inout Bool, _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         var (count, wantsCommit) = (0, false)
         let result = try manifest.withLock { (state) throws(Errno) in
             defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
             running.changes &+= 1
-            return try body(state)
+            do throws(Errno) {
+                return try body(state)
+            } catch {
+                isForRoom =
+                    state.commitFailure == error || state.isReserveSpent && error == .noSpace
+                throw error
+            }
         }
         afterChange(count: count, wantsCommit: wantsCommit)
         return result

@@ -156,7 +156,7 @@ final class HTTPServer: @unchecked Sendable {
             }
         switch wanted {
         case .port(let port):
-            let made = try bootstrap.bind(host: "127.0.0.1", port: port).wait()
+            let made = try bind(bootstrap, port)
             locked {
                 listener = made
                 address = .port(made.localAddress?.port ?? port)
@@ -166,6 +166,19 @@ final class HTTPServer: @unchecked Sendable {
                 unixDomainSocketPath: path, cleanupExistingSocketFile: true
             ).wait()
             locked { listener = made }
+        }
+    }
+
+    private func bind(_ bootstrap: ServerBootstrap, _ port: Int) throws -> any Channel {
+        // While nobody listened on a port, the kernel may have lent it to somebody's connection.
+        var attempts = port == 0 ? 1 : 100
+        while true {
+            attempts -= 1
+            do {
+                return try bootstrap.bind(host: "127.0.0.1", port: port).wait()
+            } catch let error as IOError where error.errnoCode == EADDRINUSE && attempts > 0 {
+                usleep(100_000)
+            }
         }
     }
 

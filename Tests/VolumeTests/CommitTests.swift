@@ -94,7 +94,10 @@ private func makeFilesUntilDeath(
         try volume.synchronizeAll()
         #expect(try volume.status().uncommittedChanges == 0)
         func written() throws -> [Date?] {
-            [try modificationTime(of: "manifest.sqlite-wal", in: scratch), try redoLogTime(in: scratch)]
+            [
+                try modificationTime(of: "manifest.sqlite-wal", in: scratch),
+                try redoLogTime(in: scratch),
+            ]
         }
         let before = try written()
         for _ in 0..<10 { try volume.synchronizeDirectory(.root) }
