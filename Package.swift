@@ -41,9 +41,10 @@ let package = Package(
             name: "Base",
             dependencies: ["CShims", .product(name: "SystemPackage", package: "swift-system")],
             swiftSettings: settings),
+        .target(name: "CSHA256", path: "Sources/CSHA256"),
         .target(
             name: "Multiformats",
-            dependencies: [.product(name: "Crypto", package: "swift-crypto")],
+            dependencies: ["CSHA256", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: settings),
         .target(name: "MerkleDAG", dependencies: ["Multiformats"], swiftSettings: settings),
         .target(

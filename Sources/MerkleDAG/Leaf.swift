@@ -67,6 +67,31 @@ extension ImportProfile {
         return hasher.finish()
     }
 
+    /// Hashes content where it lies, in chunks from its beginning: at least one, and the last one may be
+    /// short. Two at a time cost less than one after the other.
+    public func leaves(of content: UnsafeRawBufferPointer) -> [Leaf] {
+        var leaves: [Leaf] = []
+        var rest = content
+        while rawLeaves, rest.count >= 2 * chunkSize {
+            let (one, other) = Multihash.sha256(
+                of: UnsafeRawBufferPointer(rebasing: rest[..<chunkSize]),
+                and: UnsafeRawBufferPointer(rebasing: rest[chunkSize..<2 * chunkSize]))
+            for multihash in [one, other] {
+                leaves.append(
+                    Leaf(
+                        cid: CID(codec: .raw, multihash: multihash), fileSize: UInt64(chunkSize),
+                        treeSize: UInt64(chunkSize)))
+            }
+            rest = UnsafeRawBufferPointer(rebasing: rest[(2 * chunkSize)...])
+        }
+        while leaves.isEmpty || !rest.isEmpty {
+            let chunk = UnsafeRawBufferPointer(rebasing: rest.prefix(chunkSize))
+            leaves.append(leaf(chunk))
+            rest = UnsafeRawBufferPointer(rebasing: rest[chunk.count...])
+        }
+        return leaves
+    }
+
     /// The block of a chunk, a copy.
     public func leafBlock(
         _ chunk: UnsafeRawBufferPointer, metadata: UnixFSMetadata = .none

@@ -18,24 +18,16 @@ extension SealResult {
     /// Computes the DAG of content that lies in memory.
     package static func sealing(_ bytes: [UInt8], profile: ImportProfile) -> SealResult {
         var sealing = Sealing(profile: profile)
-        bytes.withUnsafeBytes { content in
-            var start = 0
-            repeat {
-                let end = min(content.count, start + profile.chunkSize)
-                sealing.add(
-                    profile.leaf(UnsafeRawBufferPointer(rebasing: content[start..<end])))
-                start = end
-            } while start < content.count
-        }
+        for leaf in bytes.withUnsafeBytes(profile.leaves) { sealing.add(leaf) }
         return sealing.finish()
     }
 
-    /// Computes the DAG of a flat file. Reads the file once; keeps a chunk for each thread, the
-    /// leaves' hashes and the interior nodes in memory.
+    /// Computes the DAG of a flat file. Reads the file once; keeps two chunks for each thread,
+    /// the leaves' hashes and the interior nodes in memory.
     ///
     /// - Parameters:
     ///   - helpers: threads that hash beside the caller's.
-    ///   - isWanted: asked before each chunk of the caller's; false ends the work with `outdated`.
+    ///   - isWanted: asked before each two chunks of the caller's; false ends the work with `outdated`.
     ///   - onLeaf: told each leaf with its number, in no strict order, on the thread that hashed it.
     package static func sealing(
         _ file: ObjectFile, size: UInt64, profile: ImportProfile, helpers: Int = 0,
@@ -64,7 +56,7 @@ extension SealResult {
     }
 }
 
-/// The leaves of a flat file, hashed by several threads, each of which takes the next chunk.
+/// The leaves of a flat file, hashed by several threads, each of which takes the next two chunks.
 private final class LeafHashing: Sendable {
     private struct Progress {
         var next = 0
@@ -97,20 +89,22 @@ private final class LeafHashing: Sendable {
 
     /// Hashes until no chunk is left or the work has failed.
     func work(_ isWanted: () -> Bool) {
-        let buffer = OwnedBuffer(byteCount: profile.chunkSize)
+        let buffer = OwnedBuffer(byteCount: min(2, count) * profile.chunkSize)
         while true {
             let isOutdated = !isWanted()
-            let index = progress.withLock { progress -> Int? in
+            let numbers = progress.withLock { progress -> Range<Int>? in
                 if isOutdated, progress.failure == nil { progress.failure = .outdated }
                 guard progress.failure == nil, progress.next < count else { return nil }
-                defer { progress.next += 1 }
-                return progress.next
+                let first = progress.next
+                progress.next = min(count, first + 2)
+                return first..<progress.next
             }
-            guard let index else { return }
+            guard let numbers else { return }
             do throws(SealInterruption) {
-                let leaf = try hash(index, buffer.bytes)
-                progress.withLock { $0.leaves[index] = leaf }
-                onLeaf?(index, leaf)
+                let leaves = try hash(numbers, buffer.bytes)
+                progress.withLock { $0.leaves.replaceSubrange(numbers, with: leaves) }
+                guard let onLeaf else { continue }
+                for (number, leaf) in zip(numbers, leaves) { onLeaf(number, leaf) }
             } catch {
                 progress.withLock { $0.failure = error }
             }
@@ -118,10 +112,10 @@ private final class LeafHashing: Sendable {
     }
 
     private func hash(
-        _ index: Int, _ buffer: UnsafeMutableRawBufferPointer
-    ) throws(SealInterruption) -> Leaf {
-        let offset = UInt64(index) * UInt64(profile.chunkSize)
-        let wanted = Int(min(UInt64(profile.chunkSize), size - offset))
+        _ numbers: Range<Int>, _ buffer: UnsafeMutableRawBufferPointer
+    ) throws(SealInterruption) -> [Leaf] {
+        let offset = UInt64(numbers.lowerBound) * UInt64(profile.chunkSize)
+        let wanted = Int(min(UInt64(numbers.count * profile.chunkSize), size - offset))
         let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])
         let count: Int
         do throws(Errno) {
@@ -130,7 +124,7 @@ private final class LeafHashing: Sendable {
             throw .failed(error)
         }
         guard count == wanted else { throw .truncated }
-        return profile.leaf(UnsafeRawBufferPointer(part))
+        return profile.leaves(of: UnsafeRawBufferPointer(part))
     }
 
     /// All leaves in order, once every thread has ended.

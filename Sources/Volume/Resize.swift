@@ -57,7 +57,11 @@ extension Volume {
         _ file: OpenFile, _ backing: Backing, to size: UInt64, clearSetID: Bool
     ) throws(Errno) {
         if !manifest.withLock({ _ in backing.isWritable }) { try makeWritable(file, backing) }
-        try Sys.truncate(backing.file.raw, to: size)
+        if size > 0 {
+            try Sys.truncate(backing.file.raw, to: size)
+        } else {
+            try empty(backing.file)
+        }
         try changing { (state) throws(Errno) in
             try noteBackingChange(
                 of: try record(file.inode, state), backing, clearSetID: clearSetID, state)

@@ -11,6 +11,21 @@ import Testing
     static let narrow = ImportProfile(
         chunkSize: 4, fileLinksMax: 3, rawLeaves: true, cidVersion: 1, directoryEstimation: .block)
 
+    @Test(arguments: profiles, 0..<6)
+    func leavesOfContentAreThoseOfItsChunks(profile: ImportProfile, chunkCount: Int) {
+        for excess in [0, 1, 100_000] {
+            let count = chunkCount * profile.chunkSize + excess
+            let content = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 16) }
+            content.withUnsafeBytes { content in
+                let chunks = stride(from: 0, to: max(1, count), by: profile.chunkSize).map {
+                    content[$0..<min(count, $0 + profile.chunkSize)]
+                }
+                let expected = chunks.map { profile.leaf(UnsafeRawBufferPointer(rebasing: $0)) }
+                #expect(profile.leaves(of: content) == expected)
+            }
+        }
+    }
+
     @Test(arguments: profiles, [0, 1, 127, 128, 16_383, 16_384, 262_144])
     func framingMakesTheLeafBlock(profile: ImportProfile, length: Int) throws {
         let chunk = (0..<length).map { UInt8(truncatingIfNeeded: $0 &* 7) }

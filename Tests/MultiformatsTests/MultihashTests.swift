@@ -23,6 +23,57 @@ import Testing
         #expect(hasher.finalize() == .sha256(of: content))
     }
 
+    /// Source: FIPS 180-2, appendix B, and the examples of NIST for SHA-256.
+    private static let published: [(message: String, digest: String)] = [
+        ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (
+            "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+        ),
+        (
+            "abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmn"
+                + "hijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu",
+            "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1"
+        ),
+        (
+            String(repeating: "a", count: 1_000_000),
+            "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
+        ),
+    ]
+
+    @Test(arguments: published)
+    func publishedMessagesHaveTheirHashes(_ message: String, _ digest: String) {
+        let content = Array(message.utf8)
+        let other = [UInt8](content.reversed())
+        #expect(Multihash.sha256(of: content).digest == hex(digest))
+        let (left, right) = pair(content, other)
+        #expect(left.digest == hex(digest))
+        #expect(right == .sha256(of: other))
+        #expect(pair(other, content).1.digest == hex(digest))
+    }
+
+    /// All lengths around the ends of blocks and of their padding, and long ones.
+    @Test func twoContentsHashLikeEachAlone() {
+        var random = SystemRandomNumberGenerator()
+        for length in Array(0...260) + [4095, 4096, 65_535, 1 << 20, (1 << 20) + 1] {
+            let one = (0..<length).map { _ in UInt8.random(in: 0...255, using: &random) }
+            let other = (0..<length).map { _ in UInt8.random(in: 0...255, using: &random) }
+            let (left, right) = pair(one, other)
+            #expect(left == .sha256(of: one), "\(length) bytes: \(one)")
+            #expect(right == .sha256(of: other), "\(length) bytes: \(other)")
+            let (longer, shorter) = pair(one + [1], other)
+            #expect(longer == .sha256(of: one + [1]))
+            #expect(shorter == right)
+        }
+    }
+
+    private func pair(_ one: [UInt8], _ other: [UInt8]) -> (Multihash, Multihash) {
+        one.withUnsafeBytes { one in
+            other.withUnsafeBytes { other in Multihash.sha256(of: one, and: other) }
+        }
+    }
+
     @Test func contentIsChecked() throws {
         let content = Array("hello world".utf8)
         let hashes = [
