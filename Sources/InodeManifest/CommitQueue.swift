@@ -70,7 +70,7 @@ extension ManifestState {
             woken.append(place)
             return true
         }
-        // Commits would come one after the other for ever, and SQLite never have its moment.
+        // Else commits could come one after the other for ever, and SQLite never have its moment.
         for aim in [CommitPlace.Aim.apply, .commit] where isFree(for: aim) {
             guard let next = commitQueue.firstIndex(where: { $0.aim == aim }) else { continue }
             let place = commitQueue.remove(at: next)

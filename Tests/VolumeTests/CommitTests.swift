@@ -41,7 +41,62 @@ private func makeFilesUntilDeath(
     kill(getpid(), SIGKILL)
 }
 
+/// Threads that make files and synchronize them in a log that is soon full, while commits fail now and
+/// then; what was acknowledged is compared after the volume was opened again. True where all is there.
+private func makeFilesWhileCommitsFail(directory: String) throws -> Bool {
+    var options = VolumeOptions()
+    options.logSegmentByteCount = 8 << 10
+    options.commitIntervalMilliseconds = 5
+    let volume = try Volume.open(
+        stateDirectory: directory + "/state", options: options, log: quietLog)
+    let acknowledged = Monitor<[FileName]>([])
+    let failed = Monitor<Int>(0)
+    let threads = try (0..<8).map { thread in
+        try Threads.start(name: "maker") {
+            for number in 0..<150 {
+                let name = FileName("t\(thread)-\(number)")
+                do throws(Errno) {
+                    try volume.makeFile(name, [UInt8(thread)])
+                    try volume.synchronizeDirectory(.root)
+                    acknowledged.withLock { $0.append(name) }
+                } catch {
+                    failed.withLock { $0 += 1 }
+                }
+            }
+        }
+    }
+    let isOver = Monitor<Bool>(false)
+    let faults = try Threads.start(name: "faults") {
+        let calls: [Faults.Call] = [.beginCommit, .endCommit, .beginTransaction, .endTransaction]
+        var round = 0
+        while !isOver.withLock({ $0 }) {
+            Faults.arm([calls[round % 4]], passing: 3, outcome: .failure(.ioError))
+            round += 1
+            usleep(2000)
+        }
+        Faults.disarm()
+    }
+    for thread in threads { thread.join() }
+    isOver.withLock { $0 = true }
+    faults.join()
+    try volume.close()
+    let again = try Volume.open(
+        stateDirectory: directory + "/state", options: options, log: quietLog)
+    let names = Set(try again.entries(of: .root).map(\.name))
+    try again.close()
+    let all = acknowledged.withLock { $0 }
+    return all.count > 300 && failed.withLock { $0 } > 0 && all.allSatisfy(names.contains)
+}
+
 @Suite struct CommitTests {
+    /// Whoever fails passes the turn on, and those that wait try themselves.
+    @Test func committersAllEndAlthoughSomeCommitsFail() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .success) { [path = scratch.path as String] in
+            exit(try makeFilesWhileCommitsFail(directory: path) ? 0 : 1)
+        }
+    }
+
     /// Whoever synchronizes shares a transaction with the others, and still nobody's order breaks.
     @Test(arguments: 0..<3)
     func concurrentSynchronizingLeavesAPrefixWithAllThatWasAcknowledged(_ round: Int) async throws {
