@@ -372,7 +372,6 @@ package final class InodeManifest: Sendable {
         if marksClean { try setClean(true) }
         checkpoint("TRUNCATE")
         hasLog.store(false, ordering: .releasing)
-        hasLog.store(false, ordering: .releasing)
         redo.withLock { $0 = nil }
         do {
             try state.withLock { try $0.reader.close() }

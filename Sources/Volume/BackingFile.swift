@@ -123,9 +123,16 @@ final class BackingPool: Sendable {
     /// Waits until more should be made; nil where nothing is registered any more.
     func waitUntilLow() -> (any BackingRegistry)? {
         state.withLock { state in
-            while !state.isLow && !state.isStopped { self.state.wait(&state) }
-            state.isLow = false
-            return state.isStopped ? nil : state.registry
+            while !state.isStopped {
+                // Since it was noted, the last round may have made enough.
+                if state.isLow, state.ready.count < Self.readyMin {
+                    state.isLow = false
+                    return state.registry
+                }
+                state.isLow = false
+                self.state.wait(&state)
+            }
+            return nil
         }
     }
 
@@ -138,10 +145,11 @@ final class BackingPool: Sendable {
 
     /// Notes that a file that was taken has become an object, and will not come back.
     func noteKept() {
-        state.withLock { state in
+        let isLow = state.withLock { state in
             if state.ready.count < Self.readyMin { state.isLow = true }
+            return state.isLow
         }
-        state.wakeAll()
+        if isLow { state.wakeAll() }
     }
 
     /// Puts an empty file back; false where there are enough.

@@ -19,7 +19,7 @@ ssize_t rfs_write_durably(int fd, const void *bytes, size_t length, int64_t offs
 /// O_DIRECT of open(2), which only _GNU_SOURCE declares.
 int rfs_open_direct(void);
 
-/* O_NOATIME, which Glibc's module leaves out. */
+/// O_NOATIME of open(2), which only _GNU_SOURCE declares.
 int rfs_open_no_access_time(void);
 
 /// fallocate(2).
