@@ -9,7 +9,9 @@ public import struct SystemPackage.Errno
 // Which files are opened with a backing file, so that their reads and writes need no request:
 //
 //   content                     opened to read             opened to write
-//   none, or inline             by requests                a file of the pool, with the content
+//   none, or inline             by requests                a file of the pool, with the content;
+//                                                          by requests where others of such a name
+//                                                          stayed small (SizeForecast)
 //   flat, one inode's           its object                 its object, unsealed durably first
 //   flat, shared                its object, for one of     by requests; where a reader has it open
 //                               the inodes at a time       already, the others get a copy
@@ -118,6 +120,12 @@ extension Volume {
             guard let object, !object.isInline else {
                 // Nobody could keep a backing file from taking the room that the manifest needs.
                 guard flags.isWritable, !hasSetID, (try? checkRoom(state)) != nil else {
+                    return refuse(file, byRequest)
+                }
+                // What is read or mapped too may be a database's: that grows.
+                if !flags.isReadable, let nameClass = file.nameClass,
+                    running.forecast.isSmall(nameClass)
+                {
                     return refuse(file, byRequest)
                 }
                 guard let object else { return .usePool([]) }

@@ -107,10 +107,7 @@ extension Volume {
                 let own = try ownInlineObject(of: record, state)
                 own.inlineBytes = bytes
                 state.markInline(own)
-                // So little is hashed sooner than a queue would come to it; and its row is written once.
-                let result = SealResult.sealing(bytes, profile: profile)
-                state.seal(own, as: result, size: UInt64(bytes.count))
-                running.missedTwins.insert(record.inode.number)
+                sealInline(own, of: record, bytes, state)
             }
             record.size = UInt64(bytes.count)
             record.blocks = (record.size + 511) / 512
@@ -213,7 +210,7 @@ extension Volume {
                 manifest.withLock { _ in _ = running.lingering.insert(file.inode.number) }
                 return
             }
-            settleFinally(file, backing)
+            let isNameless = !settleFinally(file, backing)
             manifest.withLock { state in
                 running.lingering.remove(file.inode.number)
                 file.backing = nil
@@ -225,6 +222,7 @@ extension Volume {
                     unused = BackingPool.Ready(file: backing.file, id: id)
                 }
                 wasWritable = backing.isWritable
+                if wasWritable, !isNameless { noteSize(of: file, state) }
                 isLarge = (try? state.inode(file.inode))?.size ?? 0 >= Self.worthWaitingSizeMin
                 endUse(file, state)
             }
@@ -257,7 +255,8 @@ extension Volume {
         return false
     }
 
-    private func settleFinally(_ file: OpenFile, _ backing: Backing) {
+    /// - Returns: false where nobody can open the file again, so that its bytes are of no use.
+    private func settleFinally(_ file: OpenFile, _ backing: Backing) -> Bool {
         let isNameless = manifest.withLock { state in
             backing.doubtSettled()
             guard let record = try? state.inode(file.inode) else { return true }
@@ -265,7 +264,7 @@ extension Volume {
                 && running.kernelReferences[file.inode.number] == nil
         }
         // Nobody can open it again, by /proc/self/fd of an O_PATH descriptor neither.
-        if isNameless { return }
+        if isNameless { return false }
         do throws(Errno) {
             try settle(file)
         } catch {
@@ -277,11 +276,12 @@ extension Volume {
                 try? keepFlat(record, backing, status, state)
             }
         }
-        guard let status = try? Sys.status(of: backing.file.raw) else { return }
+        guard let status = try? Sys.status(of: backing.file.raw) else { return true }
         manifest.withLock { state in
             guard let record = try? state.inode(file.inode) else { return }
             takeOverTimes(of: record, backing, status, state)
         }
+        return true
     }
 
     /// Files whose backing file was still mapped after the last close.

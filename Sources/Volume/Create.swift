@@ -56,6 +56,7 @@ extension Volume {
     public func create(
         _ name: FileName, in parent: Inode, mode: UInt32, flags: OpenFlags, caller: Caller
     ) throws(Errno) -> (Attributes, OpenedFile) {
+        let nameClass = SizeForecast.NameClass(of: name)
         var attempt = 0
         while true {
             attempt += 1
@@ -67,7 +68,7 @@ extension Volume {
                     guard !flags.isExclusive else { throw .fileExists }
                     return try openReferenced(existing, flags: flags, caller: caller)
                 }
-                return try makeAndOpen(flags) { (state) throws(Errno) in
+                return try makeAndOpen(flags, nameClass) { (state) throws(Errno) in
                     try makeEntry(
                         name, in: parent, kind: .regular, mode: mode, caller: caller, state)
                 }
@@ -85,12 +86,16 @@ extension Volume {
     private static let createAttemptsMax = 64
 
     /// Makes a regular file by a body and opens it. The attributes are those of the open file.
+    ///
+    /// - Parameter nameClass: tells of its size; nil where it has no name.
     private func makeAndOpen(
-        _ flags: OpenFlags, _ body: (ManifestState) throws(Errno) -> InodeRecord
+        _ flags: OpenFlags, _ nameClass: SizeForecast.NameClass?,
+        _ body: (ManifestState) throws(Errno) -> InodeRecord
     ) throws(Errno) -> (Attributes, OpenedFile) {
         let (inode, handle) = try changing { (state) throws(Errno) in
             let record = try body(state)
             _ = referenced(record, state)
+            running.kernelReferences[record.inode.number]?.nameClass = nameClass
             return (record.inode, openHandle(to: record, flags: flags, state))
         }
         do throws(Errno) {
@@ -121,7 +126,7 @@ extension Volume {
     public func makeTemporary(
         in parent: Inode, mode: UInt32, flags: OpenFlags, caller: Caller
     ) throws(Errno) -> (Attributes, OpenedFile) {
-        try makeAndOpen(flags) { (state) throws(Errno) in
+        try makeAndOpen(flags, nil) { (state) throws(Errno) in
             let directory = try directory(parent, state)
             try checkRoom(state)
             let record = try makeInode(

@@ -62,7 +62,10 @@ extension Volume {
     /// Counts a user of a file's shared state; under the manifest's lock.
     func use(_ record: InodeRecord) -> OpenFile {
         let file = running.openFiles[record.inode.number] ?? OpenFile(inode: record.inode)
-        if file.users == 0 { running.openFiles[record.inode.number] = file }
+        if file.users == 0 {
+            file.nameClass = running.kernelReferences[record.inode.number]?.nameClass
+            running.openFiles[record.inode.number] = file
+        }
         file.users += 1
         record.pins += 1
         return file
@@ -92,6 +95,7 @@ extension Volume {
             let isLast = description.flags.isWritable && file.writers == 0
             if file.opens == 0 { file.isServedByRequest = false }
             let hasBacking = file.backing != nil
+            if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
             return (
                 isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax
@@ -100,6 +104,14 @@ extension Volume {
         if hasBacking { detachBacking(of: file) }
         if mustSynchronize { try? synchronizeBytes(of: file.inode) }
         if isLastWriter && !hasBacking { enqueueSeal(file.inode) }
+    }
+
+    /// Notes how large a file has become; under the manifest's lock.
+    func noteSize(of file: OpenFile, _ state: ManifestState) {
+        guard let nameClass = file.nameClass, let record = try? state.inode(file.inode) else {
+            return
+        }
+        running.forecast.note(nameClass, isSmall: record.size <= options.inlineSizeMax)
     }
 
     /// The flat file that holds an object, opened where it is not open yet; under the manifest's

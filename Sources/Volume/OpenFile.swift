@@ -21,6 +21,8 @@ final class OpenFile: @unchecked Sendable {
     var opens = 0
     /// Handles that can write.
     var writers = 0
+    /// What its name was when it was made, as far as it tells of its size; nil where nobody saw.
+    var nameClass: SizeForecast.NameClass?
     /// Where the handles read and write without asking; nil while they ask, or there are none.
     var backing: Backing?
     /// The first of the open handles was told to ask, and so must all others be.
@@ -62,6 +64,7 @@ final class RunningState: @unchecked Sendable {
     /// Reads under way of flat files that several inodes share, by object.
     private(set) var sharedReads: [UInt64: Int] = [:]
     var openFiles: [UInt64: OpenFile] = [:]
+    var forecast = SizeForecast()
     /// Flat files with bytes that may not be durable, by inode number; they outlive their handles.
     private(set) var unsynchronized: [UInt64: UnsynchronizedFile] = [:]
     /// The bound of `unsynchronized`: each holds a descriptor.
@@ -141,6 +144,8 @@ struct KernelReference {
     var count: UInt64 = 0
     /// Its cached pages of the file, if it has any, hold the file's bytes.
     var pagesHold = false
+    /// The name that the file was made under.
+    var nameClass: SizeForecast.NameClass?
 }
 
 /// A flat file with bytes that may not be durable.

@@ -162,6 +162,16 @@ extension Volume {
         throw .resourceTemporarilyUnavailable
     }
 
+    /// Seals content that lies in the manifest, under the manifest's lock: so little is hashed sooner
+    /// than a queue would come to it, and its row is written once. A twin is looked for later.
+    func sealInline(
+        _ object: ObjectRecord, of record: InodeRecord, _ bytes: [UInt8], _ state: ManifestState
+    ) {
+        let result = SealResult.sealing(bytes, profile: profile)
+        state.seal(object, as: result, size: UInt64(bytes.count))
+        running.missedTwins.insert(record.inode.number)
+    }
+
     /// Waits for the others who hash a file.
     func beginHashing(_ inode: Inode) {
         hashing.withLock { inodes in

@@ -1,0 +1,97 @@
+internal import Base
+
+/// Tells of a file that is opened to be written whether it will most likely stay small, by what became
+/// of others of such a name.
+///
+/// A backing file costs a small file more than it gains: what was written is read back and emptied again,
+/// and looking at its times makes the kernel move those of the redo log at each write, so that some disks
+/// write its inode each time (multigrain timestamps, Linux 6.13). A registry makes thousands of small
+/// files, all of the same few names; so names are what tells.
+///
+/// A wrong guess costs time, not content: a large file that was taken for a small one is written by
+/// requests until it is closed.
+struct SizeForecast {
+    /// Names that differ only in their numbers, a UUID or a digest have the same.
+    struct NameClass: Hashable {
+        fileprivate let number: UInt64
+
+        /// A run of letters and digits counts as one character where it is a hexadecimal number, and
+        /// else each run of digits in it does. FNV-1a of the rest; two classes of one number share what
+        /// is known of them, and nothing worse.
+        init(of name: FileName) {
+            var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+            func add(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+            let bytes = name.bytes
+            var start = 0
+            while start < bytes.count {
+                var end = start
+                while end < bytes.count, bytes[end].isLetterOrDigit { end += 1 }
+                guard end > start else {
+                    add(bytes[start])
+                    start += 1
+                    continue
+                }
+                let word = bytes[start..<end]
+                if word.contains(where: \.isDigit), word.allSatisfy(\.isHexDigit) {
+                    add(Self.numberMark)
+                } else {
+                    var isInNumber = false
+                    for byte in word {
+                        if !byte.isDigit { add(byte) } else if !isInNumber { add(Self.numberMark) }
+                        isInNumber = byte.isDigit
+                    }
+                }
+                start = end
+            }
+            number = hash
+        }
+
+        /// Stands for a number; no byte of a name.
+        private static let numberMark: UInt8 = 0
+    }
+
+    private struct History {
+        /// Files that were small when they were closed, since the last one that was not.
+        var smallCount: UInt32 = 0
+        var hadLarge = false
+    }
+
+    /// So many small ones of a name tell of the next one.
+    static let smallCountMin: UInt32 = 16
+    /// And so many where one of that name was large once.
+    static let smallCountAfterLargeMin: UInt32 = 1024
+    /// Classes of which something is known are twice as many at most.
+    static let classesMax = 512
+
+    /// What was noted since `before` was begun, and what was in it then: who is asked for stays.
+    private var recent: [NameClass: History] = [:]
+    private var before: [NameClass: History] = [:]
+
+    func isSmall(_ nameClass: NameClass) -> Bool {
+        guard let history = recent[nameClass] ?? before[nameClass] else { return false }
+        let countMin = history.hadLarge ? Self.smallCountAfterLargeMin : Self.smallCountMin
+        return history.smallCount >= countMin
+    }
+
+    /// Notes how large a file was when its last writer closed it.
+    mutating func note(_ nameClass: NameClass, isSmall: Bool) {
+        var history = recent[nameClass] ?? before[nameClass] ?? History()
+        if isSmall {
+            history.smallCount = min(history.smallCount + 1, Self.smallCountAfterLargeMin)
+        } else {
+            history.smallCount = 0
+            history.hadLarge = true
+        }
+        if recent.count >= Self.classesMax, recent[nameClass] == nil {
+            before = recent
+            recent = [:]
+        }
+        recent[nameClass] = history
+    }
+}
+
+extension UInt8 {
+    fileprivate var isDigit: Bool { self &- 0x30 < 10 }
+    fileprivate var isLetterOrDigit: Bool { isDigit || (self | 0x20) &- 0x61 < 26 }
+    fileprivate var isHexDigit: Bool { isDigit || (self | 0x20) &- 0x61 < 6 }
+}
