@@ -4,9 +4,9 @@ internal import Base
 /// of others of such a name.
 ///
 /// A backing file costs a small file more than it gains: what was written is read back and emptied again,
-/// and looking at its times makes the kernel move those of the redo log at each write, so that some disks
-/// write its inode each time (multigrain timestamps, Linux 6.13). A registry makes thousands of small
-/// files, all of the same few names; so names are what tells.
+/// and looking at its times makes the kernel move those of the redo log more often, whose inode some
+/// filesystems then write with it (multigrain timestamps, Linux 6.13). A registry makes thousands of
+/// small files, all of the same few names; so names are what tells.
 ///
 /// A wrong guess costs time, not content: a large file that was taken for a small one is written by
 /// requests until it is closed.
