@@ -1,3 +1,4 @@
+internal import Base
 public import Multiformats
 
 /// A pin of a node.
@@ -24,28 +25,56 @@ public struct KuboPin: Sendable, Hashable {
 }
 
 extension KuboClient {
-    /// Pins a DAG. Tried again.
+    /// Pins a DAG. Tried again where nothing of an answer came.
+    ///
+    /// It may take as long as it takes to read all of the DAG, which has no limit but that the node goes
+    /// on: it tells twice a second how many blocks it has come to.
     ///
     /// - Parameters:
     ///   - name: at most 255 bytes.
     ///   - isRecursive: everything below it too; the node walks all of that.
     ///   - isOffline: the node asks no peers for the root. A node with peers looks for what is
-    ///     missing below it all the same (seen of 0.42), until the deadline.
-    ///   - deadlineMilliseconds: the limit for all of it; nil for `workMilliseconds` an attempt.
+    ///     missing below it all the same (seen of 0.42), without an end.
+    ///   - stallMilliseconds: the limit of the time from one block to the next; nil for
+    ///     `workMilliseconds`.
     /// - Throws: `notFound` or `timeout` where blocks are missing.
     public func pinAdd(
         _ cid: CID, name: String? = nil, isRecursive: Bool = true, isOffline: Bool = false,
-        deadlineMilliseconds: Int? = nil, cancellation: Cancellation? = nil
+        stallMilliseconds: Int? = nil, cancellation: Cancellation? = nil
     ) throws(KuboError) {
         var call = Call("pin/add", .harmless, subject: "\(cid)")
         call.add(argument: "\(cid)")
+        call.add("progress", true)
         if let name { call.add("name", name) }
         if !isRecursive { call.add("recursive", false) }
         if isOffline { call.add("offline", true) }
-        call.limit(toMilliseconds: deadlineMilliseconds)
+        call.isDownload = true
         call.isLongWork = true
         call.cancellation = cancellation
-        try expectPins([cid], in: perform(call), of: call)
+        let stall = Int64(stallMilliseconds ?? configuration.workMilliseconds)
+        var lines = LineSplitter()
+        var pins: [String]?
+        var (blockCount, countedAt) = (Int64(-1), MonotonicClock.milliseconds)
+        do throws(KuboStreamError<KuboError>) {
+            try download(call) { (piece) throws(KuboError) in
+                for line in try lines.take(piece, of: call) {
+                    let reply = try decode(PinProgress.self, from: line, of: call)
+                    pins = reply.Pins ?? pins
+                    guard let count = reply.Progress else { continue }
+                    if count != blockCount {
+                        (blockCount, countedAt) = (count, MonotonicClock.milliseconds)
+                    } else if MonotonicClock.milliseconds - countedAt > stall {
+                        throw call.error(
+                            .timeout, "no further block was found in \(stall) ms, after \(count)")
+                    }
+                }
+            }
+        } catch {
+            switch error {
+            case .kubo(let error), .source(let error): throw error
+            }
+        }
+        try expect([cid], in: pins ?? [], of: call)
     }
 
     /// Pins one DAG in place of another, in one step; the node walks only what differs. The new pin
@@ -108,9 +137,15 @@ extension KuboClient {
     }
 
     /// Says how a CID is pinned; nil where it is not. Tried again.
-    public func pin(of cid: CID, cancellation: Cancellation? = nil) throws(KuboError) -> KuboPin? {
+    ///
+    /// - Parameter kind: looks for such a pin alone. Where there may be any, the node goes through all
+    ///   that is pinned before it says no.
+    public func pin(
+        of cid: CID, kind: KuboPin.Kind? = nil, cancellation: Cancellation? = nil
+    ) throws(KuboError) -> KuboPin? {
         var call = Call("pin/ls", .harmless, subject: "\(cid)")
         call.add(argument: "\(cid)")
+        if let kind { call.add("type", kind.rawValue) }
         call.add("names", true)
         call.isLongWork = true
         call.cancellation = cancellation
@@ -139,7 +174,10 @@ extension KuboClient {
     private func expectPins(
         _ cids: [CID], in reply: [UInt8], of call: Call
     ) throws(KuboError) {
-        let pins = try decode(PinsReply.self, from: reply, of: call).Pins
+        try expect(cids, in: try decode(PinsReply.self, from: reply, of: call).Pins, of: call)
+    }
+
+    private func expect(_ cids: [CID], in pins: [String], of call: Call) throws(KuboError) {
         guard pins.count == cids.count, zip(pins, cids).allSatisfy({ matches($0, $1) }) else {
             throw call.error(.protocolViolation, "the node names other pins than were asked for")
         }
@@ -148,6 +186,12 @@ extension KuboClient {
 
 private struct PinsReply: Decodable {
     var Pins: [String]
+}
+
+/// A line of `pin/add` that tells of its progress, or the last one.
+private struct PinProgress: Decodable {
+    var Progress: Int64?
+    var Pins: [String]?
 }
 
 private struct PinLine: Decodable {

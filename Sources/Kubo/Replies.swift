@@ -35,6 +35,27 @@ extension KuboClient {
     }
 }
 
+/// Splits a reply that comes piece by piece into its lines.
+struct LineSplitter {
+    /// The begin of a line whose end has not come.
+    private var rest: [UInt8] = []
+
+    /// The lines that a piece completes.
+    ///
+    /// - Throws: `protocolViolation` for a line that is longer than a reply may be.
+    mutating func take(
+        _ piece: UnsafeRawBufferPointer, of call: Call
+    ) throws(KuboError) -> [[UInt8]] {
+        rest += piece
+        var lines = rest.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        rest = lines.popLast().map(Array.init) ?? []
+        guard rest.count <= call.replyBytesMax else {
+            throw call.error(.protocolViolation, "a line of the reply is longer than it may be")
+        }
+        return lines.filter { !$0.isEmpty }.map(Array.init)
+    }
+}
+
 /// A CID as DAG-JSON writes it.
 struct JSONLink: Decodable {
     var cid: String

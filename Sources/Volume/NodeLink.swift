@@ -25,6 +25,9 @@ public struct NodeOptions: Sendable {
     public var isDurableAtNode = false
     /// How long a read waits for one block, in milliseconds.
     public var fetchMilliseconds = 30_000
+    /// How long the node may be at a pin and come to no further block, of which all should be there,
+    /// in milliseconds; then some count as lost.
+    public var pinMilliseconds = 120_000
     /// A new volume takes the tree that stands at the MFS path.
     public var adoptsTree = false
 

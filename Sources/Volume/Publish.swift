@@ -222,18 +222,18 @@ extension Volume {
         let isOffline = !node.state.withLock { $0.mustAskPeers }
         // A node that has peers looks for missing blocks there although it is told not to (seen on
         // 0.42), and may never end.
-        let limit = isOffline ? Self.pinMilliseconds : nil
+        let limit = isOffline ? node.options.pinMilliseconds : nil
         do throws(KuboError) {
             let (client, cancellation) = (node.client, node.cancellation)
             if let old, old != root,
-                try client.pin(of: old, cancellation: cancellation)?.kind == .recursive
+                try client.pin(of: old, kind: .recursive, cancellation: cancellation) != nil
             {
                 try replacePin(old, by: root, node, isOffline: isOffline, limit)
             }
-            let pin = try client.pin(of: root, cancellation: cancellation)
-            if pin?.kind != .recursive || pin?.name != node.pinName {
+            let pin = try client.pin(of: root, kind: .recursive, cancellation: cancellation)
+            if pin?.name != node.pinName {
                 try client.pinAdd(
-                    root, name: node.pinName, isOffline: isOffline, deadlineMilliseconds: limit,
+                    root, name: node.pinName, isOffline: isOffline, stallMilliseconds: limit,
                     cancellation: cancellation)
             }
             node.state.withLock { $0.mustAskPeers = false }
@@ -255,14 +255,20 @@ extension Volume {
                 from: old, to: root, isOffline: isOffline, deadlineMilliseconds: limit,
                 cancellation: node.cancellation)
         } catch {
+            switch error.kind {
             // Both are pinned: by somebody else, or since an attempt of which no answer came.
-            guard error.kind == .conflict else { throw error }
+            case .conflict: break
+            // Blocks are missing, or so much is new that the node needs longer. It does not say of this
+            // call how far it has come; of the other one it does.
+            case .timeout:
+                try node.client.pinAdd(
+                    root, name: node.pinName, isOffline: isOffline, stallMilliseconds: limit,
+                    cancellation: node.cancellation)
+            default: throw error
+            }
             try node.client.pinRemove(old, cancellation: node.cancellation)
         }
     }
-
-    /// How long a pin may take of which all blocks should be there.
-    private static let pinMilliseconds = 120_000
 
     /// Begins an epoch in which nothing is known to be at the node.
     func forgetPublished(_ node: NodeLink) {

@@ -222,23 +222,34 @@ final class Call {
 
     /// The block, waited for as long as the call may take.
     ///
-    /// - Parameter isPinning: pins wait also where the call says `offline`.
-    func block(_ cid: CID, isPinning: Bool = false) throws(Halt) -> [UInt8] {
+    /// - Parameters:
+    ///   - isPinning: pins wait also where the call says `offline`.
+    ///   - eachHalfSecond: called so often while it is waited for.
+    func block(
+        _ cid: CID, isPinning: Bool = false, eachHalfSecond: () throws(Halt) -> Void = {}
+    ) throws(Halt) -> [UInt8] {
         if cid.multihash.code == .identity { return cid.multihash.digest }
         while true {
             if let block = node.blocks.block(cid.multihash) { return block }
             guard isPinning ? !node.isOffline : !isOffline else { throw .error(.missing(cid)) }
-            try wait(for: cid, until: deadline)
+            try wait(for: cid, until: deadline, eachHalfSecond: eachHalfSecond)
         }
     }
 
-    private func wait(for cid: CID, until moment: Date?) throws(Halt) {
-        let isThere = node.blocks.wait(for: cid.multihash, until: moment) {
-            exchange.isGone || node.isStopped
+    private func wait(
+        for cid: CID, until moment: Date?, eachHalfSecond: () throws(Halt) -> Void = {}
+    ) throws(Halt) {
+        while true {
+            let soon = Date(timeIntervalSinceNow: 0.5)
+            let next = moment.map { min($0, soon) } ?? soon
+            let isThere = node.blocks.wait(for: cid.multihash, until: next) {
+                exchange.isGone || node.isStopped
+            }
+            guard !isThere else { return }
+            if exchange.isGone || node.isStopped { throw .gone }
+            if let moment, Date() >= moment { throw .error(.expired) }
+            try eachHalfSecond()
         }
-        guard !isThere else { return }
-        if exchange.isGone || node.isStopped { throw .gone }
-        throw .error(.expired)
     }
 
     /// Runs `body` on the MFS; when it stops at a block that is not here, waits for that with the

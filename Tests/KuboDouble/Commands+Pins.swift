@@ -66,12 +66,22 @@ extension Commands {
         try checkName(name)
         let isRecursive = call.isSet("recursive", default: true)
         var added: [JSON] = []
+        var (blockCount, byteCount) = (Int64(0), Int64(0))
+        func tell() throws(Halt) {
+            guard call.isSet("progress") else { return }
+            try call.reply.emit(
+                .object([("Progress", .integer(blockCount)), ("Bytes", .integer(byteCount))]))
+        }
         for argument in call.arguments {
             let cid = try call.resolve(argument).cid
             try prefixed("pin: ") { () throws(Halt) in
                 _ = try call.block(cid)
                 if isRecursive {
-                    try call.walk(cid, isPinning: true) { (_, _) throws(Halt) in }
+                    try call.walk(cid, isPinning: true, eachHalfSecond: tell) {
+                        (_, block) throws(Halt) in
+                        blockCount += 1
+                        byteCount += Int64(block.count)
+                    }
                 } else if call.node.pin(cid)?.isRecursive == true {
                     throw .failed("\(cid) already pinned recursively")
                 }
@@ -81,6 +91,7 @@ extension Commands {
         }
         let value = JSON.object([("Pins", .array(added))])
         if call.isSet("progress") {
+            if blockCount > 0 { try tell() }
             try call.reply.emit(value)
         } else {
             try call.reply.emitOnce(value)

@@ -93,15 +93,18 @@ extension Call {
     }
 
     /// Every block below `root`, once each, parents before children, the first child first.
+    ///
+    /// - Parameter eachHalfSecond: called so often while a block is waited for.
     func walk(
-        _ root: CID, isPinning: Bool = false, _ body: (CID, [UInt8]) throws(Halt) -> Void
+        _ root: CID, isPinning: Bool = false, eachHalfSecond: () throws(Halt) -> Void = {},
+        _ body: (CID, [UInt8]) throws(Halt) -> Void
     ) throws(Halt) {
         var seen: Set<CID> = []
         var pending = [root]
         while let cid = pending.popLast() {
             guard seen.insert(cid).inserted else { continue }
             try check()
-            let block = try block(cid, isPinning: isPinning)
+            let block = try block(cid, isPinning: isPinning, eachHalfSecond: eachHalfSecond)
             try body(cid, block)
             guard cid.codec == .dagPB, let node = try? DAGNode(decoding: block) else { continue }
             pending += node.links.reversed().map(\.cid)

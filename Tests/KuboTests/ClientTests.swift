@@ -166,10 +166,32 @@ struct ClientTests {
         try client.putBlocks([root])
         // A node with peers looks for the rest although it is asked offline.
         let error = failure {
-            try client.pinAdd(root.cid, isOffline: true, deadlineMilliseconds: 1500)
+            try client.pinAdd(root.cid, isOffline: true, stallMilliseconds: 1500)
         }
         #expect(error?.kind == .notFound || error?.kind == .timeout)
         #expect(try client.pin(of: root.cid) == nil)
+    }
+
+    /// However long it takes in all.
+    @Test func pinLastsAsLongAsTheNodeComesToFurtherBlocks() throws {
+        let node = try TestNode.make(.double)
+        let client = try makeClient(node.address)
+        let late = (0..<8).map { _ in freshBlock() }
+        let root = directory(late.enumerated().map { ("\($0)", $1.cid, 100) })
+        try client.putBlocks([root])
+        let giver = try Threads.start(name: "giver") {
+            for block in late {
+                Threads.sleep(milliseconds: 700)
+                try? client.putBlocks([block])
+            }
+        }
+        let start = MonotonicClock.milliseconds
+        try client.pinAdd(root.cid, isOffline: true, stallMilliseconds: 2500)
+        #expect(MonotonicClock.milliseconds - start > 5000)
+        giver.join()
+        #expect(try client.pin(of: root.cid, kind: .recursive) != nil)
+        #expect(try client.pin(of: late[0].cid, kind: .recursive) == nil)
+        #expect(try client.pin(of: late[0].cid)?.kind == .indirect)
     }
 
     @Test(arguments: TestNode.kinds)

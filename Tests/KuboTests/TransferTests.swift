@@ -560,6 +560,45 @@ struct TransferTests {
         #expect(failure { _ = try client.pin(of: cid) }?.kind == .protocolViolation)
     }
 
+    @Test(arguments: [
+        #"{"Progress":7}"#, "{\"Progress\":7}\n{\"Pins\":[]}", "{\"Progress\":7}\n{", "7", "",
+    ])
+    func pinWithoutItsEndFails(_ reply: String) throws {
+        let server = try ScriptedServer { _, _ in [Reply.whole(200, reply + "\n")] }
+        defer { server.stop() }
+        #expect(
+            failure { try makeClient(server.address).pinAdd(cid) }?.kind == .protocolViolation)
+    }
+
+    @Test func pinWhoseProgressStandsStillIsEnded() throws {
+        let line = Reply.chunk(Array("{\"Progress\":7}\n".utf8))
+        let server = try ScriptedServer { _, _ in
+            [
+                .send(Reply.head(200, ["Transfer-Encoding: chunked"])),
+                .drip([[UInt8]](repeating: line, count: 1_000), milliseconds: 20),
+            ]
+        }
+        defer { server.stop() }
+        let error = failure {
+            try makeClient(server.address).pinAdd(cid, stallMilliseconds: 300)
+        }
+        #expect(error?.kind == .timeout)
+        #expect(error?.message.contains("after 7") == true, "\(String(describing: error))")
+    }
+
+    /// Wherever the network cuts the lines.
+    @Test func progressOfAPinMayComeInAnyPieces() throws {
+        let reply = "{\"Progress\":1}\n{\"Progress\":20}\n{\"Pins\":[\"\(cid)\"]}\n"
+        let server = try ScriptedServer { _, _ in
+            [
+                .send(Reply.head(200, ["Content-Length: \(reply.utf8.count)"])),
+                .drip(reply.utf8.map { [$0] }, milliseconds: 1),
+            ]
+        }
+        defer { server.stop() }
+        try makeClient(server.address).pinAdd(cid)
+    }
+
     // MARK: Requests
 
     @Test func errorOfTheBlocksGiverEndsTheUploadAndComesThrough() throws {

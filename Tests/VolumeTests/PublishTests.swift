@@ -137,6 +137,27 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
+    /// However large it is: the node tells of `pin/add` how far it has come, and not of `pin/update`.
+    @Test func rootThatTakesLongToPinIsNotTakenForLost() throws {
+        let stand = try NodeStand()
+        let double = try #require(stand.double)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options { $0.pinMilliseconds = 500 })
+        try volume.makeFile("before", content(seed: 10, count: 3 << 20))
+        let first = try #require(try volume.published())
+        double.resetStatistics()
+        double.add(Fault(.hang, command: "pin/update", count: 1))
+        try volume.makeFile("after", [1])
+        let second = try #require(try volume.published())
+        #expect(try stand.client.pin(of: second)?.name == String(stand.path.dropFirst()))
+        #expect(try stand.client.pin(of: first) == nil)
+        let statistics = double.statistics
+        #expect(statistics["pin/update"]?.calls == 1 && statistics["pin/add"]?.calls == 1)
+        #expect(statistics["dag/import"]?.knownBlocks == 0)
+        #expect(statistics["dag/import"]?.blockBytes ?? 0 < 1 << 20)
+        try volume.close()
+    }
+
     @Test func anotherNodeAtTheAddressGetsEverything() throws {
         let stand = try NodeStand()
         let directory = ScratchDirectory()
