@@ -20,9 +20,21 @@ public enum Threads {
         rfs_pin_to_processor(Int32(number)) == 0
     }
 
-    /// Has the calling thread run for shorter times, but sooner after it was woken.
+    /// The number that the kernel has for the calling thread (gettid(2)).
+    public static var current: Int32 { rfs_current_thread() }
+
+    /// Has a thread run for shorter times, but sooner after it was woken, and ends `goBehind`.
+    ///
+    /// - Returns: false where that is not allowed: to leave SCHED_IDLE takes CAP_SYS_NICE, or a nice
+    ///   value that RLIMIT_NICE lets one take (sched(7)).
     @discardableResult
-    public static func preferLatency() -> Bool { rfs_shorten_slice() == 0 }
+    public static func preferLatency(_ thread: Int32 = current) -> Bool {
+        rfs_prefer_latency(thread) == 0
+    }
+
+    /// Has a thread run only where nobody else of its group wants the processor (SCHED_IDLE of sched(7)).
+    @discardableResult
+    public static func goBehind(_ thread: Int32 = current) -> Bool { rfs_go_behind(thread) == 0 }
 
     /// Starts a thread that runs the body once.
     ///

@@ -117,7 +117,7 @@ int rfs_pin_to_processor(int processor) {
 }
 
 // 0 nanoseconds stand for the system's own slice.
-static int rfs_set_slice(uint64_t nanoseconds) {
+static int rfs_set_policy(int thread, int policy, uint64_t slice_nanoseconds) {
     // struct sched_attr in its first version; glibc 2.36 does not declare it.
     struct {
         uint32_t size, policy;
@@ -125,18 +125,22 @@ static int rfs_set_slice(uint64_t nanoseconds) {
         int32_t nice;
         uint32_t priority;
         uint64_t runtime, deadline, period;
-    } attributes = {.size = 48, .flags = 8 /* SCHED_FLAG_KEEP_POLICY */, .runtime = nanoseconds};
-    attributes.nice = getpriority(PRIO_PROCESS, 0);
-    return (int)syscall(SYS_sched_setattr, 0, &attributes, 0);
+    } attributes = {.size = 48, .policy = (uint32_t)policy, .runtime = slice_nanoseconds};
+    attributes.nice = getpriority(PRIO_PROCESS, (id_t)thread);
+    return (int)syscall(SYS_sched_setattr, thread, &attributes, 0);
 }
 
-int rfs_shorten_slice(void) { return rfs_set_slice(100000); }
+int rfs_prefer_latency(int thread) { return rfs_set_policy(thread, SCHED_OTHER, 100000); }
+
+int rfs_go_behind(int thread) { return rfs_set_policy(thread, SCHED_IDLE, 0); }
+
+int rfs_current_thread(void) { return gettid(); }
 
 void rfs_unpin(void) {
     const cpu_set_t *set = __atomic_load_n(&unpinned, __ATOMIC_ACQUIRE);
     if (set == NULL) return;
     (void)sched_setaffinity(0, unpinned_size, set);
-    (void)rfs_set_slice(0);
+    (void)rfs_set_policy(0, SCHED_OTHER, 0);
 }
 
 int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }

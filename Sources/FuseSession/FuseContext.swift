@@ -13,6 +13,8 @@ final class FuseContext: Sendable {
     let log: Logger
     let waits: WaitingRequests
     let releases: DeferredReleases
+    /// Nil where the threads of queues keep the usual policy.
+    let queuePriority: QueuePriority?
     private let listings = ListingGuard()
     /// libfuse's session, to notify the kernel through; 0 until `attach`.
     private let session = Atomic<UInt>(0)
@@ -34,6 +36,7 @@ final class FuseContext: Sendable {
         waits = WaitingRequests(
             threads: configuration.threads, sparesMax: configuration.spareThreadsMax)
         releases = DeferredReleases { volume.release($0) }
+        queuePriority = QueuePriority(volume.background)
         lifetimes = Lifetimes(
             entry: configuration.entryTimeoutSeconds,
             attributes: configuration.attributeTimeoutSeconds,

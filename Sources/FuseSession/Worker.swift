@@ -219,6 +219,9 @@ extension Worker {
         Threads.pin(toProcessor: Int(number))
         // Who else runs on this processor cannot be left behind for another.
         Threads.preferLatency()
+        let priority = context.queuePriority
+        let member = priority?.join()
+        defer { if let member { priority?.leave(member) } }
         let ring: RequestRing
         do throws(Errno) {
             ring = try RequestRing(
@@ -245,6 +248,7 @@ extension Worker {
             switch outcome {
             case .request:
                 serveAssembled(ring)
+                if let member { priority?.beforeAnswer(member) }
                 outcome = commit(to: ring)
             case .nothing:
                 outcome = ring.next(waits: true)

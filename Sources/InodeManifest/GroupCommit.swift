@@ -66,7 +66,7 @@ extension InodeManifest {
         // Of other commits, which go on from here, SQLite is not told yet.
         let number = redo.withLock { isLogged ? $0?.durable : $0?.takeNumber() }
         if isLogged { end(batch, .done) }
-        let failure = write(rows, number: number)
+        let failure = background.run { () throws(Never) in write(rows, number: number) }
         state.withLock { state in
             guard failure == nil else { return state.restoreUnapplied(rows) }
             state.appliedGeneration = rows.generation

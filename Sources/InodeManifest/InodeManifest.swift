@@ -1,4 +1,4 @@
-internal import Base
+package import Base
 internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
@@ -24,6 +24,8 @@ package final class InodeManifest: Sendable {
     /// Whether there is a log, for those who only ask.
     let hasLog = Atomic<Bool>(false)
     let applySignal = ApplySignal()
+    /// What the process does beside requests.
+    package let background = BackgroundWork()
     let reservePath: String
     let log: Logger
     private let checkpointer: DatabaseQueue

@@ -287,9 +287,11 @@ extension Volume {
         }
         let result: SealResult
         do throws(SealInterruption) {
-            result = try .sealing(
-                flat, size: size, profile: profile, helpers: helpers, isWanted: isWanted,
-                onLeaf: onLeaf)
+            result = try background.run { () throws(SealInterruption) in
+                try .sealing(
+                    flat, size: size, profile: profile, helpers: helpers, isWanted: isWanted,
+                    onLeaf: onLeaf)
+            }
             stream?.complete()
         } catch {
             stream?.giveUp()

@@ -60,6 +60,8 @@ public final class Volume: Sendable {
     let node: NodeLink?
     /// Whether content may be at a node, so that a call may wait for it.
     public var hasNode: Bool { node != nil }
+    /// Work that keeps processors busy beside the operations.
+    public var background: BackgroundWork { manifest.background }
     /// Who is told of names that others change at the node.
     let names = Guarded<(any NamesObserver)?>(nil)
     /// Operations that wait for it.

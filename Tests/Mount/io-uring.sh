@@ -199,6 +199,40 @@ verify_load() {
     same "files read back" "$(wc -l <"$work/noted")" "$(<"$work/verified")"
 }
 
+# Threads of queues that run behind all others of the daemon.
+behind() { ps -L -o comm=,cls= -p "$(daemon_pid)" | grep -c '^fuse-.* IDL$' || :; }
+# A number of requests of one client, one after the other; the kernel has no answers to them yet.
+ask() { python3 -c 'import os, sys
+for name in range(500): os.path.exists("%s/%d-%d" % (sys.argv[1], os.getpid(), name))' "$mnt"; }
+is_behind() { ask && (($(behind) > 0)); }
+is_before() { ask && (($(behind) == 0)); }
+
+if [[ $(cat /proc/sys/kernel/sched_autogroup_enabled 2>/dev/null) == 1 ]] &&
+    grep -qE '^[0-9]+:([^:]*,)?cpu(,[^:]*)?:/$' /proc/self/cgroup; then
+    begin "threads of queues run behind all others, but not while something large is hashed"
+    volume_up
+    wait_for 10 is_behind || fail "no thread runs behind others"
+    size=$((2 << 30))
+    [[ -z $quick ]] || size=$((512 << 20))
+    head -c $size /dev/zero | openssl enc -aes-128-ctr -pass pass:1 -nosalt \
+        -out "$mnt/large" 2>/dev/null
+    getfattr -n ipfs.cid --only-values "$mnt/large" >"$work/cid" &
+    hashing=$!
+    seen=""
+    while kill -0 "$hashing" 2>/dev/null; do ! is_before || seen=yes; done
+    wait "$hashing"
+    [[ $seen == yes ]] || fail "threads of queues stayed behind the hashing"
+    wait_for 10 is_behind || fail "no thread runs behind others after the hashing"
+    rm "$mnt/large"
+    volume_down
+else
+    begin "threads of queues that might share their processors with others keep their policy"
+    volume_up
+    ask
+    same "threads behind others" 0 "$(behind)"
+    volume_down
+fi
+
 rounds=6
 [[ -z $quick ]] || rounds=2
 begin "kill -9 under load: users get an error, the next mount stands, nothing synced is lost"

@@ -61,13 +61,19 @@ void rfs_lower_priority(void);
 /// sched_setaffinity(2) of the calling thread to one processor; 0 or -1 with errno.
 int rfs_pin_to_processor(int processor);
 
-/// Lets the calling thread run where those run that no thread of the process has pinned, and with the
-/// usual slice: a new thread has its starter's. Does nothing where no thread was ever pinned.
+/// Lets the calling thread run where those run that no thread of the process has pinned, with the usual
+/// policy and slice: a new thread has its starter's. Does nothing where no thread was ever pinned.
 void rfs_unpin(void);
 
-/// sched_setattr(2) of the calling thread: a slice of a tenth of a millisecond, the shortest that the
-/// scheduler gives (Linux 6.12 and later); 0 or -1 with errno.
-int rfs_shorten_slice(void);
+/// gettid(2).
+int rfs_current_thread(void);
+
+/// sched_setattr(2) of a thread: SCHED_OTHER, with a slice of a tenth of a millisecond, the shortest
+/// that the scheduler gives (Linux 6.12 and later); 0 or -1 with errno.
+int rfs_prefer_latency(int thread);
+
+/// sched_setattr(2) of a thread: SCHED_IDLE; 0 or -1 with errno.
+int rfs_go_behind(int thread);
 
 /// prctl(2) with PR_SET_IO_FLUSHER, for this thread and all that it starts; 0 or -1 with errno.
 int rfs_become_io_flusher(void);

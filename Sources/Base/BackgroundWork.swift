@@ -1,0 +1,29 @@
+internal import Synchronization
+
+/// Work of this process that nobody waits for and that keeps processors busy for milliseconds: hashing
+/// of large files, bringing a database up to date.
+public final class BackgroundWork: Sendable {
+    private let count = Atomic<Int>(0)
+    private let whenItBegins = Guarded<(@Sendable () -> Void)?>(nil)
+
+    public init() {}
+
+    /// Whether there is some.
+    public var isUnderWay: Bool { count.load(ordering: .sequentiallyConsistent) > 0 }
+
+    /// Has somebody told of each begin, on the thread that begins and before it does.
+    public func observe(_ whenItBegins: @escaping @Sendable () -> Void) {
+        self.whenItBegins.withLock { $0 = whenItBegins }
+    }
+
+    /// Does such work.
+    public func run<Result, Failure: Error>(
+        _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        if count.add(1, ordering: .sequentiallyConsistent).oldValue == 0 {
+            whenItBegins.withLock { $0 }?()
+        }
+        defer { count.subtract(1, ordering: .sequentiallyConsistent) }
+        return try body()
+    }
+}
