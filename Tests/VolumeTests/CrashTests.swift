@@ -116,7 +116,7 @@ struct CrashScenario: Codable, Sendable {
     func possibleStates(_ progress: Progress) -> PossibleStates {
         let model = ModelFilesystem(profile: profile)
         var generator = generator()
-        var states = PossibleStates()
+        var states = PossibleStates(mayBeUnsettled: usesBackingFiles)
         for _ in 0..<progress.durable {
             let operation = generator.next(model)
             let synchronized = synchronizedInode(operation, model)
@@ -220,10 +220,15 @@ struct Names: Equatable, CustomStringConvertible {
 
 /// The states of a model, one after each operation.
 struct PossibleStates {
+    /// A commit may come at any moment, with names newer than the bytes that it has of a file: what is
+    /// written to a backing file is taken over by the file's own fsync, and each second.
+    private let mayBeUnsettled: Bool
     private(set) var names: [Names] = []
     private var contents: [[UInt64: [UInt8]]] = []
     /// Older bytes that an inode may have, because it was not synchronized since.
     private var older: [UInt64: [[UInt8]]] = [:]
+
+    init(mayBeUnsettled: Bool) { self.mayBeUnsettled = mayBeUnsettled }
 
     /// Keeps the bytes of all files as ones that they may have.
     mutating func remember(_ model: ModelFilesystem) {
@@ -246,7 +251,7 @@ struct PossibleStates {
     }
 
     /// Why the volume is in none of the states; nil where it is in one. Bytes of a file may be
-    /// newer than its name tells, because they are changed in place.
+    /// newer than its name tells, because they are changed in place, or older (`mayBeUnsettled`).
     func objection(to volume: Volume) throws(Errno) -> String? {
         let found = try Names(volume)
         guard let state = names.firstIndex(of: found) else {
@@ -255,13 +260,19 @@ struct PossibleStates {
         }
         for place in found.places where place.kind == .regular {
             let bytes = try volume.contents(of: Inode(place.inode))
+            let first = mayBeUnsettled ? 0 : state
             let candidates =
-                (older[place.inode] ?? []) + contents[state...].compactMap { $0[place.inode] }
+                (older[place.inode] ?? []) + contents[first...].compactMap { $0[place.inode] }
             guard Self.isMixture(bytes, of: candidates) else {
-                return "inode \(place.inode) has bytes of no state after \(state)"
+                return "inode \(place.inode) has bytes of no state after \(state): "
+                    + "\(Self.summary(bytes)); it may have \(Set(candidates.map(Self.summary)))"
             }
         }
         return nil
+    }
+
+    private static func summary(_ bytes: [UInt8]) -> String {
+        "\(bytes.count) bytes \(bytes.prefix(8))…\(bytes.suffix(8))"
     }
 
     private static func isMixture(_ bytes: [UInt8], of states: [[UInt8]]) -> Bool {
