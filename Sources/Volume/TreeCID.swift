@@ -24,23 +24,27 @@ extension Volume {
         case .regular: return try seal(inode, attempts: Self.attemptsMax).cid
         case .symlink: return symlinkNode(try readSymlinkTarget(inode)).cid
         case .directory:
-            settleAll()
-            return try treeLock.withLock { (_) throws(Errno) in
-                for attempt in 0..<Self.attemptsMax {
-                    // A backing file that was written just now counts as changing for as long as
-                    // its time could not tell of another write.
-                    if attempt > 0 { usleep(1000) }
-                    do throws(Errno) {
-                        if let root = try computeTree(inode) { return root.cid }
-                    } catch {
-                        // Something that was listed is gone by now; the directory itself may be.
-                        guard error == Self.stale else { throw error }
-                        _ = try attributes(of: inode)
-                    }
-                }
-                throw .resourceTemporarilyUnavailable
-            }
+            return try background.run { () throws(Errno) in try directoryCID(of: inode) }
         case .fifo, .socket, .characterDevice, .blockDevice: throw Errno(rawValue: ENODATA)
+        }
+    }
+
+    private func directoryCID(of inode: Inode) throws(Errno) -> CID {
+        settleAll()
+        return try treeLock.withLock { (_) throws(Errno) in
+            for attempt in 0..<Self.attemptsMax {
+                // A backing file that was written just now counts as changing for as long as
+                // its time could not tell of another write.
+                if attempt > 0 { usleep(1000) }
+                do throws(Errno) {
+                    if let root = try computeTree(inode) { return root.cid }
+                } catch {
+                    // Something that was listed is gone by now; the directory itself may be.
+                    guard error == Self.stale else { throw error }
+                    _ = try attributes(of: inode)
+                }
+            }
+            throw .resourceTemporarilyUnavailable
         }
     }
 

@@ -170,6 +170,11 @@ public final class Volume: Sendable {
             state.isCommitWanted = false
             return state.isStopping
         }
+        background.run(tidyUp)
+        return !isStopping
+    }
+
+    private func tidyUp() {
         detachLingering()
         settleAll()
         synchronizeClosedFiles()
@@ -183,7 +188,6 @@ public final class Volume: Sendable {
         if let node { trimCache(node) }
         if manifest.withLock({ $0.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
-        return !isStopping
     }
 
     /// Wakes the background for a commit without waiting for it.

@@ -12,6 +12,13 @@ extension Volume {
     func answer(
         _ request: ControlRequest, data: (UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(Failure) -> ControlResult {
+        // What serves requests must not wait for it.
+        try background.run { () throws(Failure) in try answerNow(request, data) }
+    }
+
+    private func answerNow(
+        _ request: ControlRequest, _ data: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(Failure) -> ControlResult {
         switch request.command {
         case .cid:
             return try atPlace(of: request) { (inode, names) throws(Errno) in
