@@ -95,7 +95,7 @@ extension Volume {
         let (inode, handle) = try changing { (state) throws(Errno) in
             let record = try body(state)
             _ = referenced(record, state)
-            running.kernelReferences[record.inode.number]?.nameClass = nameClass
+            if let nameClass { running.forecast.noteMade(record.inode, nameClass) }
             return (record.inode, openHandle(to: record, flags: flags, state))
         }
         do throws(Errno) {

@@ -63,7 +63,7 @@ extension Volume {
     func use(_ record: InodeRecord) -> OpenFile {
         let file = running.openFiles[record.inode.number] ?? OpenFile(inode: record.inode)
         if file.users == 0 {
-            file.nameClass = running.kernelReferences[record.inode.number]?.nameClass
+            file.nameClass = running.forecast.nameClass(of: record.inode)
             running.openFiles[record.inode.number] = file
         }
         file.users += 1
@@ -95,7 +95,11 @@ extension Volume {
             let isLast = description.flags.isWritable && file.writers == 0
             if file.opens == 0 { file.isServedByRequest = false }
             let hasBacking = file.backing != nil
-            if isLast, !hasBacking { noteSize(of: file, state) }
+            if isLast, !hasBacking {
+                noteSize(of: file, state)
+                // What fails here comes up again where it is sealed in the background.
+                try? sealIfInline(file.inode, state)
+            }
             endUse(file, state)
             return (
                 isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax

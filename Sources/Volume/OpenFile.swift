@@ -138,14 +138,22 @@ struct HashedFile: Sendable {
     let result: SealResult
 }
 
-/// What the kernel holds of an inode.
+/// What the kernel holds of an inode. There is one for each that it knows, so it has 8 bytes.
 struct KernelReference {
-    /// Lookups that it has not taken back.
-    var count: UInt64 = 0
+    /// The count, and `pagesHold` in the lowest bit.
+    private var bits: UInt64 = 0
+
+    /// Lookups that it has not taken back, below 2^63.
+    var count: UInt64 {
+        get { bits >> 1 }
+        set { bits = newValue << 1 | bits & 1 }
+    }
+
     /// Its cached pages of the file, if it has any, hold the file's bytes.
-    var pagesHold = false
-    /// The name that the file was made under.
-    var nameClass: SizeForecast.NameClass?
+    var pagesHold: Bool {
+        get { bits & 1 != 0 }
+        set { bits = bits & ~1 | (newValue ? 1 : 0) }
+    }
 }
 
 /// A flat file with bytes that may not be durable.

@@ -162,6 +162,14 @@ extension Volume {
         throw .resourceTemporarilyUnavailable
     }
 
+    /// Seals what was written by requests and lies in the manifest; under the manifest's lock.
+    func sealIfInline(_ inode: Inode, _ state: ManifestState) throws(Errno) {
+        guard !options.isReadOnly, let record = try state.inode(inode), record.linkCount > 0,
+            let object = try state.object(of: record), object.isInline, object.state == .staging
+        else { return }
+        sealInline(object, of: record, try state.inlineBytes(of: object), state)
+    }
+
     /// Seals content that lies in the manifest, under the manifest's lock: so little is hashed sooner
     /// than a queue would come to it, and its row is written once. A twin is looked for later.
     func sealInline(
@@ -392,6 +400,8 @@ extension Volume {
         guard file?.backing == nil, let object = try state.object(of: record),
             let other = try state.object(twin), other.state == .sealed, other.cid == cid
         else { return false }
+        // The node has the blocks of one CID, whichever object they were sent for.
+        if state.isPublished(object) { state.notePublished(other) }
         state.retain(other)
         record.object = other.id
         file?.file = nil

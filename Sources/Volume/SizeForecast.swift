@@ -13,7 +13,7 @@ internal import Base
 struct SizeForecast {
     /// Names that differ only in their numbers, a UUID or a digest have the same.
     struct NameClass: Hashable {
-        fileprivate let number: UInt64
+        private let number: UInt64
 
         /// A run of letters and digits counts as one character where it is a hexadecimal number, and
         /// else each run of digits in it does. FNV-1a of the rest; two classes of one number share what
@@ -66,6 +66,26 @@ struct SizeForecast {
     /// What was noted since `before` was begun, and what was in it then: who is asked for stays.
     private var recent: [NameClass: History] = [:]
     private var before: [NameClass: History] = [:]
+
+    /// Files that were made lately, which are those that are opened to be written.
+    private var made: [UInt64: NameClass] = [:]
+    private var madeBefore: [UInt64: NameClass] = [:]
+    /// Twice as many are known at most.
+    private static let madeMax = 2048
+
+    /// Notes the name under which a file was made.
+    mutating func noteMade(_ inode: Inode, _ nameClass: NameClass) {
+        if made.count >= Self.madeMax {
+            madeBefore = made
+            made = [:]
+        }
+        made[inode.number] = nameClass
+    }
+
+    /// What the name tells under which a file was made; nil where that was long ago, or nobody saw it.
+    func nameClass(of inode: Inode) -> NameClass? {
+        made[inode.number] ?? madeBefore[inode.number]
+    }
 
     func isSmall(_ nameClass: NameClass) -> Bool {
         guard let history = recent[nameClass] ?? before[nameClass] else { return false }

@@ -14,7 +14,8 @@ extension Volume {
         let description = try handles.handle(handle)
         // Data first: the manifest must never tell of bytes that a power loss takes back.
         try synchronizeAndHash(description.file)
-        try sealIfInline(description.file)
+        // So that one commit has it all.
+        try reading { (state) throws(Errno) in try sealIfInline(description.inode, state) }
         try manifest.commit()
         if let node, node.options.isDurableAtNode { try waitUntilAtNode(description.inode, node) }
     }
@@ -47,18 +48,6 @@ extension Volume {
             running.flushing.remove(file.inode.number) != nil
         }
         if wasHeld { node?.outbox.wakeAll() }
-    }
-
-    /// Seals what was written by requests and lies in the manifest, so that one commit has it all.
-    private func sealIfInline(_ file: OpenFile) throws(Errno) {
-        guard !options.isReadOnly else { return }
-        try reading { (state) throws(Errno) in
-            guard let record = try state.inode(file.inode),
-                let object = try state.object(of: record),
-                object.isInline, object.state == .staging
-            else { return }
-            sealInline(object, of: record, try state.inlineBytes(of: object), state)
-        }
     }
 
     private static let hashAheadSizeMin: UInt64 = 1 << 20

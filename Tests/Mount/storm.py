@@ -11,7 +11,7 @@ between. Each slot has a thread, so that syncs of several overlap.
 import ctypes, errno, hashlib, json, os, sys, threading
 
 EACH = 3
-DEAD = {errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ECANCELED, errno.ENODEV}
+DEAD = {errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ECANCELED, errno.EINTR, errno.ENODEV}
 EXCHANGE = 2
 libc = ctypes.CDLL(None, use_errno=True)
 
