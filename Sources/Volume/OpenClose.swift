@@ -95,11 +95,7 @@ extension Volume {
             let isLast = description.flags.isWritable && file.writers == 0
             if file.opens == 0 { file.isServedByRequest = false }
             let hasBacking = file.backing != nil
-            if isLast, !hasBacking {
-                noteSize(of: file, state)
-                // What fails here comes up again where it is sealed in the background.
-                try? sealIfInline(file.inode, state)
-            }
+            if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
             return (
                 isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax
