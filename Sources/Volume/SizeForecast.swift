@@ -60,53 +60,56 @@ struct SizeForecast {
     static let smallCountMin: UInt32 = 16
     /// And so many where one of that name was large once.
     static let smallCountAfterLargeMin: UInt32 = 1024
-    /// Classes of which something is known are twice as many at most.
-    static let classesMax = 512
 
-    /// What was noted since `before` was begun, and what was in it then: who is asked for stays.
-    private var recent: [NameClass: History] = [:]
-    private var before: [NameClass: History] = [:]
-
+    private var histories = LatelyNoted<NameClass, History>(countMax: 512)
     /// Files that were made lately, which are those that are opened to be written.
-    private var made: [UInt64: NameClass] = [:]
-    private var madeBefore: [UInt64: NameClass] = [:]
-    /// Twice as many are known at most.
-    private static let madeMax = 2048
+    private var made = LatelyNoted<UInt64, NameClass>(countMax: 2048)
 
     /// Notes the name under which a file was made.
     mutating func noteMade(_ inode: Inode, _ nameClass: NameClass) {
-        if made.count >= Self.madeMax {
-            madeBefore = made
-            made = [:]
-        }
-        made[inode.number] = nameClass
+        made.note(inode.number, nameClass)
     }
 
     /// What the name tells under which a file was made; nil where that was long ago, or nobody saw it.
-    func nameClass(of inode: Inode) -> NameClass? {
-        made[inode.number] ?? madeBefore[inode.number]
-    }
+    func nameClass(of inode: Inode) -> NameClass? { made[inode.number] }
 
     func isSmall(_ nameClass: NameClass) -> Bool {
-        guard let history = recent[nameClass] ?? before[nameClass] else { return false }
+        guard let history = histories[nameClass] else { return false }
         let countMin = history.hadLarge ? Self.smallCountAfterLargeMin : Self.smallCountMin
         return history.smallCount >= countMin
     }
 
     /// Notes how large a file was when its last writer closed it.
     mutating func note(_ nameClass: NameClass, isSmall: Bool) {
-        var history = recent[nameClass] ?? before[nameClass] ?? History()
+        var history = histories[nameClass] ?? History()
         if isSmall {
             history.smallCount = min(history.smallCount + 1, Self.smallCountAfterLargeMin)
         } else {
             history.smallCount = 0
             history.hadLarge = true
         }
-        if recent.count >= Self.classesMax, recent[nameClass] == nil {
+        histories.note(nameClass, history)
+    }
+}
+
+/// Values of which those stay that were noted lately.
+private struct LatelyNoted<Key: Hashable, Value> {
+    /// Twice as many are kept at most.
+    let countMax: Int
+    /// What was noted since `before` was begun, and what was in it then.
+    private var recent: [Key: Value] = [:]
+    private var before: [Key: Value] = [:]
+
+    init(countMax: Int) { self.countMax = countMax }
+
+    subscript(key: Key) -> Value? { recent[key] ?? before[key] }
+
+    mutating func note(_ key: Key, _ value: Value) {
+        if recent.count >= countMax, recent[key] == nil {
             before = recent
             recent = [:]
         }
-        recent[nameClass] = history
+        recent[key] = value
     }
 }
 
