@@ -5,6 +5,9 @@ public import struct SystemPackage.Errno
 
 /// System calls, one function each, that retry EINTR and throw the errno.
 public enum Sys {
+    /// O_PATH of open(2), which is hidden from Swift.
+    public static let pathOnly: Int32 = 0o10000000
+
     /// open(2) relative to a directory descriptor; O_CLOEXEC is always added.
     public static func open(
         _ path: String, in directory: Int32 = AT_FDCWD, flags: Int32, mode: mode_t = 0o600
@@ -374,6 +377,15 @@ public struct OwnedBuffer: ~Copyable {
 
     deinit {
         bytes.deallocate()
+    }
+
+    /// Gives the memory of all whole pages from an offset on back to the system (MADV_DONTNEED of
+    /// madvise(2)); what they hold is lost.
+    public func release(from offset: Int) {
+        let start = (offset + 4095) & ~4095
+        let end = bytes.count & ~4095
+        guard start < end, let base = bytes.baseAddress else { return }
+        madvise(base + start, end - start, MADV_DONTNEED)
     }
 }
 

@@ -74,3 +74,5 @@ int rfs_ring_next(struct rfs_ring *ring, int waits, int *result) {
     io_uring_cqe_seen(&ring->ring, completion);
     return 1;
 }
+
+unsigned rfs_ring_left(const struct rfs_ring *ring) { return io_uring_sq_ready(&ring->ring); }

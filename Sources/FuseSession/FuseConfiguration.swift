@@ -11,6 +11,14 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Threads that may be started beside those while requests wait for a node. A wait for which there
     /// is none more fails at once.
     public var spareThreadsMax = 256
+    /// How many beside the usual ones serve one of the kernel's queues where requests may wait for a
+    /// node: as many where the processors are few, because all requests may come to one.
+    func spareThreads(queueCount: Int) -> Int {
+        min(spareThreadsMax, max(Self.queueSparesMin, Self.ringSparesMax / queueCount))
+    }
+
+    private static let ringSparesMax = 256
+    private static let queueSparesMin = 32
     /// How many of `threads` serve one of the kernel's queues, where io_uring has one for each processor.
     func threads(queueCount: Int) -> Int {
         max(Self.queueThreadsMin, (threads + queueCount - 1) / queueCount)

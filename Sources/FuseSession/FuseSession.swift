@@ -393,16 +393,11 @@ extension FuseSession {
         guard configuration.usesRings else {
             return state.withLock { $0.rings = .off(reason: "no_io_uring was asked for") }
         }
-        // A request that waits for a node keeps its place in a queue, and a place that is added is
-        // given nothing of what is queued already, so others would wait for the node, too.
-        guard !context.volume.hasNode else {
-            return state.withLock { $0.rings = .off(reason: "requests may wait for the node") }
-        }
         do throws(RingsUnavailable) {
             try RingSupport.checkRings()
             let queueCount = try RingSupport.queueCount()
             try RingSupport.checkDescriptors(
-                rings: queueCount * configuration.threads(queueCount: queueCount))
+                rings: queueCount * threads(queueCount: queueCount))
             try ringSwitch.turnOn()
             context.askForRings(true)
             state.withLock { $0.queueCount = queueCount }
@@ -442,7 +437,7 @@ extension FuseSession {
             if reason != nil { startRemainingDeviceWorkers(session) }
             state.withLock { [reason] in $0.rings = reason.map { .off(reason: $0) } ?? .on }
         }
-        if configuration.usesRings, !context.volume.hasNode, case .off(let reason) = rings {
+        if configuration.usesRings, case .off(let reason) = rings {
             log.notice("without io_uring: \(reason)")
         }
     }
@@ -452,12 +447,19 @@ extension FuseSession {
     private func serveQueues(
         _ session: UncheckedPointer, _ queueCount: Int, _ veto: QueueVeto
     ) -> String? {
-        let threads = configuration.threads(queueCount: queueCount)
+        let threads = threads(queueCount: queueCount)
         var counts = Array(repeating: 0, count: queueCount)
         var failure: Errno?
+        for queue in 0..<UInt16(queueCount) {
+            context.waits.add(
+                queue: queue, usual: configuration.threads(queueCount: queueCount))
+        }
         // Each queue has one before any has the next: one is enough to be served.
         for _ in 0..<threads where failure == nil {
             failure = startRound(session, &counts)
+        }
+        for queue in 0..<UInt16(queueCount) where context.waits.complete(queue: queue) {
+            drain(queue, count: threads)
         }
         guard let failure else { return nil }
         guard counts.contains(0) else {
@@ -471,6 +473,32 @@ extension FuseSession {
         }
         veto.giveUp()
         return "a thread could not take part: \(failure)"
+    }
+
+    /// How many threads serve each queue.
+    private func threads(queueCount: Int) -> Int {
+        configuration.threads(queueCount: queueCount)
+            + (context.volume.hasNode ? configuration.spareThreads(queueCount: queueCount) : 0)
+    }
+
+    /// Has what was queued before all places were there come to those that are free.
+    ///
+    /// The kernel gives a new place what comes from then on, and what is queued already only to a place
+    /// whose request is answered (fuse_uring_next_fuse_req of fs/fuse/dev_uring.c, Linux 6.18). Where
+    /// those that were answered are none, because all wait for a node, it takes one more request for each:
+    /// statfs(2) of the mount, which waits for no lock of the kernel's and for no node.
+    private func drain(_ queue: UInt16, count: Int) {
+        guard let path = state.withLock({ $0.mount?.point.path }) else { return }
+        let thread = try? Threads.start(name: "rfs-drain") {
+            guard Threads.pin(toProcessor: Int(queue)) else { return }
+            for _ in 0..<count {
+                // Which asks nothing of the mount, and is held no longer than needed.
+                guard let file = try? Sys.open(path, flags: Sys.pathOnly | O_DIRECTORY),
+                    (try? Sys.filesystemStatus(of: file.raw)) != nil
+                else { return }
+            }
+        }
+        thread?.join()
     }
 
     /// Starts a thread for each queue, and counts those that take part; what went wrong, if anything.
@@ -493,6 +521,7 @@ extension FuseSession {
                 failure = error
             } else {
                 counts[queue] += 1
+                context.waits.join(queue: UInt16(queue))
             }
         }
         return failure

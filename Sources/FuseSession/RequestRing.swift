@@ -73,6 +73,12 @@ final class RequestRing {
         precondition(code == 0, "a place of a queue has one command at a time")
     }
 
+    /// Whether the kernel has taken the answer of a request, and has put none into the buffers since.
+    func isFree(after unique: UInt64) -> Bool {
+        let number = UnsafeRawPointer(header).loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+        return rfs_ring_left(ring) == 0 && number == unique
+    }
+
     /// What `next` came back with.
     enum Outcome {
         /// A request is in the buffers.

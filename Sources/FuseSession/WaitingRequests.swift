@@ -4,45 +4,100 @@ internal import Volume
 
 /// The requests that wait for a node.
 ///
-/// One that waits holds its thread for as long as the node takes, so spare threads are started while
-/// fewer than half of the usual number are free, and end with the waits. All others cost nothing of
-/// this: a spare is started where a wait begins, and it is a thread whose request has waited that ends.
+/// One that waits holds its thread for as long as the node takes. All others must find one at any time,
+/// and none of this may cost them anything.
 ///
-/// All of it comes by the device: where there is a node, requests do not come by io_uring.
+/// By the device, a spare thread is started where a wait begins while fewer than half of the usual
+/// number are free, and ends with the waits.
+///
+/// Each queue of io_uring's has threads of its own, because a request that waits keeps its place in
+/// the queue, and all of them are there from the start: the kernel gives a place that is added nothing
+/// of what is queued already until a request of that queue is answered, which may be never where all
+/// of them wait. They cannot end before the session either, because a request may come to a place at any
+/// moment; so they give back their memory.
 ///
 /// The kernel's wish to interrupt a request ends its wait. The wish may overtake the request on its
 /// way to here, or come before it waits; so the newest wishes are remembered.
 final class WaitingRequests: RemoteWaitObserver {
-    private struct State {
+    /// Threads that can stand in for each other.
+    enum Crew: Hashable {
+        /// Those that read the device.
+        case device
+        /// Those with a place in a queue.
+        case queue(UInt16)
+    }
+
+    private struct CrewState {
+        /// How many there are without spares.
+        let usual: Int
+        /// Threads that are kept free for requests that do not wait.
+        var freeMin: Int
+        /// The most there can be. A wait that would leave too few of these free fails at once.
+        let threadsMax: Int
         /// Threads that serve, those that wait among them.
         var threads: Int
+        var waiting = 0
+        /// Threads whose buffers hold memory for having waited.
+        var holders = 0
+        /// Whether some are still to come without being asked for.
+        var isGrowing = false
+        /// Whether a wait began meanwhile.
+        var hasEarlyWaits = false
+
+        init(usual: Int, threads: Int, threadsMax: Int) {
+            (self.usual, self.threads, self.threadsMax) = (usual, threads, threadsMax)
+            freeMin = (usual + 1) / 2
+        }
+    }
+
+    private struct State {
+        var crews: [Crew: CrewState]
         /// By the number of the request; more than one where a wait needs another.
         var waits: [UInt64: [RemoteWait]] = [:]
         var interrupted = RecentInterrupts()
         var isEnded = false
-        /// Starts a thread that serves; false where the system has none to give.
+        /// Starts a thread that reads the device; false where the system has none to give.
         var startThread: (@Sendable () -> Bool)?
     }
 
     private let state: Guarded<State>
-    private let threadsUsual: Int
-    /// Threads that are kept free for requests that do not wait.
-    private let freeMin: Int
 
-    /// Threads beside the usual ones at most. A wait for which there is none more fails at once.
-    private let sparesMax: Int
-
-    /// - Parameter threads: the usual number, 1 or more.
+    /// - Parameter threads: the usual number of those that read the device, 1 or more.
     init(threads: Int, sparesMax: Int) {
-        self.sparesMax = sparesMax
-        threadsUsual = threads
-        freeMin = (threads + 1) / 2
-        state = Guarded(State(threads: threads))
+        let device = CrewState(usual: threads, threads: threads, threadsMax: threads + sparesMax)
+        state = Guarded(State(crews: [.device: device]))
     }
 
     /// Tells how spare threads are started, before anything is served.
     func begin(startThread: @escaping @Sendable () -> Bool) {
         state.withLock { $0.startThread = startThread }
+    }
+
+    /// Tells of a queue, before it is served. Each thread that comes to serve it is told of by `join`,
+    /// and the end of that by `complete`.
+    ///
+    /// - Parameter usual: how many threads it would have if none ever waited, 1 or more.
+    func add(queue: UInt16, usual: Int) {
+        var crew = CrewState(usual: usual, threads: 0, threadsMax: 0)
+        crew.isGrowing = true
+        state.withLock { [crew] in $0.crews[.queue(queue)] = crew }
+    }
+
+    /// Tells of a thread that serves a queue from now on.
+    func join(queue: UInt16) {
+        state.withLock { $0.crews[.queue(queue)]?.threads += 1 }
+    }
+
+    /// Tells that all threads of a queue are there; whether something waited before that.
+    func complete(queue: UInt16) -> Bool {
+        state.withLock { state in
+            guard var crew = state.crews[.queue(queue)] else { return false }
+            crew.isGrowing = false
+            // The system may have had few to give.
+            crew.freeMin = min(crew.freeMin, crew.threads / 2)
+            state.crews[.queue(queue)] = crew
+            return crew.hasEarlyWaits
+        }
     }
 
     // MARK: A wait
@@ -54,10 +109,11 @@ final class WaitingRequests: RemoteWaitObserver {
     func willWait(_ wait: RemoteWait) {
         // Other threads than those of the session wait at nobody's cost.
         guard let worker = Current.worker else { return }
-        let unique = worker.unique
+        let (unique, crew) = (worker.unique, worker.crew)
         let (verdict, startThread) = state.withLock { state in
-            let verdict = judge(unique, &state)
+            let verdict = judge(worker, &state)
             if verdict == .goOn || verdict == .startThread {
+                if state.waits[unique] == nil { state.crews[crew]?.waiting += 1 }
                 state.waits[unique, default: []].append(wait)
             }
             return (verdict, state.startThread)
@@ -67,8 +123,8 @@ final class WaitingRequests: RemoteWaitObserver {
         case .startThread:
             guard startThread?() != true else { break }
             let isLast = state.withLock { state in
-                state.threads -= 1
-                return state.threads <= state.waits.count
+                state.crews[crew]?.threads -= 1
+                return state.crews[crew].map { $0.threads <= $0.waiting } ?? true
             }
             if isLast { refuse(wait, worker) }
         case .interrupt: wait.interrupt()
@@ -76,14 +132,20 @@ final class WaitingRequests: RemoteWaitObserver {
         }
     }
 
-    private func judge(_ unique: UInt64, _ state: inout State) -> Verdict {
+    private func judge(_ worker: Worker, _ state: inout State) -> Verdict {
         if state.isEnded { return .refuse }
-        if state.interrupted.contains(unique) { return .interrupt }
-        guard state.waits[unique] == nil, state.threads - state.waits.count - 1 < freeMin else {
+        if state.interrupted.contains(worker.unique) { return .interrupt }
+        guard state.waits[worker.unique] == nil, var crew = state.crews[worker.crew] else {
             return .goOn
         }
-        guard state.threads < threadsUsual + sparesMax else { return .refuse }
-        state.threads += 1
+        defer { state.crews[worker.crew] = crew }
+        if crew.isGrowing {
+            crew.hasEarlyWaits = true
+            return .goOn
+        }
+        guard crew.threads - crew.waiting - 1 < crew.freeMin else { return .goOn }
+        guard crew.threads < crew.threadsMax else { return .refuse }
+        crew.threads += 1
         return .startThread
     }
 
@@ -97,18 +159,36 @@ final class WaitingRequests: RemoteWaitObserver {
         guard let worker = Current.worker else { return }
         worker.hasWaited = true
         let isEnded = state.withLock { state in
-            state.waits[worker.unique]?.removeAll { $0 === wait }
-            if state.waits[worker.unique]?.isEmpty ?? false { state.waits[worker.unique] = nil }
+            guard var waits = state.waits[worker.unique] else { return state.isEnded }
+            waits.removeAll { $0 === wait }
+            state.waits[worker.unique] = waits.isEmpty ? nil : waits
+            if waits.isEmpty { state.crews[worker.crew]?.waiting -= 1 }
             return state.isEnded
         }
         if isEnded { worker.isRefused = true }
     }
 
-    /// Whether a thread that has served a request that waited is to end, because there are enough.
+    /// Whether a thread of the device's that has served a request that waited is to end, because there
+    /// are enough.
     func takesSpare() -> Bool {
         state.withLock { state in
-            guard state.threads - state.waits.count > threadsUsual else { return false }
-            state.threads -= 1
+            guard let crew = state.crews[.device], crew.threads - crew.waiting > crew.usual else {
+                return false
+            }
+            state.crews[.device]?.threads -= 1
+            return true
+        }
+    }
+
+    /// Whether a thread of a queue's that has served a request that waited may keep the memory of its
+    /// buffer, because few do.
+    func keepsMemory(_ worker: Worker) -> Bool {
+        state.withLock { state in
+            guard !worker.isHolder, var crew = state.crews[worker.crew] else { return true }
+            guard crew.holders < crew.usual else { return false }
+            crew.holders += 1
+            state.crews[worker.crew] = crew
+            worker.isHolder = true
             return true
         }
     }

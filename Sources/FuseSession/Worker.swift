@@ -38,6 +38,10 @@ final class Worker {
     var hasWaited = false
     /// The request's wait was ended for want of a thread, or with the mount: EIO, not EINTR.
     var isRefused = false
+    /// One of those of its queue whose buffers keep their memory although a request in them has waited.
+    var isHolder = false
+    /// Who stands in for this thread while its request waits.
+    let crew: WaitingRequests.Crew
     /// A request was taken that cannot be answered any more.
     private(set) var isBroken = false
 
@@ -56,6 +60,10 @@ final class Worker {
     init(session: OpaquePointer, context: FuseContext, source: Source) {
         self.session = session
         self.source = source
+        switch source {
+        case .device: crew = .device
+        case .queue(let number, _): crew = .queue(number)
+        }
         self.context = context
         // libfuse reads up to its own idea of a buffer, 1 MiB and a page in 3.14; the read
         // callback below cuts that to `capacity`.
@@ -282,7 +290,23 @@ extension Worker {
     private func commit(to ring: RequestRing) -> RequestRing.Outcome {
         let answer = ringAnswer ?? (error: -Errno.ioError.rawValue, payloadByteCount: 0)
         ring.commit(error: answer.error, payloadByteCount: answer.payloadByteCount)
+        if hasWaited {
+            (hasWaited, isRefused) = (false, false)
+            if !context.waits.keepsMemory(self) { return commitAndReleaseMemory(to: ring) }
+        }
         return ring.next(waits: true)
+    }
+
+    /// Sends the answer, and gives the buffer's memory back before it waits for the next request.
+    ///
+    /// The kernel puts a request into the buffer only on this thread, in a call that waits
+    /// (IORING_SETUP_DEFER_TASKRUN of io_uring_setup(2)), or in the very call that takes the answer;
+    /// then the header is that of another request.
+    private func commitAndReleaseMemory(to ring: RequestRing) -> RequestRing.Outcome {
+        let outcome = ring.next(waits: false)
+        guard case .nothing = outcome, ring.isFree(after: unique) else { return outcome }
+        buffer.release(from: Self.pageByteCount)
+        return outcome
     }
 
     /// Takes an answer that libfuse sends; false for what is no answer to this thread's request.

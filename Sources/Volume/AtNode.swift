@@ -130,13 +130,16 @@ extension Volume {
         let buffer = OwnedBuffer(byteCount: chunk)
         let upload = Upload(self, node)
         defer { upload.end() }
-        for number in first..<first + count {
-            let isRead = (try? Sys.read(flat.raw, at: number * UInt64(chunk), into: buffer.bytes))
-            guard isRead == chunk else { break }
-            let raw = UnsafeRawBufferPointer(buffer.bytes)
-            try upload.add(profile.leaf(raw).cid, profile.leafBlock(raw))
+        try background.run { () throws(KuboError) in
+            for number in first..<first + count {
+                let isRead =
+                    (try? Sys.read(flat.raw, at: number * UInt64(chunk), into: buffer.bytes))
+                guard isRead == chunk else { break }
+                let raw = UnsafeRawBufferPointer(buffer.bytes)
+                try upload.add(profile.leaf(raw).cid, profile.leafBlock(raw))
+            }
+            try upload.flush()
         }
-        try upload.flush()
         return true
     }
 

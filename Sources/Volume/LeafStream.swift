@@ -233,7 +233,9 @@ extension Volume {
                 }
                 stream.noteWanted()
             }
-            try importLeaves(of: stream, first, node, cancellation)
+            try background.run { () throws(KuboStreamError<FileBlocks.Interruption>) in
+                try importLeaves(of: stream, first, node, cancellation)
+            }
         } catch {
             stream.giveUp()
             // Nobody knows how much of the request is stored.

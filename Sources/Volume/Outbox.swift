@@ -122,7 +122,9 @@ extension Volume {
     func upload(_ ids: [UInt64], to node: NodeLink) throws(KuboError) {
         let upload = Upload(self, node)
         defer { upload.end() }
-        for id in ids { try upload.add(object: id) }
-        try upload.flush()
+        try background.run { () throws(KuboError) in
+            for id in ids { try upload.add(object: id) }
+            try upload.flush()
+        }
     }
 }

@@ -82,8 +82,7 @@ enum ControlSocket {
         var directory: Int32 = -1
         defer { if directory >= 0 { close(directory) } }
         if path.count >= capacity {
-            let oPath: Int32 = 0o10000000
-            directory = try Sys.open(stateDirectory, flags: oPath | O_DIRECTORY).take()
+            directory = try Sys.open(stateDirectory, flags: Sys.pathOnly | O_DIRECTORY).take()
             path = Array("/proc/self/fd/\(directory)/\(ControlProtocol.socketName)".utf8)
         }
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path) }

@@ -25,9 +25,12 @@ final class NodeMount: Sendable {
         let reason: String
     }
 
-    /// - Parameter files: names at the MFS path and their contents, of up to 1 MiB.
+    /// - Parameters:
+    ///   - files: names at the MFS path and their contents, of up to 1 MiB.
+    ///   - beforeServed: called where the mount is in the tree, and nobody answers yet.
     init(
-        files: [String: [UInt8]], configure: (inout FuseConfiguration) -> Void = { _ in }
+        files: [String: [UInt8]], configure: (inout FuseConfiguration) -> Void = { _ in },
+        beforeServed: (DoubleNode, String) throws -> Void = { _, _ in }
     ) throws {
         directory = FileManager.default.temporaryDirectory.path + "/node-" + UUID().uuidString
         path = directory + "/mount"
@@ -54,6 +57,7 @@ final class NodeMount: Sendable {
         let session = try FuseSession(volume: volume, configuration: configuration, log: log)
         self.session = session
         try session.mount(at: path)
+        try beforeServed(double, path)
         server = try Threads.start(name: "mount") {
             do {
                 try session.run()
@@ -123,7 +127,11 @@ final class NodeMount: Sendable {
     }
 
     /// No block that is asked for from now on ever comes.
-    func hangBlocks() { double.add(Fault(.hang, command: "block/get")) }
+    func hangBlocks() { Self.hangBlocks(of: double) }
+
+    static func hangBlocks(of double: DoubleNode) {
+        double.add(Fault(.hang, command: "block/get"))
+    }
 
     /// How often a block was asked for.
     var blockCalls: Int { double.statistics["block/get"]?.calls ?? 0 }

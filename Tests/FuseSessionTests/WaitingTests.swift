@@ -5,16 +5,18 @@ import Glibc
 import Testing
 import Volume
 
-/// Reads that wait for a node that never answers.
+/// Reads that wait for a node that never answers, of requests that come by io_uring and by the device.
 @Suite(.serialized, .timeLimit(.minutes(10)))
 struct WaitingTests {
     private static func bytes(_ count: Int, _ seed: UInt8) -> [UInt8] {
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 8) ^ seed }
     }
 
-    @Test func aReaderThatWaitsForABlockDoesNotBlockStat() throws {
+    @Test(arguments: [true, false])
+    func aReaderThatWaitsForABlockDoesNotBlockStat(_ usesRings: Bool) throws {
         let mount = try NodeMount(files: ["here": [1, 2, 3], "missing": Self.bytes(300_000, 1)]) {
-            // Each question comes to the one thread that there is.
+            // Each question comes to the one thread that there is, or to one of two.
+            $0.usesRings = usesRings
             ($0.threads, $0.entryTimeoutSeconds, $0.attributeTimeoutSeconds) = (1, 0, 0)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
@@ -30,7 +32,8 @@ struct WaitingTests {
         #expect(!reader.hasEnded)
     }
 
-    @Test func fortyReadersOfMissingBlocksDoNotBlockAnotherFile() throws {
+    @Test(arguments: [true, false])
+    func fortyReadersOfMissingBlocksDoNotBlockAnotherFile(_ usesRings: Bool) throws {
         let here = Self.bytes(1 << 20, 7)
         var files = ["here": here]
         for number in 0..<40 {
@@ -38,7 +41,7 @@ struct WaitingTests {
         }
         let mount = try NodeMount(files: files.mapValues { Array($0.suffix(1 << 20)) }) {
             // Whatever is read comes to the session, as read-ahead like that of the others.
-            ($0.threads, $0.usesPassthrough) = (4, false)
+            ($0.threads, $0.usesPassthrough, $0.usesRings) = (4, false, usesRings)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("cat", mount.path + "/here").output() == here)
@@ -58,9 +61,11 @@ struct WaitingTests {
         #expect(readers.allSatisfy { !$0.hasEnded })
     }
 
-    @Test(arguments: [SIGTERM, SIGKILL])
-    func interruptEndsAReadThatWaits(_ signal: Int32) throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
+    @Test(arguments: [SIGTERM, SIGKILL], [true, false])
+    func interruptEndsAReadThatWaits(_ signal: Int32, _ usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
+            ($0.threads, $0.usesRings) = (2, usesRings)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
@@ -77,8 +82,9 @@ struct WaitingTests {
         }
     }
 
-    @Test func interruptEndsALookupThatWaits() throws {
-        let mount = try NodeMount(files: ["file": [1]])
+    @Test(arguments: [true, false])
+    func interruptEndsALookupThatWaits(_ usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["file": [1]]) { $0.usesRings = usesRings }
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
         for signal in [SIGTERM, SIGKILL] {
@@ -90,8 +96,10 @@ struct WaitingTests {
         }
     }
 
-    @Test func threadsThatWereStartedForWaitsEndWithThem() throws {
-        let mount = try NodeMount(files: ["file": [1]]) { $0.threads = 2 }
+    @Test func threadsOfTheDeviceThatWereStartedForWaitsEndWithThem() throws {
+        let mount = try NodeMount(files: ["file": [1]]) {
+            ($0.threads, $0.usesRings) = (2, false)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(eventually { Self.sessionThreads == 2 })
         mount.hangBlocks()
@@ -104,6 +112,53 @@ struct WaitingTests {
         #expect(eventually { Self.sessionThreads == 2 })
     }
 
+    /// A place that is added would be given nothing of what is queued, and one cannot be taken back.
+    @Test(.enabled(if: FileManager.default.fileExists(atPath: Processors.ringSwitch)))
+    func threadsOfAQueueAreThereFromTheStartAndStay() throws {
+        let mount = try NodeMount(files: ["file": [1]]) {
+            ($0.threads, $0.spareThreadsMax) = (2, 20)
+        }
+        defer { #expect(throws: Never.self) { try mount.end() } }
+        #expect(eventually { mount.rings == .on })
+        let threads = Self.sessionThreads
+        #expect(threads > 22)
+        mount.hangBlocks()
+        for round in 0..<3 {
+            let before = mount.blockCalls
+            let programs = try (0..<12).map { number in
+                try Program(
+                    "taskset", "-c", "\(Processors.first)", "stat",
+                    mount.path + "/name-\(round)-\(number)")
+            }
+            #expect(eventually { mount.blockCalls >= before + 12 })
+            for program in programs { program.signal(SIGKILL) }
+            #expect(programs.allSatisfy { $0.result() == -SIGKILL })
+        }
+        #expect(Self.sessionThreads == threads)
+    }
+
+    /// Those that come while only some of a queue's places are there, and wait, keep none that came
+    /// behind them.
+    @Test func requestsThatWaitFromTheFirstMomentDoNotBlockOthers() throws {
+        var programs: [Program] = []
+        let mount = try NodeMount(files: ["file": [1]]) {
+            ($0.threads, $0.spareThreadsMax) = (2, 40)
+        } beforeServed: { double, path in
+            NodeMount.hangBlocks(of: double)
+            for number in 0..<30 {
+                programs.append(
+                    try Program(
+                        "taskset", "-c", "\(Processors.first)", "stat", "\(path)/name-\(number)"))
+            }
+            // So that they are there when the first place is.
+            usleep(200_000)
+        }
+        defer { #expect(throws: Never.self) { try mount.end() } }
+        #expect(eventually { mount.blockCalls >= 30 })
+        for program in programs { program.signal(SIGKILL) }
+        #expect(programs.allSatisfy { $0.result() == -SIGKILL })
+    }
+
     /// The threads of this process that serve requests.
     private static var sessionThreads: Int {
         let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/task")) ?? []
@@ -113,14 +168,18 @@ struct WaitingTests {
         }
     }
 
-    @Test func moreWaitsThanThreadsFailAtOnce() throws {
+    @Test(arguments: [true, false])
+    func moreWaitsThanThreadsFailAtOnce(_ usesRings: Bool) throws {
         let mount = try NodeMount(files: ["file": [1]]) {
-            ($0.threads, $0.spareThreadsMax) = (2, 16)
+            ($0.threads, $0.spareThreadsMax, $0.usesRings) = (2, 16, usesRings)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
-        // 2 threads and 16 spare ones, one of them kept free.
-        let programs = try (0..<60).map { try Program("stat", mount.path + "/name-\($0)") }
+        // 2 threads and 16 spare ones, one of them kept free; of one queue, too.
+        let programs = try (0..<60).map { number in
+            try Program(
+                "taskset", "-c", "\(Processors.first)", "stat", mount.path + "/name-\(number)")
+        }
         #expect(eventually { programs.count { $0.hasEnded } >= 60 - 17 })
         #expect(try Program("stat", mount.path).result() == 0)
         #expect(programs.count { $0.hasEnded } == 60 - 17)
@@ -129,15 +188,11 @@ struct WaitingTests {
         #expect(programs.allSatisfy { $0.ends() })
     }
 
-    /// A place in a queue of io_uring's that waits for a node would have others wait with it.
-    @Test func requestsThatMayWaitForANodeComeByTheDevice() throws {
-        let mount = try NodeMount(files: ["file": [1]])
-        defer { #expect(throws: Never.self) { try mount.end() } }
-        #expect(mount.rings == .off(reason: "requests may wait for the node"))
-    }
-
-    @Test func unmountDoesNotWaitForTheNode() throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
+    @Test(arguments: [true, false])
+    func unmountDoesNotWaitForTheNode(_ usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
+            ($0.threads, $0.usesRings) = (2, usesRings)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
@@ -147,8 +202,11 @@ struct WaitingTests {
         #expect((reader.result() ?? 0) > 0)
     }
 
-    @Test func umountEndsTheSessionAlthoughTheReadOfAKilledProcessWaits() throws {
-        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) { $0.threads = 2 }
+    @Test(arguments: [true, false])
+    func umountEndsTheSessionAlthoughTheReadOfAKilledProcessWaits(_ usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["missing": Self.bytes(300_000, 1)]) {
+            ($0.threads, $0.usesRings) = (2, usesRings)
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(try Program("ls", mount.path).outputText == "missing\n")
         mount.hangBlocks()
@@ -161,8 +219,11 @@ struct WaitingTests {
         #expect(try mount.sessionEnds())
     }
 
-    @Test func aNameMergedFromMFSIsSeenAtOnce() throws {
-        let mount = try NodeMount(files: ["changed": [1], "removed": [1], "stays": [1]])
+    @Test(arguments: [true, false])
+    func aNameMergedFromMFSIsSeenAtOnce(_ usesRings: Bool) throws {
+        let mount = try NodeMount(files: ["changed": [1], "removed": [1], "stays": [1]]) {
+            $0.usesRings = usesRings
+        }
         defer { #expect(throws: Never.self) { try mount.end() } }
         func ls() throws -> String? { try Program("ls", mount.path).outputText }
         func size(_ name: String) throws -> String? {

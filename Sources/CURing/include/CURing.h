@@ -54,4 +54,7 @@ int rfs_ring_commit(struct rfs_ring *ring, int device, uint16_t queue, uint64_t 
 /// 1 and the result of a command that has ended, 0 where none has, or a negative errno value.
 int rfs_ring_next(struct rfs_ring *ring, int waits, int *result);
 
+/// How many commands are not handed over yet.
+unsigned rfs_ring_left(const struct rfs_ring *ring);
+
 #endif
