@@ -13,10 +13,11 @@ extension KuboClient {
     ///   - isOffline: the node asks no peers, and answers `notFound` at once for a block it lacks.
     ///   - deadlineMilliseconds: the limit for all of it, waiting for a connection and repetitions
     ///     counted.
+    ///   - memory: what the block is received into; the caller may give it back with the block.
     /// - Throws: `protocolViolation` for other bytes than the CID's, and for more than 2 MiB.
     public func block(
         _ cid: CID, isOffline: Bool = false, deadlineMilliseconds: Int? = nil,
-        cancellation: Cancellation? = nil
+        cancellation: Cancellation? = nil, memory: ReplyMemory? = nil
     ) throws(KuboError) -> [UInt8] {
         if cid.multihash.code == .identity {
             return cid.multihash.digest
@@ -28,6 +29,7 @@ extension KuboClient {
         call.limit(toMilliseconds: deadlineMilliseconds)
         call.replyBytesMax = DAGNode.blockSizeMax
         call.cancellation = cancellation
+        call.memory = memory
         let bytes = try perform(call)
         do throws(MultihashError) {
             try bytes.withBytes { (raw) throws(MultihashError) in try cid.verify(raw) }

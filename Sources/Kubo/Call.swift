@@ -32,6 +32,8 @@ struct Call {
     var asksPeers = false
     /// Whether the reply is taken piece by piece.
     var isDownload = false
+    /// What the reply is received into; nil for memory of its own.
+    var memory: ReplyMemory?
 
     /// Enough for any reply but listings.
     static let replyBytesMaxDefault = 1 << 20

@@ -49,7 +49,7 @@ final class Exchange {
     /// X-Stream-Error, as a header or a trailer.
     private(set) var streamError: String?
     /// The reply, or its part that nobody has taken yet.
-    private(set) var reply: [UInt8] = []
+    private(set) var reply: [UInt8]
     /// Whether the reply, or its headers, is larger than allowed.
     private(set) var isTooLarge = false
     /// Whether curl waits for `takeReply`.
@@ -64,9 +64,12 @@ final class Exchange {
 
     /// - Parameters:
     ///   - body: the whole body; nil where it is streamed.
+    ///   - memory: empty, with room for the reply, or without.
     init(
-        body: [[UInt8]]?, rate: UploadRate?, replyBytesMax: Int, isReplyStreamed: Bool
+        body: [[UInt8]]?, rate: UploadRate?, replyBytesMax: Int, isReplyStreamed: Bool,
+        memory: [UInt8] = []
     ) {
+        reply = memory
         pieces = body ?? []
         isStreamed = body == nil
         isFed = body != nil
@@ -197,8 +200,17 @@ final class Exchange {
 
     /// Takes what has come of the reply.
     func takeReply() -> [UInt8] {
-        defer { reply.removeAll(keepingCapacity: true) }
-        return reply
+        let taken = reply
+        reply = []
+        return taken
+    }
+
+    /// Lends what has come of a streamed reply, and makes room for more.
+    func lendReply<Failure: Error>(
+        to sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(Failure) {
+        try reply.withBytes(sink)
+        reply.removeAll(keepingCapacity: true)
     }
 
     /// Whether a part of a streamed reply waits to be taken.

@@ -88,7 +88,7 @@ public final class KuboClient: Sendable {
     ) throws(KuboStreamError<Failure>) {
         precondition(call.isDownload, "this call's reply is one piece")
         _ = try transact(call) { (exchange) throws(Failure) in
-            try exchange.takeReply().withBytes(sink)
+            try exchange.lendReply(to: sink)
         }
     }
 
@@ -150,7 +150,8 @@ public final class KuboClient: Sendable {
         defer { release(session, of: call) }
         let exchange = Exchange(
             body: call.isUpload ? call.body : [], rate: call.isUpload ? rate : nil,
-            replyBytesMax: call.replyBytesMax, isReplyStreamed: call.isDownload)
+            replyBytesMax: call.replyBytesMax, isReplyStreamed: call.isDownload,
+            memory: call.memory?.take() ?? [])
         var headers = ["User-Agent: \(configuration.userAgent)", "Expect:", "Accept:"]
         headers.append("Content-Type:" + (call.contentType.map { " \($0)" } ?? ""))
         if call.isUpload, call.body == nil { headers.append("Transfer-Encoding: chunked") }

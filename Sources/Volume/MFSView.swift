@@ -137,6 +137,13 @@ struct NodeBlocks: BlockSource {
     var asksPeers = true
 
     func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
+        try block(cid, memory: nil)
+    }
+
+    /// Gives a block, compared with its CID wherever it comes from.
+    ///
+    /// - Parameter memory: what a block of the node is received into; nil for memory of its own.
+    func block(_ cid: CID, memory: ReplyMemory?) throws(BlockUnavailable) -> [UInt8] {
         if cid.codec == .dagPB,
             let stored = try? volume.reading({ (state) throws(Errno) in
                 try state.node(with: cid.multihash.bytes)
@@ -147,20 +154,22 @@ struct NodeBlocks: BlockSource {
         do throws(KuboError) {
             // What the node has itself is not to wait behind what it has to look for.
             do throws(KuboError) {
-                return try get(cid, isOffline: true)
+                return try get(cid, isOffline: true, memory)
             } catch {
                 guard asksPeers, error.kind == .notFound else { throw error }
             }
-            return try get(cid, isOffline: false)
+            return try get(cid, isOffline: false, memory)
         } catch {
             throw BlockUnavailable(cid, cause: error)
         }
     }
 
-    private func get(_ cid: CID, isOffline: Bool) throws(KuboError) -> [UInt8] {
+    private func get(
+        _ cid: CID, isOffline: Bool, _ memory: ReplyMemory?
+    ) throws(KuboError) -> [UInt8] {
         let block = try node.client.block(
             cid, isOffline: isOffline, deadlineMilliseconds: node.options.fetchMilliseconds,
-            cancellation: cancellation ?? node.cancellation)
+            cancellation: cancellation ?? node.cancellation, memory: memory)
         node.noteFetched(bytes: block.count)
         return block
     }

@@ -172,7 +172,9 @@ final class RemoteFile: Sendable {
             return nil
         }
         for part in wanted {
-            node.fetches.add { [self] in fetch(part, volume, node, asksPeers: false) }
+            node.fetches.add { [self] memory in
+                fetch(part, volume, node, asksPeers: false, memory)
+            }
         }
         return found
     }
@@ -223,11 +225,13 @@ final class RemoteFile: Sendable {
     // MARK: Fetching
 
     /// Fetches the block of a part that is marked so, and keeps what it holds. On a thread for it.
-    private func fetch(_ part: Part, _ volume: Volume, _ node: NodeLink, asksPeers: Bool) {
+    private func fetch(
+        _ part: Part, _ volume: Volume, _ node: NodeLink, asksPeers: Bool, _ memory: ReplyMemory
+    ) {
         var added: UInt64 = 0
         var isWhole = false
         do throws(FetchFailure) {
-            let bytes = try block(part.cid, volume, node, asksPeers: asksPeers)
+            let bytes = try block(part.cid, volume, node, asksPeers: asksPeers, memory)
             let block = try decode(part, bytes)
             if !block.contentRange.isEmpty {
                 try keep(bytes, block.contentRange, at: part.start, volume)
@@ -237,9 +241,13 @@ final class RemoteFile: Sendable {
                 added = UInt64(block.contentRange.count)
                 return state.missing == 0
             }
+            memory.keep(consume bytes)
         } catch {
             if case .missing = error, !asksPeers {
-                node.searches.add { [self] in fetch(part, volume, node, asksPeers: true) }
+                // They may be many, and each rests for long.
+                node.searches.add { [self] _ in
+                    fetch(part, volume, node, asksPeers: true, ReplyMemory())
+                }
                 return
             }
             // Of a file that went, nobody wants it any more.
@@ -277,18 +285,15 @@ final class RemoteFile: Sendable {
     }
 
     private func block(
-        _ cid: CID, _ volume: Volume, _ node: NodeLink, asksPeers: Bool
+        _ cid: CID, _ volume: Volume, _ node: NodeLink, asksPeers: Bool, _ memory: ReplyMemory
     ) throws(FetchFailure) -> [UInt8] {
-        do throws(DAGReadError) {
-            return try NodeBlocks(volume: volume, node: node, asksPeers: asksPeers)
-                .verifiedBlock(cid)
+        let source = NodeBlocks(volume: volume, node: node, asksPeers: asksPeers)
+        do throws(BlockUnavailable) {
+            return try source.block(cid, memory: memory)
         } catch {
-            if case .unavailable(let block) = error,
-                (block.cause as? KuboError)?.kind == .notFound
-            {
-                throw .missing(cid, error.reason)
-            }
-            throw .unavailable(cid, error.reason)
+            let reason = DAGReadError.unavailable(error).reason
+            if (error.cause as? KuboError)?.kind == .notFound { throw .missing(cid, reason) }
+            throw .unavailable(cid, reason)
         }
     }
 
@@ -387,7 +392,7 @@ final class RemoteFile: Sendable {
 /// Threads that fetch blocks; as many as there is work for, up to a bound.
 final class Fetches: Sendable {
     private struct State {
-        var waiting: [@Sendable () -> Void] = []
+        var waiting: [Work] = []
         var head = 0
         var threads = 0
         var idle = 0
@@ -400,7 +405,10 @@ final class Fetches: Sendable {
 
     init(threadsMax: Int) { self.threadsMax = threadsMax }
 
-    func add(_ work: @escaping @Sendable () -> Void) {
+    /// Work of a thread, and memory that all of it has in turn.
+    typealias Work = @Sendable (ReplyMemory) -> Void
+
+    func add(_ work: @escaping Work) {
         let startsThread = state.withLock { state in
             guard !state.isStopped else { return false }
             state.waiting.append(work)
@@ -417,12 +425,13 @@ final class Fetches: Sendable {
     }
 
     private func run() {
-        while let work = next() { work() }
+        let memory = ReplyMemory()
+        while let work = next() { work(memory) }
         state.withLock { $0.threads -= 1 }
         state.wakeAll()
     }
 
-    private func next() -> (@Sendable () -> Void)? {
+    private func next() -> Work? {
         state.withLock { state in
             while state.head == state.waiting.count {
                 if state.isStopped { return nil }

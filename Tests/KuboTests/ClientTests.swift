@@ -53,6 +53,27 @@ struct ClientTests {
         #expect(try client.block(old) == folder.bytes)
     }
 
+    @Test func memoryOfABlockServesTheNext() throws {
+        let node = try TestNode.make(.double)
+        let client = try makeClient(node.address)
+        let blocks = [freshBlock(1 << 20), freshBlock(1 << 20), freshBlock(100)]
+        try client.putBlocks(blocks)
+        let memory = ReplyMemory()
+        var places: Set<UInt> = []
+        for block in blocks {
+            let received = try client.block(block.cid, memory: memory)
+            #expect(received == block.bytes)
+            places.insert(received.withUnsafeBytes { UInt(bitPattern: $0.baseAddress) })
+            memory.keep(consume received)
+        }
+        #expect(places.count == 1)
+        // Who still has a block keeps it.
+        let held = try client.block(blocks[0].cid, memory: memory)
+        memory.keep(held)
+        #expect(try client.block(blocks[1].cid, memory: memory) == blocks[1].bytes)
+        #expect(held == blocks[0].bytes)
+    }
+
     @Test(arguments: TestNode.kinds)
     func blocksThatAreImportedAreThere(_ kind: TestNode.Kind) throws {
         let node = try TestNode.make(kind)
