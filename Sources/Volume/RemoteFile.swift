@@ -433,19 +433,24 @@ final class Fetches: Sendable {
 
     private func next() -> Work? {
         state.withLock { state in
+            let end = MonotonicClock.milliseconds + Self.idleMilliseconds
             while state.head == state.waiting.count {
-                if state.isStopped { return nil }
+                let left = end - MonotonicClock.milliseconds
+                if state.isStopped || left <= 0 { return nil }
                 state.waiting = []
                 state.head = 0
                 state.idle += 1
-                self.state.wait(&state, milliseconds: 5_000)
+                // Others may be woken for the same work, and sooner at it.
+                self.state.wait(&state, milliseconds: Int(left))
                 state.idle -= 1
-                if state.head == state.waiting.count { return nil }
             }
             defer { state.head += 1 }
             return state.waiting[state.head]
         }
     }
+
+    /// How long a thread stays that has nothing to do.
+    private static let idleMilliseconds: Int64 = 5_000
 
     /// Ends all threads, after what they are at.
     func stop() {
