@@ -36,7 +36,7 @@ final class FuseContext: Sendable {
         waits = WaitingRequests(
             threads: configuration.threads, sparesMax: configuration.spareThreadsMax)
         releases = DeferredReleases { volume.release($0) }
-        queuePriority = QueuePriority(volume.background)
+        queuePriority = configuration.usesRings ? QueuePriority(volume.background) : nil
         lifetimes = Lifetimes(
             entry: configuration.entryTimeoutSeconds,
             attributes: configuration.attributeTimeoutSeconds,

@@ -190,8 +190,10 @@ extension Volume {
         let root: CID
         do throws(Errno) {
             root = try cid(of: .root)
-            try manifest.bringUpToDate()
+            // While SQLite is told of what was sealed, it is on its way already.
             try fillOutbox(node)
+            node.outbox.wakeAll()
+            try manifest.bringUpToDate()
         } catch {
             guard error != .resourceTemporarilyUnavailable else { throw .changed }
             throw .failed("the tree's CID: \(error)")
