@@ -83,4 +83,9 @@ public final class Monitor<State: ~Copyable>: @unchecked Sendable {
     public func wakeAll() {
         pthread_cond_broadcast(condition)
     }
+
+    /// Wakes one of the threads that wait, where any of them will do.
+    public func wakeOne() {
+        pthread_cond_signal(condition)
+    }
 }

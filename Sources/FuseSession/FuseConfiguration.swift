@@ -12,7 +12,7 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// is none more fails at once.
     public var spareThreadsMax = 256
     /// How many beside the usual ones serve one of the kernel's queues where requests may wait for a
-    /// node: as many where the processors are few, because all requests may come to one.
+    /// node: its part of `ringSparesMax`, but not few, because all requests may come to one processor.
     func spareThreads(queueCount: Int) -> Int {
         min(spareThreadsMax, max(Self.queueSparesMin, Self.ringSparesMax / queueCount))
     }

@@ -418,7 +418,7 @@ final class Fetches: Sendable {
             state.threads += 1
             return true
         }
-        state.wakeAll()
+        state.wakeOne()
         guard startsThread else { return }
         let thread: Void? = try? Threads.startDetached(name: "rfs-fetch") { [self] in run() }
         if thread == nil { state.withLock { $0.threads -= 1 } }
@@ -440,7 +440,7 @@ final class Fetches: Sendable {
                 state.waiting = []
                 state.head = 0
                 state.idle += 1
-                // Others may be woken for the same work, and sooner at it.
+                // One that was not idle may be sooner at the work.
                 self.state.wait(&state, milliseconds: Int(left))
                 state.idle -= 1
             }
