@@ -17,7 +17,7 @@ public struct FuseConfiguration: Sendable, Equatable {
         min(spareThreadsMax, max(Self.queueSparesMin, Self.ringSparesMax / queueCount))
     }
 
-    private static let ringSparesMax = 256
+    private static let ringSparesMax = 512
     private static let queueSparesMin = 32
     /// How many of `threads` serve one of the kernel's queues, where io_uring has one for each processor.
     func threads(queueCount: Int) -> Int {
