@@ -13,6 +13,11 @@ public enum Threads {
         usleep(milliseconds * 1000)
     }
 
+    /// Blocks the calling thread for a time below a second.
+    public static func sleep(microseconds: UInt32) {
+        usleep(microseconds)
+    }
+
     /// Keeps the calling thread on one processor; false where that is not allowed, or there is no
     /// such processor now.
     @discardableResult

@@ -213,6 +213,11 @@ final class Exchange {
         reply.removeAll(keepingCapacity: true)
     }
 
+    /// Whether much has come, and more is to come.
+    var isReplyLong: Bool { !isReplyStreamed && reply.count >= Self.longReplyBytes }
+
+    private static let longReplyBytes = 32 << 10
+
     /// Whether a part of a streamed reply waits to be taken.
     var hasFreshReply: Bool { isReplyStreamed && status == 200 && !reply.isEmpty }
 }
