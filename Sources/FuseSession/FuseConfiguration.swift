@@ -50,10 +50,10 @@ public struct FuseConfiguration: Sendable, Equatable {
     public let requestBytesMax = 1 << 20
     /// Requests of the kernel's own (read-ahead, release) in flight at once, 1 to 65535.
     ///
-    /// More than can wait for a node at once (`threads` and `spareThreadsMax`), because those
-    /// keep their places: with 64, the read-ahead of 100 files whose blocks did not come stopped that
-    /// of all others (measured).
-    public var backgroundRequestsMax: UInt32 = 512
+    /// More than can wait for a node at once with up to thirty processors (`threads`, and
+    /// `spareThreadsMax` or the spares of all queues), because those keep their places: with 64, the
+    /// read-ahead of 100 files whose blocks did not come stopped that of all others (measured).
+    public var backgroundRequestsMax: UInt32 = 1024
     /// The kernel's read-ahead for this mount, in KiB; set where sysfs can be written.
     public var readAheadKibibytes = 1024
     /// Whether the kernel may read and write open files itself where it can (`no_passthrough`).

@@ -32,7 +32,8 @@ final class WaitingRequests: RemoteWaitObserver {
         let usual: Int
         /// Threads that are kept free for requests that do not wait.
         var freeMin: Int
-        /// The most there can be. A wait that would leave too few of these free fails at once.
+        /// Up to how many are started where waits leave too few free; a wait fails at once where there
+        /// are as many. None of a queue's, which are there from the start.
         let threadsMax: Int
         /// Threads that serve, those that wait among them.
         var threads: Int
