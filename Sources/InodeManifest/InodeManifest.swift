@@ -239,11 +239,15 @@ package final class InodeManifest: Sendable {
     }
 
     /// Runs a body with the manifest's state, alone. The body must not block on anything else
-    /// than SQLite's reads.
+    /// than SQLite's reads. A record stays in memory beyond it only while it is pinned or has changes
+    /// that SQLite has not got.
     package func withLock<Result, Failure: Error>(
         _ body: (ManifestState) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        try state.withLock { (state) throws(Failure) in try body(state) }
+        try state.withLock { (state) throws(Failure) in
+            defer { state.evictIfCrowded() }
+            return try body(state)
+        }
     }
 
     /// Begins to commit into the redo log, and to tell SQLite in the background. Called before

@@ -86,6 +86,11 @@ package final class ManifestState {
     var unapplied = CommitBatch()
     private var entriesCached = 0
     private var inlineBytesCached = 0
+    /// The counts of inodes, objects and entries in memory from which on they are looked through.
+    private var crowded = (
+        inodes: ManifestBounds.inodesCachedMax, objects: ManifestBounds.objectsCachedMax,
+        entries: ManifestBounds.entriesCachedMax
+    )
 
     var nextInode: UInt64
     var nextCookie: UInt64
@@ -684,8 +689,33 @@ package final class ManifestState {
         evict()
     }
 
+    /// How many inodes and objects are in memory, and how many bytes of clean inline content.
+    package var memoryCounts: (inodes: Int, objects: Int, inlineBytes: Int) {
+        (inodes.count, objects.count, inlineBytesCached)
+    }
+
+    /// Drops what was loaded beyond the bounds: of a tree that is only read, no commit does. The
+    /// caller holds no record that is not pinned.
+    func evictIfCrowded() {
+        guard
+            inodes.count > crowded.inodes || objects.count > crowded.objects
+                || entriesCached > crowded.entries
+                || inlineBytesCached > ManifestBounds.inlineBytesCachedMax
+        else { return }
+        evict()
+    }
+
     /// Drops clean records beyond the bounds, those not used since the last time first.
     private func evict() {
+        defer {
+            // What has to stay is not looked through again before a share of the bound has come to it.
+            func next(_ count: Int, _ bound: Int) -> Int { max(bound, count + bound / 4) }
+            crowded = (
+                next(inodes.count, ManifestBounds.inodesCachedMax),
+                next(objects.count, ManifestBounds.objectsCachedMax),
+                next(entriesCached, ManifestBounds.entriesCachedMax)
+            )
+        }
         if entriesCached > ManifestBounds.entriesCachedMax {
             for record in inodes.values where record.kind == .directory {
                 guard !record.children.entries.isEmpty else { continue }

@@ -28,7 +28,7 @@ cmp <(stream) "$mnt/big" || fail "it reads back other bytes after unmount and mo
 peak "reading"
 rm "$mnt/big"
 
-begin "a tree of ${directories}000 files is made, listed and removed"
+begin "a tree of ${directories}000 files is made and listed"
 python3 - "$mnt/tree" "$directories" <<'PYTHON'
 import os, sys
 os.mkdir(sys.argv[1])
@@ -44,6 +44,19 @@ same "files" "${directories}000" "$(find "$mnt/tree" -type f -size 1 | wc -l)"
 peak "listing it"
 getfattr --absolute-names -n ipfs.cid --only-values "$mnt" >/dev/null
 peak "its root CID"
+
+# Then no commit comes by to put anything out of memory.
+begin "a tree of ${directories}000 files that is only read stays far below that, and is removed"
+limit_kilobytes=$((100 * 1024))
+volume_down
+volume_up --read-only
+same "files" "${directories}000" "$(find "$mnt/tree" -type f -size 1 | wc -l)"
+peak "listing it once more"
+find "$mnt/tree" -type f -print0 | xargs -0 cat | wc -c >/dev/null
+peak "reading it"
+limit_kilobytes=$((150 * 1024))
+volume_down
+volume_up
 rm -r "$mnt/tree"
 peak "removing it"
 same "what is left" "" "$(ls "$mnt")"
