@@ -356,7 +356,11 @@ final class MFSDirectory: MFSNode {
         let child: any MFSNode
         switch entry {
         case .directory:
-            child = try MFSDirectory(loading: link.cid, name: name, parent: self, tree: tree)
+            let directory = try MFSDirectory(
+                loading: link.cid, name: name, parent: self, tree: tree)
+            // Until it changes, whatever made it and however its node is laid out.
+            directory.made = link
+            child = directory
         case .file, .symlink:
             child = MFSFile(link, name: name, parent: self)
         }

@@ -2,6 +2,7 @@ import Base
 import Foundation
 import Kubo
 import KuboDouble
+import MerkleDAG
 import Multiformats
 import Testing
 import Volume
@@ -116,6 +117,48 @@ import struct SystemPackage.Errno
         #expect(try eventually { try stand.viewCID() == published })
         #expect(try volume.contents(of: inode) == [1])
         try volume.close()
+    }
+
+    /// The node has the same names and contents, but in a directory that is sharded and need not be.
+    @Test(arguments: TestNode.kinds)
+    func aViewOfOtherBlocksIsExchangedForTheRoot(_ kind: TestNode.Kind) throws {
+        let stand = try NodeStand(kind)
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, stand.options())
+        let inner = try volume.makeDirectory("inner", in: .root, mode: 0o755, caller: root).inode
+        var builder = DirectoryBuilder(
+            profile: ImportProfile(
+                chunkSize: 1 << 20, fileLinksMax: 1024, rawLeaves: true, cidVersion: 1,
+                directoryThreshold: 1, directoryEstimation: .block))
+        for byte in UInt8(1)...9 {
+            let name = FileName("file \(byte)")
+            let file = try volume.makeFile(name, in: inner, [byte])
+            builder.add(name: name.bytes, cid: try volume.cid(of: file), treeSize: 1)
+        }
+        let published = try volume.published()
+        var blocks: [(cid: CID, bytes: [UInt8])] = []
+        let sharded = try builder.finish { (cid, block) throws(Never) in blocks.append((cid, block))
+        }
+        #expect(try volume.cid(of: inner) != sharded.cid)
+        try volume.close()
+        // While nobody looks: a directory that is gone for a moment would be merged as removed.
+        try stand.client.importBlocks { () throws(Never) in blocks.popLast() }
+        let path = MFSPath(stand.path + "/inner")
+        try stand.client.filesRemove(path, isRecursive: true)
+        try stand.client.filesCopy(from: MFSPath("/ipfs/\(sharded.cid)"), to: path)
+        #expect(try stand.viewCID() != published)
+        volume = try openVolume(directory, stand.options())
+        // No name is to be changed, so the view is exchanged as a whole.
+        #expect(try eventually { try stand.viewCID() == published })
+        #expect(try volume.published() == published)
+        #expect(try stand.client.filesStat(path)?.cid == volume.cid(of: inner))
+        if let double = stand.double { #expect(double.statistics["files/mv"]?.calls == 2) }
+        // What it was exchanged by is gone.
+        let listing = try stand.call("files/ls", "arg=/registryfs").text
+        let name = stand.path.split(separator: "/")[1]
+        #expect(listing.contains("\"\(name)\"") && !listing.contains(".\(name)."), "\(listing)")
+        try volume.close()
+        try expectClean(directory)
     }
 
     @Test func contentThatWasThereBeforeTheVolumeIsTakenIn() throws {
