@@ -7,9 +7,9 @@ package import struct SystemPackage.Errno
 /// The bounds of the manifest's memory and of its work between two commits.
 package enum ManifestBounds {
     /// Inode records kept in memory; open and uncommitted ones may go beyond it.
-    package static let inodesCachedMax = 16_384
+    package static let inodesCachedMax = 32_768
     /// Object records kept in memory.
-    package static let objectsCachedMax = 16_384
+    package static let objectsCachedMax = 32_768
     /// Directory entries kept in memory.
     package static let entriesCachedMax = 49_152
     /// Numbers of objects given out until the volume's row is told.
