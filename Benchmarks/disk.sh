@@ -42,7 +42,7 @@ facts_of_disk() {
     read -r kind options < <(findmnt -n -o FSTYPE,OPTIONS -T "$1")
     if [[ $kind == ext4 ]]; then
         journal=" without a journal"
-        # Kernel threads of ext4's journals are named so.
+        # The kernel has a directory for each journal (8: the inode that holds it).
         [[ ! -d /proc/fs/jbd2/$(basename "$(findmnt -n -v -o SOURCE -T "$1")")-8 ]] ||
             journal=" with a journal"
     fi
