@@ -10,17 +10,13 @@ need_disk() {
 }
 
 # new_ext4 DIRECTORY: mounts an ext4 there, made as mkfs.ext4(8) makes it where nothing is asked for,
-# so with a journal. It lies in a file of the same disk, past the page cache, and goes with its mount.
+# so with a journal. It lies in a file that the mount hides, and is used past the page cache.
 new_ext4() {
     apt_need e2fsprogs mount
-    local image=$1.ext4 device
+    local image=$1/ext4 device
     truncate -s 24G "$image"
     mkfs.ext4 -q "$image"
-    device=$(losetup --direct-io=on --find --show "$image") || {
-        rm "$image"
-        die "no loop device for --new-ext4"
-    }
-    rm "$image"
+    device=$(losetup --direct-io=on --find --show "$image") || die "no loop device for --new-ext4"
     mount "$device" "$1" || {
         losetup --detach "$device"
         die "an ext4 of its own cannot be mounted at $1"

@@ -697,12 +697,15 @@ package final class ManifestState {
     /// Drops what was loaded beyond the bounds: of a tree that is only read, no commit does. The
     /// caller holds no record that is not pinned.
     func evictIfCrowded() {
-        guard
-            inodes.count > crowded.inodes || objects.count > crowded.objects
-                || entriesCached > crowded.entries
-                || inlineBytesCached > ManifestBounds.inlineBytesCachedMax
-        else { return }
-        evict()
+        if inodes.count > crowded.inodes || objects.count > crowded.objects
+            || entriesCached > crowded.entries
+        {
+            evict()
+        } else {
+            // Alone: many files that are read would else have the directory that is listed meanwhile
+            // dropped, and read again.
+            dropInlineBytes()
+        }
     }
 
     /// Drops clean records beyond the bounds, those not used since the last time first.

@@ -137,7 +137,8 @@ import struct SystemPackage.Errno
         }
         let published = try volume.published()
         var blocks: [(cid: CID, bytes: [UInt8])] = []
-        let sharded = try builder.finish { (cid, block) throws(Never) in blocks.append((cid, block))
+        let sharded = try builder.finish { (cid, block) throws(Never) in
+            blocks.append((cid, block))
         }
         #expect(try volume.cid(of: inner) != sharded.cid)
         try volume.close()
