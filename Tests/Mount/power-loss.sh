@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# Power cuts, which a kill -9 is not: that leaves the page cache. The state directory lies on a
+# filesystem in an image file, and that on an XFS with reflinks, so a reflink copy of the image, made
+# at a random moment under load, is the disk as a cut would leave it: what was handed to the disk by
+# then, and nothing else. From each copy the volume is opened: `check` is clean, and all that was
+# acknowledged before the copying began is there, whole.
+#
+# Not shown: a disk that loses or mixes what it was handed and not told to flush. A copy has all of it.
+#
+# REGISTRYFS_POWER_CUTS   how many cuts (10; 200 for a long run)
+# REGISTRYFS_TEST_SEED    of the moments (a new one each time, printed)
+source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/kubo-lib.sh"
+
+cuts=${REGISTRYFS_POWER_CUTS:-10}
+[[ -z $quick ]] || cuts=4
+RANDOM=${REGISTRYFS_TEST_SEED:=$((RANDOM * 32768 + RANDOM))}
+export REGISTRYFS_TEST_SEED
+say "REGISTRYFS_TEST_SEED=$REGISTRYFS_TEST_SEED"
+
+grep -qw xfs /proc/filesystems || modprobe -q xfs 2>/dev/null || die "needs a kernel with XFS"
+farm=$work/farm
+after=$work/after # what a cut left, mounted
+mkdir "$farm" "$after" "$work/volume"
+truncate -s 40G "$work/farm.img"
+mkfs.xfs -q -m reflink=1 "$work/farm.img"
+mount -o loop "$work/farm.img" "$farm"
+
+# ground NAME: an empty disk at $state/..: the filesystem that the state directory is to lie on.
+ground() {
+    local disk=$farm/$1.img
+    truncate -s 3G "$disk"
+    case $1 in
+    ext4*-without-journal) mkfs.ext4 -q -O ^has_journal "$disk" ;;
+    ext4*) mkfs.ext4 -q "$disk" ;;
+    xfs*) mkfs.xfs -q "$disk" ;;
+    esac
+    mkdir -p "$work/$1"
+    mount -o loop "$disk" "$work/$1"
+    state=$work/$1/state
+    mkdir "$state"
+}
+
+# power_cut NAME: copies the disk in one step, and notes how long the journals were before and after.
+power_cut() {
+    local name
+    for name in journal acknowledged; do
+        eval "${name}_before=\$(stat -c %s \"\$work/$name\")"
+    done
+    cp --reflink=always "$farm/$1.img" "$farm/cut.img"
+    journal_after=$(stat -c %s "$work/journal")
+}
+
+# power_up NAME: what a machine does before anybody uses the disk.
+power_up() {
+    local options=loop code=0
+    case $1 in
+    xfs*) options=loop,nouuid ;; # the other one is mounted still
+    *-without-journal)
+        e2fsck -fy "$farm/cut.img" >"$work/fsck" 2>&1 || code=$?
+        ((code <= 2)) || fail "$1: e2fsck: $(tail -n 2 "$work/fsck" | tr '\n' ' ')"
+        ;;
+    esac
+    mount -o "$options" "$farm/cut.img" "$after" || fail "$1: the disk cannot be mounted"
+}
+
+# Images that are pushed while the storm goes on, each noted once the registry acknowledged it.
+pusher() { # pusher ROUND
+    local index digest
+    for index in 1 2 3 4 5 6 7 8; do
+        digest=$(make_image "$work/images/$1-$index" --layers 4 --bytes 3000000 \
+            --seed $((REGISTRYFS_TEST_SEED % 10000 + $1 * 100 + index)))
+        skopeo_copy "oci:$work/images/$1-$index" "docker://127.0.0.1:$port/cuts/$1:$index" \
+            >/dev/null 2>&1 || return 0
+        echo "cuts/$1:$index $digest" >>"$work/acknowledged"
+        rm -r "$work/images/$1-$index"
+    done
+}
+ready() { grep -q ready "$work/journal" 2>/dev/null; }
+
+# round NUMBER NAME: one cut under load, and what it left.
+round() {
+    local storm pushes durable problems volume=$work/volume
+    : >"$work/journal"
+    python3 "$here/storm.py" run "$mnt/storm-$1" "$work/journal" mapped 2>"$work/storm-problems" &
+    storm=$!
+    pusher "$1" &
+    pushes=$!
+    background+=("$storm" "$pushes")
+    wait_for 60 ready || fail "$2, cut $1: the storm does not start: $(<"$work/storm-problems")"
+    sleep "$((RANDOM % 3)).$((RANDOM % 1000 + 1000))"
+    power_cut "$2"
+    kill -9 "$storm"
+    wait "$storm" 2>/dev/null || :
+    wait "$pushes"
+    [[ ! -s $work/storm-problems ]] ||
+        fail "$2, cut $1: $(head -n 2 "$work/storm-problems" | tr '\n' ' ')"
+
+    power_up "$2"
+    problems=$("$registryfs" check --state-dir "$after/state" 2>&1) ||
+        fail "$2, cut $1: check is not clean: $(tail -n 3 <<<"$problems" | tr '\n' ' ')"
+    "$registryfs" mount --state-dir "$after/state" "${volume_options[@]}" "$volume"
+    durable=$(python3 "$here/storm.py" verify "$volume/storm-$1" "$work/journal" \
+        "$journal_before" "$journal_after" 2>"$work/storm-problems") ||
+        fail "$2, cut $1: $(head -n 3 "$work/storm-problems" | tr '\n' ' ')"
+    pull_acknowledged "$volume" "$2, cut $1"
+    "$registryfs" unmount "$volume"
+    umount "$after"
+    rm "$farm/cut.img"
+    say "$2, cut $1: $durable, $(head -c "$acknowledged_before" "$work/acknowledged" | wc -l) pushes"
+}
+
+# pull_acknowledged VOLUME TITLE: the newest of the images that were acknowledged before the cut.
+pull_acknowledged() {
+    local image digest running=$port
+    head -c "$acknowledged_before" "$work/acknowledged" | tail -n 3 >"$work/to-pull"
+    [[ -s $work/to-pull ]] || return 0
+    port=$(free_port)
+    start_registry "$1" "$port" "$work/registry.log" "$work/registry-after.pid"
+    current="$current ($2)" # for what pull says
+    while read -r image digest; do
+        pull "$image" "$digest"
+    done <"$work/to-pull"
+    current=${current% (*}
+    stop_registry "$work/registry-after.pid"
+    port=$running
+}
+
+# cuts_on NAME COUNT [MOUNT OPTION...]
+cuts_on() {
+    local name=$1 count=$2 number
+    shift 2
+    begin "$count power cuts under load on $name: check clean, nothing acknowledged is lost or half"
+    ground "$name"
+    rm -f "$work/acknowledged"
+    touch "$work/acknowledged"
+    volume_options=("$@")
+    volume_up "$@"
+    registry_up
+    for number in $(seq "$count"); do
+        round "$number" "$name"
+    done
+    registry_down
+    volume_down
+    volume_check
+    umount "$work/$name"
+    rm "$farm/$name.img"
+}
+
+mkdir "$work/images"
+cuts_on ext4 $(((cuts + 3) / 4))
+cuts_on ext4-without-journal $(((cuts + 2) / 4))
+cuts_on xfs $(((cuts + 1) / 4))
+# Content is let go to the node, and comes from there, beside all else.
+node_up
+cuts_on ext4-with-a-node $((cuts / 4)) --kubo "$rpc_address" --mfs-path "$mfs" \
+    --publish-interval 1 --cache-size 4M
+finish
