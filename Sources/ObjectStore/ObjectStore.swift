@@ -22,6 +22,10 @@ package final class ObjectStore: Sendable {
     private let cache: OwnedDescriptor
     /// Buckets that are known to exist on stable storage.
     private let knownBuckets = Guarded<Set<UInt64>>([])
+    /// Flat files that a flush failed of, by number. The kernel tells of pages that could not be written
+    /// once, and has them for written from then on (fsync(2), "Errors"): a second flush that goes well
+    /// says nothing of them. No more than there are such files.
+    private let failedFlushes = Guarded<[UInt64: FailedFlush]>([:])
 
     /// Whether the disk's filesystem is known to move a file's modification time with the first
     /// store to a clean page of a shared mapping. tmpfs, for one, does not.
@@ -102,11 +106,51 @@ package final class ObjectStore: Sendable {
     /// Removes an object's flat file; nothing happens where there is none.
     package func remove(_ id: UInt64) throws(Errno) {
         try Sys.unlink(Self.path(of: id), in: directory.raw)
+        _ = failedFlushes.withLock { $0.removeValue(forKey: id) }
+    }
+
+    // MARK: Flushes
+
+    private struct FailedFlush {
+        let error: Errno
+        /// What could not be made durable is the name, which no new bytes make up for.
+        let isOfName: Bool
+    }
+
+    /// Why an object's flat file cannot be made durable any more; nil where nothing is known against it.
+    package func flushFailure(of id: UInt64) -> Errno? {
+        failedFlushes.withLock { $0[id]?.error }
+    }
+
+    /// Notes that all bytes that a flush failed of are gone from an object's flat file.
+    package func noteEmptied(_ id: UInt64) {
+        failedFlushes.withLock { failures in
+            if failures[id]?.isOfName == false { failures[id] = nil }
+        }
+    }
+
+    /// Flushes the bytes of a flat file, unless that failed before.
+    fileprivate func flush(_ file: ObjectFile) throws(Errno) {
+        if let failure = flushFailure(of: file.id) { throw failure }
+        do throws(Errno) {
+            try Sys.synchronizeData(file.raw)
+        } catch {
+            note(FailedFlush(error: error, isOfName: false), of: file.id)
+            throw error
+        }
+    }
+
+    private func note(_ failure: FailedFlush, of id: UInt64) {
+        failedFlushes.withLock { $0[id] = failure }
     }
 
     /// Lets two objects exchange their flat files, durably: what was open of one is the other's then.
     package func exchange(_ one: UInt64, _ other: UInt64) throws(Errno) {
         try Sys.exchange(Self.path(of: one), Self.path(of: other), in: directory.raw)
+        // What is known of a file goes with it.
+        failedFlushes.withLock { failures in
+            (failures[one], failures[other]) = (failures[other], failures[one])
+        }
         do throws(Errno) {
             try synchronizeName(of: one)
             try synchronizeName(of: other)
@@ -120,7 +164,12 @@ package final class ObjectStore: Sendable {
     package func synchronizeNames(of files: [ObjectFile]) throws(Errno) {
         let buckets = Dictionary(grouping: files) { $0.id >> Self.objectsPerBucketBits }
         for files in buckets.values {
-            try synchronizeName(of: files[0].id)
+            do throws(Errno) {
+                try synchronizeName(of: files[0].id)
+            } catch {
+                for file in files { note(FailedFlush(error: error, isOfName: true), of: file.id) }
+                throw error
+            }
             for file in files { file.noteNameDurable() }
         }
     }
@@ -129,7 +178,12 @@ package final class ObjectStore: Sendable {
     package func synchronizeName(of id: UInt64) throws(Errno) {
         let bucket = try Sys.open(
             Self.bucketName(of: id), in: directory.raw, flags: O_RDONLY | O_DIRECTORY)
-        try Sys.synchronize(bucket.raw)
+        do throws(Errno) {
+            try Sys.synchronize(bucket.raw)
+        } catch {
+            note(FailedFlush(error: error, isOfName: true), of: id)
+            throw error
+        }
     }
 
     // MARK: The cache
@@ -138,13 +192,14 @@ package final class ObjectStore: Sendable {
     package func createCached(_ id: UInt64) throws(Errno) -> ObjectFile {
         let descriptor = try open(
             Self.hexadecimal(id, digits: 16), in: cache, flags: O_RDWR | O_CREAT | O_TRUNC)
+        noteEmptied(id)
         return ObjectFile(id: id, descriptor: descriptor, isNew: false)
     }
 
     /// Makes the file of the cache the object's flat file, durably. The number must have none.
     package func keepCached(_ file: ObjectFile) throws(Errno) {
         try makeBucket(of: file.id)
-        try Sys.synchronizeData(file.raw)
+        try flush(file)
         try Sys.rename(
             Self.hexadecimal(file.id, digits: 16), in: cache.raw, to: Self.path(of: file.id),
             in: directory.raw)
@@ -219,12 +274,18 @@ package final class ObjectFile: Sendable {
     /// The descriptor, valid while this object is referenced.
     package var raw: Int32 { descriptor.raw }
 
-    /// Makes the bytes, and the name of the file, durable.
+    /// Makes the bytes, and the name of the file, durable. Once that has failed it fails until the file is
+    /// emptied: nothing could tell that the bytes of then came to the disk after all.
     package func synchronize(in store: ObjectStore) throws(Errno) {
-        try Sys.synchronizeData(raw)
+        try synchronizeBytes(in: store)
         guard isNameVolatile.withLock({ $0 }) else { return }
         try store.synchronizeName(of: id)
         noteNameDurable()
+    }
+
+    /// Makes the bytes durable; fails like `synchronize`.
+    package func synchronizeBytes(in store: ObjectStore) throws(Errno) {
+        try store.flush(self)
     }
 
     fileprivate func noteNameDurable() {

@@ -47,13 +47,15 @@ extension Volume {
         } catch {
             log.debug("volume: no backing files ahead: \(error)")
         }
+        var areDurable = true
         do throws(Errno) {
             try store.synchronizeNames(of: made.map(\.file))
         } catch {
-            // Who makes a file's bytes durable tries again, and tells.
-            log.debug("volume: names of backing files are not durable yet: \(error)")
+            // No flush of what is written to them could be believed.
+            areDurable = false
+            log.warning("volume: no backing files ahead: their names cannot be flushed: \(error)")
         }
-        for file in made where !backings.put(file) {
+        for file in made where !areDurable || !backings.put(file) {
             backings.unregister(file.id)
             discard(file.file.id)
         }
@@ -287,7 +289,11 @@ extension Volume {
         let isOld = manifest.withLock { state in
             state.isReservationOld(ready.file.id, by: BackingPool.numberAgeMax)
         }
-        if !isOld, (try? empty(ready.file)) != nil, backings.put(ready) { return }
+        if !isOld, (try? empty(ready.file)) != nil, store.flushFailure(of: ready.file.id) == nil,
+            backings.put(ready)
+        {
+            return
+        }
         backings.unregister(ready.id)
         discard(ready.file.id)
     }
@@ -302,8 +308,9 @@ extension Volume {
     func empty(_ file: ObjectFile) throws(Errno) {
         let status = try Sys.status(of: file.raw)
         // Room may be reserved beyond the end (fallocate(2) with FALLOC_FL_KEEP_SIZE).
-        if status.size == 0, status.blocks == 0 { return }
+        if status.size == 0, status.blocks == 0 { return store.noteEmptied(file.id) }
         try Sys.truncate(file.raw, to: 0)
+        store.noteEmptied(file.id)
         // Without it nothing is lost but time.
         _ = try? store.open(file.id, forWriting: false)
     }

@@ -335,7 +335,7 @@ extension Volume {
         }
         guard isMappable else { return true }
         guard store.tellsStores else { return false }
-        try Sys.synchronizeData(flat.raw)
+        try flat.synchronizeBytes(in: store)
         return try Sys.status(of: flat.raw).modified == before.modified
     }
 

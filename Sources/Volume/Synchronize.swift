@@ -62,12 +62,22 @@ extension Volume {
         try manifest.commit()
     }
 
-    /// Makes everything durable (sync(2)).
+    /// Makes everything durable (sync(2)). A file whose bytes cannot be keeps nothing else from it.
+    ///
+    /// - Throws: EIO, ENOSPC, once all that could be made durable is.
     public func synchronizeAll() throws(Errno) {
         settleAll()
         let inodes = manifest.withLock { _ in running.unsynchronized.keys.map { Inode($0) } }
-        for inode in inodes { try synchronizeBytes(of: inode) }
+        var failure: Errno?
+        for inode in inodes {
+            do throws(Errno) {
+                try synchronizeBytes(of: inode)
+            } catch {
+                failure = failure ?? error
+            }
+        }
         try manifest.commit()
+        if let failure { throw failure }
     }
 
     /// Makes the bytes of a file's flat file durable.
@@ -79,9 +89,26 @@ extension Volume {
         // The note stays until the flush is done: another fsync of the file must not return before.
         let pending = manifest.withLock { _ in running.unsynchronized[inode.number] }
         guard let pending else { return }
-        try pending.file.synchronize(in: store)
+        try flush(pending.file, of: inode)
         manifest.withLock { _ in running.noteSynchronized(inode, pending) }
         noteBlocks(of: inode, pending.file)
+    }
+
+    /// Flushes a flat file, and logs a failure the first time.
+    private func flush(_ flat: ObjectFile, of inode: Inode) throws(Errno) {
+        let isKnown = store.flushFailure(of: flat.id) != nil
+        do throws(Errno) {
+            try flat.synchronize(in: store)
+        } catch {
+            if !isKnown {
+                log.error(
+                    """
+                    \(inode), object \(flat.id): what was written did not come to the disk (\(error)): \
+                    fsync fails until the file is written anew
+                    """)
+            }
+            throw error
+        }
     }
 
     /// Keeps the room that a flat file takes once its bytes are on the disk.
@@ -102,12 +129,7 @@ extension Volume {
         let inodes = manifest.withLock { _ in
             running.unsynchronized.keys.filter { !(running.openFiles[$0]?.hasWriters ?? false) }
         }
-        for inode in inodes {
-            do throws(Errno) {
-                try synchronizeBytes(of: Inode(inode))
-            } catch {
-                log.warning("inode \(inode): its bytes are not durable yet: \(error)")
-            }
-        }
+        // What fails is logged, and stays to be asked for.
+        for inode in inodes { try? synchronizeBytes(of: Inode(inode)) }
     }
 }

@@ -237,8 +237,9 @@ final class Daemon: Sendable {
             try volume.synchronizeAll()
         } catch {
             throw Failure(
-                "\(RawText.shown(settings.mountPoint)): not everything can be made durable: "
-                    + error.reason)
+                "\(RawText.shown(settings.mountPoint)): not everything can be made durable "
+                    + "(\(error.reason)), see \(LogFile.name) in the state directory: "
+                    + "copy what matters elsewhere; 'registryfs unmount --lazy' leaves without it")
         }
     }
 
@@ -295,7 +296,13 @@ final class Daemon: Sendable {
 
     private func unmount(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
         log.info("unmounting: a command asked for it", metadata: ["lazy": "\(request.isLazy)"])
-        try synchronize()
+        do throws(Failure) {
+            try synchronize()
+        } catch {
+            // The way out where the disk goes on failing.
+            guard request.isLazy else { throw error }
+            log.error("\(error.message)")
+        }
         if !request.isLazy { try checkNamespaces() }
         // Noted before, as the process may end as soon as the mount is gone.
         state.withLock { $0.waiting.append(answer) }

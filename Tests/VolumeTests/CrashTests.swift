@@ -14,6 +14,8 @@ struct Progress {
     var begun: Int
     /// Operations that are durable for sure.
     var durable: Int
+    /// Operations that the disk refused, by their places in the sequence.
+    private(set) var refused: Set<Int> = []
 
     static func path(_ directory: String) -> String { directory + "/progress" }
 
@@ -21,7 +23,8 @@ struct Progress {
         let bytes = try Data(contentsOf: URL(fileURLWithPath: Self.path(directory)))
         let numbers = bytes.withUnsafeBytes { Array($0.bindMemory(to: Int.self)) }
         begun = numbers.first ?? 0
-        durable = numbers.last ?? 0
+        durable = numbers.dropFirst().first ?? 0
+        refused = Set(numbers.dropFirst(2))
     }
 
     init() {
@@ -34,16 +37,45 @@ struct Progress {
             _ = pwrite(descriptor, bytes.baseAddress, bytes.count, 0)
         }
     }
+
+    mutating func noteRefused(_ index: Int, in descriptor: Int32) {
+        refused.insert(index)
+        let place = off_t((1 + refused.count) * MemoryLayout<Int>.size)
+        withUnsafeBytes(of: index) { _ = pwrite(descriptor, $0.baseAddress, $0.count, place) }
+    }
+}
+
+/// What fails of the disk below, in place of an early end.
+struct DiskFailure: Codable, Sendable {
+    /// The kinds of call, each by what it does to a state directory.
+    enum Kind: String, Codable, CaseIterable, Sendable {
+        case write, flush, rename
+
+        var calls: Set<Faults.Call> {
+            switch self {
+            case .write: [.write, .truncate, .allocate, .copy, .beginCommit, .beginTransaction]
+            case .flush: [.synchronize, .endCommit, .endTransaction]
+            case .rename: [.rename, .exchange, .unlink]
+            }
+        }
+    }
+
+    let kind: Kind
+    let errno: Int32
+    /// Whether it goes on failing once it has.
+    let isForGood: Bool
 }
 
 /// A sequence of operations that ends by kill -9, and the model of it.
 struct CrashScenario: Codable, Sendable {
     let seed: UInt64
     let directory: String
-    /// System calls and commits until the end.
+    /// System calls and commits until the end; with a failure, until that.
     let callsToDeath: Int
+    /// What fails in place of the death, which then comes after all operations.
+    var failure: DiskFailure?
 
-    private static let operationsMax = 4000
+    private var operationsMax: Int { failure == nil ? 4000 : 300 }
 
     private var inlineSizeMax: Int { seed % 2 == 0 ? 2048 : 16 << 10 }
     private var profile: ImportProfile { seed % 3 == 0 ? .unixfsV1_2025 : .unixfsV0_2015 }
@@ -69,6 +101,8 @@ struct CrashScenario: Codable, Sendable {
             seed: seed, inlineSizeMax: inlineSizeMax, chunkSize: 1 << 18)
         generator.nodesMax = 30
         generator.synchronizePercent = 4
+        // A write that fails half way may have cleared the bits all the same.
+        if failure != nil { generator.clearsSetID = false }
         return generator
     }
 
@@ -80,12 +114,24 @@ struct CrashScenario: Codable, Sendable {
         var progress = Progress()
         let file = Glibc.open(Progress.path(directory), O_RDWR | O_CREAT, 0o600)
         progress.write(to: file)
-        Faults.arm(Set(Faults.Call.allCases), passing: callsToDeath, outcome: .death)
-        for index in 0..<Self.operationsMax {
+        if let failure {
+            Faults.arm(
+                failure.kind.calls, passing: callsToDeath, striking: failure.isForGood ? .max : 1,
+                outcome: .failure(Errno(rawValue: failure.errno)))
+        } else {
+            Faults.arm(Set(Faults.Call.allCases), passing: callsToDeath, outcome: .death)
+        }
+        for index in 0..<operationsMax {
             let operation = generator.next(model)
             progress.begun = index + 1
             progress.write(to: file)
             let answer = Result { () throws(Errno) in try driver.apply(operation) }
+            if failure != nil, case .failure(let error) = answer,
+                error == .noSpace || error == .ioError
+            {
+                progress.noteRefused(index, in: file)
+                continue
+            }
             let expected = apply(operation, to: model)
             guard operation.isSeek || expected == (try? answer.get()) else { exit(3) }
             if case .success = answer, operation.isSynchronizing {
@@ -117,18 +163,20 @@ struct CrashScenario: Codable, Sendable {
         let model = ModelFilesystem(profile: profile)
         var generator = generator()
         var states = PossibleStates(mayBeUnsettled: usesBackingFiles)
-        for _ in 0..<progress.durable {
+        for index in 0..<progress.durable {
             let operation = generator.next(model)
             let synchronized = synchronizedInode(operation, model)
-            let isDone = apply(operation, to: model) != nil
+            let isDone =
+                !progress.refused.contains(index) && apply(operation, to: model) != nil
             // What is written to a backing file comes with its own fsync, not with another one.
             guard usesBackingFiles else { continue }
             states.remember(model)
             if isDone, let synchronized { states.forget(synchronized) }
         }
         states.add(model)
-        for _ in progress.durable..<progress.begun {
-            _ = apply(generator.next(model), to: model)
+        for index in progress.durable..<progress.begun {
+            let operation = generator.next(model)
+            if !progress.refused.contains(index) { _ = apply(operation, to: model) }
             states.add(model)
         }
         return states
@@ -325,6 +373,30 @@ struct PossibleStates {
                 usleep(microseconds)
                 kill(getpid(), SIGKILL)
             }
+            try scenario.runToDeath()
+        }
+        try check(scenario, scratch)
+    }
+
+    /// The n-th write, flush or rename of the state directory fails, once or from then on; then the
+    /// process is killed. What was acknowledged is there.
+    @Test(
+        arguments: DiskFailure.Kind.allCases.flatMap { kind in
+            [EIO, ENOSPC].flatMap { errno in
+                [false, true].map { DiskFailure(kind: kind, errno: errno, isForGood: $0) }
+            }
+        }, 0..<3)
+    func whatWasAcknowledgedOnAFailingDiskIsThereAfterTheEnd(
+        _ failure: DiskFailure, _ round: Int
+    ) async throws {
+        let scratch = ScratchDirectory()
+        let seed = testSeed() &+ 2000 &+ UInt64(round)
+        var random = SeededGenerator(seed: seed)
+        let scenario = CrashScenario(
+            seed: seed, directory: scratch.path,
+            callsToDeath: random.below(failure.kind == .rename ? 20 : 150), failure: failure)
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+            [scenario = scenario as CrashScenario] in
             try scenario.runToDeath()
         }
         try check(scenario, scratch)

@@ -1,6 +1,7 @@
 import Base
 import Foundation
 import Glibc
+import Logging
 import MerkleDAG
 import Testing
 import Volume
@@ -58,7 +59,11 @@ private func runWithFaults(seed: UInt64, directory: String) throws {
         struckCount += Faults.disarm()
         try compare(driver.volume, model, "seed \(seed), round \(round)")
         if round % 40 == 39 {
-            try driver.volume.synchronizeAll()
+            // A flush that failed stays a failure.
+            let refusal = errno { () throws(Errno) in try driver.volume.synchronizeAll() }
+            guard refusal == nil || refusal == .noSpace || refusal == .ioError else {
+                throw Mismatch(description: "seed \(seed), round \(round): sync: \(refusal as Any)")
+            }
             try driver.close()
             model.dropUsers()
             try driver.replaceVolume(try open())
@@ -81,6 +86,22 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
         guard try volume.contents(of: Inode(inode)) == node.bytes else {
             throw Mismatch(description: "\(title): inode \(inode) has other bytes")
         }
+    }
+}
+
+/// A log whose messages can be looked at.
+private struct MessageCollector: LogHandler {
+    let messages: Guarded<[String]>
+    var metadata: Logger.Metadata = [:]
+    var logLevel: Logger.Level = .debug
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        messages.withLock { $0.append("\(event.message)") }
     }
 }
 
@@ -130,6 +151,60 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
         #expect(bytes == [1, 2, 3] + content(seed: 1, count: 100_000).dropFirst(3))
         #expect(try volume.cid(of: file) == volume.profile.root(of: bytes).cid)
         try volume.close()
+    }
+
+    /// fsync(2) that failed is never a success later for the same bytes: the kernel has forgotten them by
+    /// then. All else goes on, and bytes that are written anew can be made durable again.
+    @Test(arguments: [EIO, ENOSPC], [0, 1])
+    func flushThatFailedIsNoSuccessLater(_ code: Int32, _ passing: Int) async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .success) {
+            [path = scratch.state as String, code = code as Int32, passing = passing as Int] in
+            let messages = Guarded<[String]>([])
+            let log = Logger(label: "test") { _ in MessageCollector(messages: messages) }
+            let volume = try Volume.open(stateDirectory: path, options: stillOptions, log: log)
+            let error = Errno(rawValue: code)
+            func synchronize(_ handle: HandleID) -> Errno? {
+                errno { () throws(Errno) in try volume.synchronize(handle, dataOnly: true) }
+            }
+            let other = try volume.makeFile("other", content(seed: 1, count: 100_000))
+            let file = try volume.makeFile("file", content(seed: 2, count: 100_000))
+            let opened = try volume.open(file, flags: .both, caller: root)
+            // Its bytes are flushed first, then its name.
+            Faults.arm([.synchronize], passing: passing, outcome: .failure(error))
+            guard synchronize(opened.handle) == error, Faults.disarm() == 1 else { exit(10) }
+
+            guard synchronize(opened.handle) == error else { exit(11) }
+            try volume.write(opened.handle, at: 0, [1, 2, 3])
+            guard synchronize(opened.handle) == error else { exit(12) }
+            let again = try volume.open(file, flags: .both, caller: root)
+            guard synchronize(again.handle) == error else { exit(13) }
+            guard errno(of: { () throws(Errno) in try volume.synchronizeAll() }) == error else {
+                exit(14)
+            }
+            // What is not on the disk is not sealed.
+            volume.release(opened.handle)
+            volume.release(again.handle)
+            guard errno(of: { () throws(Errno) in _ = try volume.cid(of: file) }) == error else {
+                exit(15)
+            }
+            // Neither the rest of the volume nor what is written anew.
+            let beside = try volume.open(other, flags: .both, caller: root)
+            guard synchronize(beside.handle) == nil else { exit(16) }
+            let anew = try volume.open(file, flags: .both, caller: root)
+            try volume.setSize(of: file, to: 0)
+            try volume.write(anew.handle, at: 0, content(seed: 3, count: 100_000))
+            guard synchronize(anew.handle) == nil else { exit(17) }
+            guard errno(of: { () throws(Errno) in try volume.synchronizeAll() }) == nil else {
+                exit(18)
+            }
+            // It is told once, with what and why.
+            let told = messages.withLock { $0 }.filter { $0.contains("did not come to the disk") }
+            guard told.count == 1, told[0].contains("\(file)"), told[0].contains("\(error)") else {
+                exit(19)
+            }
+            try volume.close()
+        }
     }
 
     /// A write that the disk refuses half way must not show later as bytes of a hole.
