@@ -51,6 +51,15 @@ public final class Monitor<State: ~Copyable>: @unchecked Sendable {
         return try body(&state.pointee)
     }
 
+    /// Runs a body with the state where the lock is free; does nothing where another thread has it.
+    public func withLockIfFree<Failure: Error>(
+        _ body: (inout State) throws(Failure) -> Void
+    ) throws(Failure) {
+        guard pthread_mutex_trylock(mutex) == 0 else { return }
+        defer { pthread_mutex_unlock(mutex) }
+        try body(&state.pointee)
+    }
+
     /// Gives the lock up until another thread calls `wakeAll`, then takes it again.
     ///
     /// Call it only inside a body of `withLock`, at a point where the state is whole: other

@@ -305,7 +305,8 @@ package final class ManifestState {
     /// Tells that the entries of `unexpandedDirectory` are needed; no error of the system's.
     package static let unexpanded = Errno(rawValue: 1_000_001)
 
-    /// The directory for whose entries an operation failed; nil where another found them out since.
+    /// The directory for whose entries an operation failed just now; nil where it failed otherwise.
+    /// Asked for before the lock is released, so that it is no other operation's.
     package func takeUnexpanded() -> Inode? {
         defer { unexpandedDirectory = nil }
         return unexpandedDirectory

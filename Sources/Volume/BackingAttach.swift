@@ -90,7 +90,7 @@ extension Volume {
                 case .useObject:
                     let flat =
                         flags.isWritable
-                        ? try ownFlatFile(of: file, keeping: .max) : try currentFlatFile(of: file)
+                        ? try ownFlatFileHere(of: file) : try currentFlatFile(of: file)
                     if let flat, try !attach(flat, to: file, flags, registry) { refuse(file) }
                 }
             }
@@ -162,6 +162,17 @@ extension Volume {
         // through.
         let holds = running.notePages(of: file.inode, hold: true)
         return .volume(keepsPages: holds && !(flags.isReadable && wantsAccessTime(record)))
+    }
+
+    /// A flat file of the inode's own; nil where the cache has let go of the content since it was
+    /// looked at. To fetch it is for the first write, which needs no lock for that.
+    private func ownFlatFileHere(of file: OpenFile) throws(Errno) -> ObjectFile? {
+        do throws(Errno) {
+            return try ownFlatFile(of: file, keeping: .max)
+        } catch {
+            guard error == RemoteFile.elsewhere else { throw error }
+            return nil
+        }
     }
 
     /// The flat file of an inode's object; nil where it has none by now.

@@ -26,13 +26,20 @@ extension Volume {
     }
 
     /// Takes over what was written to all backing files. What fails is tried again a second later.
-    func settleAll() {
+    ///
+    /// - Parameter passesBusy: leaves out those that somebody is changing by a request, which may take
+    ///   as long as it takes to copy a large file.
+    func settleAll(passesBusy: Bool = false) {
         let files = manifest.withLock { _ in
             running.openFiles.values.filter { $0.backing?.isWritable == true }
         }
         for file in files {
             do throws(Errno) {
-                try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
+                if passesBusy {
+                    try file.writeLock.withLockIfFree { (_) throws(Errno) in try settle(file) }
+                } else {
+                    try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
+                }
             } catch {
                 log.warning("\(file.inode): what was written cannot be read: \(error)")
             }

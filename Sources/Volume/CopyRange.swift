@@ -17,33 +17,43 @@ extension Volume {
         let from = try handles.handle(source)
         let to = try handles.handle(destination)
         guard from.flags.isReadable, to.flags.isWritable else { throw .badFileDescriptor }
-        for _ in 1..<Self.copyAttemptsMax {
+        var done: UInt64 = 0
+        var attempts = 1
+        while done < length {
             do throws(Errno) {
-                return try copyOnce(
-                    from: from, at: sourceOffset, to: to, at: destinationOffset, length: length)
+                let (count, isPart) = try copyOnce(
+                    from: from, at: sourceOffset + done, to: to, at: destinationOffset + done,
+                    length: length - done)
+                done += count
+                if !isPart || count == 0 { return done }
             } catch {
+                // As read(2) and write(2) have it: what was done counts, and the next call tells.
+                if error != .resourceTemporarilyUnavailable, done > 0 { return done }
+                attempts += 1
                 guard error == .resourceTemporarilyUnavailable else { throw error }
+                guard attempts < Self.copyAttemptsMax else { throw .ioError }
                 // The source is just being cut: it is looked at again when that is done.
                 from.file.writeLock.withLock { _ in }
             }
         }
-        throw .ioError
+        return done
     }
 
     /// How often a copy begins again when its source is cut under it.
     private static let copyAttemptsMax = 64
 
+    /// Copies all that is here, or a part of what has to be fetched.
     private func copyOnce(
         from: FileHandle, at sourceOffset: UInt64, to: FileHandle,
         at destinationOffset: UInt64, length: UInt64
-    ) throws(Errno) -> UInt64 {
-        try to.file.writeLock.withLock { (_) throws(Errno) in
+    ) throws(Errno) -> (count: UInt64, isPart: Bool) {
+        let copied = try withWriteLock(of: to.file) { () throws(Errno) -> UInt64? in
             if sourceOffset == 0, destinationOffset == 0, from.inode != to.inode,
                 let shared = try share(from.file, with: to.file, length: length)
             {
                 return shared
             }
-            return try withContent(of: from.file) { (content, size) throws(Errno) in
+            return try withContent(of: from.file) { (content, size) throws(Errno) -> UInt64? in
                 guard sourceOffset < size else { return 0 }
                 let count = min(length, size - sourceOffset)
                 let (end, overflow) = destinationOffset.addingReportingOverflow(count)
@@ -53,12 +63,7 @@ extension Volume {
                 {
                     throw .invalidArgument
                 }
-                guard count > 0 else { return 0 }
-                if case .remote(let remote) = content {
-                    try copyRemote(
-                        remote, at: sourceOffset, to: to.file, in: destinationOffset..<end)
-                    return count
-                }
+                if case .remote = content { return nil }
                 try changeBytes(of: to.file, in: destinationOffset..<end) {
                     (target) throws(Errno) in
                     try copy(
@@ -67,27 +72,32 @@ extension Volume {
                 return count
             }
         }
+        if let copied { return (copied, false) }
+        let count = try copyFetched(
+            from: from.file, at: sourceOffset, to: to.file, at: destinationOffset, length: length)
+        return (count, true)
     }
 
-    /// Copies what has to be fetched first, which must not be waited for under any lock.
-    private func copyRemote(
-        _ remote: RemoteFile, at sourceOffset: UInt64, to file: OpenFile, in range: Range<UInt64>
-    ) throws(Errno) {
-        var offset = range.lowerBound
-        while offset < range.upperBound {
-            let end = min(range.upperBound, offset + Self.fetchedAtOnce)
-            var bytes = [UInt8](repeating: 0, count: Int(end - offset))
-            let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
-                try read(remote, at: sourceOffset + (offset - range.lowerBound), into: buffer)
-            }
-            guard count == bytes.count else { throw .ioError }
-            let place = offset
-            try changeBytes(of: file, in: offset..<end) { (target) throws(Errno) in
-                try copy(
-                    .inline(bytes), at: 0, to: target, at: place, count: UInt64(bytes.count))
-            }
-            offset = end
+    /// Copies a part of content that is at the node: it is fetched first, without any lock.
+    private func copyFetched(
+        from: OpenFile, at sourceOffset: UInt64, to: OpenFile, at destinationOffset: UInt64,
+        length: UInt64
+    ) throws(Errno) -> UInt64 {
+        let wanted = Int(min(length, Self.fetchedAtOnce))
+        var bytes = [UInt8](repeating: 0, count: wanted)
+        let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+            try read(from, at: sourceOffset, into: buffer)
         }
+        guard count > 0 else { return 0 }
+        bytes.removeLast(wanted - count)
+        let end = destinationOffset + UInt64(count)
+        try withWriteLock(of: to) { () throws(Errno) in
+            try changeBytes(of: to, in: destinationOffset..<end) { (target) throws(Errno) in
+                try copy(
+                    .inline(bytes), at: 0, to: target, at: destinationOffset, count: UInt64(count))
+            }
+        }
+        return UInt64(count)
     }
 
     private static let fetchedAtOnce: UInt64 = 1 << 20
@@ -98,7 +108,7 @@ extension Volume {
     ) throws(Errno) {
         switch (content, target) {
         case (.empty, _), (.remote, _):
-            // Of a remote file, bytes come here by `copyRemote`.
+            // Of a remote file, bytes come here by `copyFetched`.
             return
         case (.inline(let bytes), .inline(let destination)):
             let place = Int(destinationOffset)..<Int(destinationOffset + count)

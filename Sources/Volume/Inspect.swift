@@ -158,13 +158,11 @@ extension Volume {
         }
     }
 
-    /// The figures of the volume. Reads every object's row: cheap for thousands, a moment for
-    /// millions.
+    /// The figures of the volume; those of a moment ago where something holds up newer ones. Reads
+    /// every object's row: cheap for thousands, a moment for millions.
     public func status() throws(Errno) -> VolumeStatus {
-        settleAll()
         let changeCount = manifest.withLock { $0.changeCount }
-        // A full disk is told by the figures.
-        try? manifest.bringUpToDate()
+        refreshFigures()
         return try reading { (state) throws(Errno) in
             let totals = try state.totals()
             let root = try state.inode(.root)
@@ -176,6 +174,15 @@ extension Volume {
                 sharedBytes: totals.sharedBytes, unsealedFiles: totals.stagingObjects,
                 unsealedBytes: totals.stagingBytes, rootCID: root?.cid,
                 uncommittedChanges: changeCount, commitFailure: state.commitFailure)
+        }
+    }
+
+    /// Has the rows say what is so now. Waits for a moment at most, whatever that has to wait for.
+    func refreshFigures() {
+        figures.run { [self] in
+            settleAll(passesBusy: true)
+            // A full disk is told by the figures.
+            try? manifest.bringUpToDate()
         }
     }
 }

@@ -340,7 +340,8 @@ extension Volume {
         }
     }
 
-    /// What is known of the volume's node; nil where it has none. Reads every object's row.
+    /// What is known of the volume's node, which is not asked; nil where it has none. Reads every
+    /// object's row.
     public func nodeStatus() throws(Errno) -> NodeStatus? {
         guard let node else { return nil }
         var status = NodeStatus()
@@ -360,7 +361,7 @@ extension Volume {
             status.lastError = state.problem
             status.lastErrorAt = state.problemTime.map { Double($0.nanoseconds) / 1e9 }
         }
-        try? manifest.bringUpToDate()
+        refreshFigures()
         try reading { (state) throws(Errno) in
             (status.waitingFiles, status.waitingBytes) = try state.unpublishedTotals()
             status.root = state.published?.root

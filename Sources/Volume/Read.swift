@@ -23,7 +23,13 @@ extension Volume {
     ) throws(Errno) -> Int {
         let description = try handles.handle(handle)
         // mmap and the page cache read through handles that were opened O_WRONLY, too.
-        return try withContent(of: description.file) { (content, size) throws(Errno) in
+        return try read(description.file, at: offset, into: buffer)
+    }
+
+    func read(
+        _ file: OpenFile, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(Errno) -> Int {
+        try withContent(of: file) { (content, size) throws(Errno) in
             guard offset < size else { return 0 }
             let wanted = Int(min(UInt64(buffer.count), size - offset))
             let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<wanted])

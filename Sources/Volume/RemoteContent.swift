@@ -55,11 +55,8 @@ extension Volume {
             let isInline = remote.size <= UInt64(options.inlineSizeMax)
             var inline: [UInt8]?
             if isInline {
-                var bytes = [UInt8](repeating: 0, count: Int(remote.size))
-                let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
-                    try read(remote, at: 0, into: buffer)
-                }
-                guard count == bytes.count else { return }
+                // Some may have been let go again: a thread that fetches waits for no fetch.
+                guard let bytes = try remote.wholeBytes() else { return }
                 inline = bytes
             } else {
                 let isEvicting = manifest.withLock { $0.isEvicting(remote.object) }

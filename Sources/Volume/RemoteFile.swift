@@ -87,6 +87,9 @@ final class RemoteFile: Sendable {
 
     /// Tells that the object is to be looked at again; no error of the system's.
     static let gone = Errno(rawValue: 1_000_002)
+    /// Tells that bytes are at the node that have to be here, and that nothing was changed yet; no
+    /// error of the system's.
+    static let elsewhere = Errno(rawValue: 1_000_003)
 
     // MARK: Reading
 
@@ -207,6 +210,22 @@ final class RemoteFile: Sendable {
             index += 1
         }
         return wanted
+    }
+
+    /// All bytes where they are here; nil where some are not, or no longer. Waits for nobody.
+    func wholeBytes() throws(Errno) -> [UInt8]? {
+        let file = state.withLock { state -> ObjectFile? in
+            guard !state.isGone, state.missing == 0, let file = state.file else { return nil }
+            state.readers += 1
+            return file
+        }
+        guard let file else { return nil }
+        defer { endRead() }
+        var bytes = [UInt8](repeating: 0, count: Int(size))
+        let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+            try Sys.read(file.raw, at: 0, into: buffer)
+        }
+        return count == bytes.count ? bytes : nil
     }
 
     private func endRead() {

@@ -11,7 +11,7 @@ extension Volume {
         _ file: OpenFile, to size: UInt64, clearSetID: Bool = false
     ) throws(Errno) {
         guard size <= Self.fileSizeMax else { throw .fileTooLarge }
-        try file.writeLock.withLock { (_) throws(Errno) in
+        try withWriteLock(of: file, keeping: size) { () throws(Errno) in
             if let backing = manifest.withLock({ _ in file.backing }) {
                 return try truncate(file, backing, to: size, clearSetID: clearSetID)
             }
@@ -88,7 +88,7 @@ extension Volume {
         // fallocate(2): PUNCH_HOLE must be ORed with KEEP_SIZE.
         guard !(punches && (!keepsSize || zeroes)) else { throw Errno(rawValue: EOPNOTSUPP) }
         let file = description.file
-        try file.writeLock.withLock { (_) throws(Errno) in
+        try withWriteLock(of: file) { () throws(Errno) in
             let (size, isInline) = try sizeAndForm(of: file)
             let reach = keepsSize ? min(end, size) : end
             let isChange = punches || zeroes

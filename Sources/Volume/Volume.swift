@@ -36,7 +36,8 @@ public struct VolumeOptions: Sendable {
 /// `synchronize`, `synchronizeDirectory` or `synchronizeAll` returned, or about a second later.
 ///
 /// Locks, in the order in which they are taken: the write lock of one open file; the manifest's
-/// lock. Data is read and written without the manifest's lock.
+/// lock. Data is read and written without the manifest's lock. Nothing is asked of a node under any
+/// lock, nor while something is noted that others wait for the end of.
 public final class Volume: Sendable {
     /// The longest name of a directory entry, in bytes (NAME_MAX of linux/limits.h).
     public static let nameLengthMax = 255
@@ -71,6 +72,10 @@ public final class Volume: Sendable {
     let hashHelpers = Guarded(max(0, Threads.processorCount - 1))
     /// Files that are being hashed, by inode number: each by one at a time.
     let hashing = Monitor<Set<UInt64>>([])
+    /// Files whose content is being fetched because it is to be changed, by inode number.
+    let arriving = Monitor<Set<UInt64>>([])
+    /// Who brings the figures of `status` up to date.
+    let figures = FigureRefresh()
     /// One computation of tree CIDs at a time.
     let treeLock = Monitor<Void>(())
     let log: Logger
@@ -176,7 +181,7 @@ public final class Volume: Sendable {
 
     private func tidyUp() {
         detachLingering()
-        settleAll()
+        settleAll(passesBusy: true)
         synchronizeClosedFiles()
         do throws(Errno) {
             try manifest.bringUpToDate()
@@ -216,11 +221,12 @@ public final class Volume: Sendable {
     /// Makes everything durable, ends the background threads and frees the state directory.
     /// Handles that are still open are released.
     public func close() throws(VolumeError) {
+        waits.end()
         for handle in handles.all() { release(handle) }
         settleAll()
         stopBackingFiles()
         sealQueue.stop()
-        waits.end()
+        figures.stop()
         node?.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
@@ -250,24 +256,30 @@ public final class Volume: Sendable {
     func reading<Result>(
         _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
-        do throws(Errno) {
-            return try manifest.withLock(body)
-        } catch {
-            guard error == ManifestState.unexpanded else { throw error }
+        try expanding { (unknown) throws(Errno) in
+            try manifest.withLock { (state) throws(Errno) in
+                do throws(Errno) {
+                    return try body(state)
+                } catch {
+                    unknown = state.takeUnexpanded()
+                    throw error
+                }
+            }
         }
-        return try expanding { () throws(Errno) in try manifest.withLock(body) }
     }
 
-    /// Runs an operation again and again until all directories that it looks into are known.
+    /// Runs an operation again and again until all directories that it looks into are known. It tells
+    /// the one that it needs: nobody may wait for one that another needs.
     private func expanding<Result>(
-        _ body: () throws(Errno) -> Result
+        _ body: (_ unknown: inout Inode?) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         while true {
-            if let inode = manifest.withLock({ $0.takeUnexpanded() }) { try expand(inode) }
+            var unknown: Inode?
             do throws(Errno) {
-                return try body()
+                return try body(&unknown)
             } catch {
-                guard error == ManifestState.unexpanded else { throw error }
+                guard error == ManifestState.unexpanded, let unknown else { throw error }
+                try expand(unknown)
             }
         }
     }
@@ -279,23 +291,27 @@ public final class Volume: Sendable {
         guard !options.isReadOnly else { throw .readOnlyFileSystem }
         var isForRoom = false
         do throws(Errno) {
-            return try changeOnce(&isForRoom, body)
-        } catch {
-            if error == ManifestState.unexpanded {
-                return try expanding { () throws(Errno) in try changeOnce(&isForRoom, body) }
+            return try expanding { (unknown) throws(Errno) in
+                try changeOnce(&isForRoom, &unknown, body)
             }
+        } catch {
             guard isForRoom else { throw error }
             // The disk may have room again since it was refused.
             try manifest.bringUpToDate()
             manifest.keepReserve()
-            return try changeOnce(&isForRoom, body)
+            return try expanding { (unknown) throws(Errno) in
+                try changeOnce(&isForRoom, &unknown, body)
+            }
         }
     }
 
-    /// - Parameter isForRoom: set where the body failed because a commit had (`checkRoom`). Asked for
-    ///   later, the commit may have been made up for by another thread.
+    /// - Parameters:
+    ///   - isForRoom: set where the body failed because a commit had (`checkRoom`). Asked for later,
+    ///     the commit may have been made up for by another thread.
+    ///   - unknown: set to the directory for whose entries it failed.
     private func changeOnce<Result>(
-        _ isForRoom: inout Bool, _ body: (ManifestState) throws(Errno) -> Result
+        _ isForRoom: inout Bool, _ unknown: inout Inode?,
+        _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         var (count, wantsCommit) = (0, false)
         let result = try manifest.withLock { (state) throws(Errno) in
@@ -306,6 +322,7 @@ public final class Volume: Sendable {
             } catch {
                 isForRoom =
                     state.commitFailure == error || state.isReserveSpent && error == .noSpace
+                unknown = state.takeUnexpanded()
                 throw error
             }
         }

@@ -18,7 +18,7 @@ extension Volume {
         guard !bytes.isEmpty else { return 0 }
         let (end, overflow) = offset.addingReportingOverflow(UInt64(bytes.count))
         guard !overflow, end <= Self.fileSizeMax else { throw .fileTooLarge }
-        try description.file.writeLock.withLock { (_) throws(Errno) in
+        try withWriteLock(of: description.file) { () throws(Errno) in
             try changeBytes(of: description.file, in: offset..<end, clearSetID: clearSetID) {
                 (target) throws(Errno) in
                 switch target {
@@ -49,6 +49,9 @@ extension Volume {
 
     /// Lets a body change a range of a file's bytes where they lie, and notes the change. The file
     /// grows to the end of the range, unless it `keepsSize`. The caller holds the write lock.
+    ///
+    /// - Throws: `RemoteFile.elsewhere` before anything was changed, as does all that makes a flat
+    ///   file the inode's own: see `withWriteLock`.
     func changeBytes(
         of file: OpenFile, in range: Range<UInt64>, clearSetID: Bool = false,
         keepsSize: Bool = false, mustBeFlat: Bool = false,
@@ -221,6 +224,8 @@ extension Volume {
 
     private func copyToFlatFile(_ file: OpenFile, keeping: UInt64) throws(Errno) -> ObjectFile {
         let id = try changing { (state) throws(Errno) in
+            let object = try state.object(of: try record(file.inode, state))
+            guard object?.state != .remote else { throw RemoteFile.elsewhere }
             try checkRoom(state)
             return state.reserveObject()
         }
@@ -236,19 +241,26 @@ extension Volume {
             throw error
         }
         try changing { (state) throws(Errno) in
-            let record = try record(file.inode, state)
-            let old = try state.object(of: record)
-            record.object = state.makeObject(id: id, size: size).id
-            record.size = size
-            state.mark(record)
-            if let old { state.release(old) }
-            file.file = made
-            file.isFileWritable = true
-            running.noteUnsynchronized(made, of: file.inode)
-            record.contentVersion += 1
-            try outdateTree(above: record, state)
+            try take(made, size: size, as: file, try record(file.inode, state), state)
         }
         return made
+    }
+
+    /// Makes a flat file an inode's content, in place of what it has; under the manifest's lock.
+    func take(
+        _ made: ObjectFile, size: UInt64, as file: OpenFile, _ record: InodeRecord,
+        _ state: ManifestState
+    ) throws(Errno) {
+        let old = try state.object(of: record)
+        record.object = state.makeObject(id: made.id, size: size).id
+        record.size = size
+        state.mark(record)
+        if let old { state.release(old) }
+        file.file = made
+        file.isFileWritable = true
+        running.noteUnsynchronized(made, of: file.inode)
+        record.contentVersion += 1
+        try outdateTree(above: record, state)
     }
 
     /// Makes the flat file of a reserved number, with the first bytes of some content.
@@ -268,7 +280,7 @@ extension Volume {
         case .flat(let source):
             let copied = try Sys.copy(from: source.raw, at: 0, to: made.raw, at: 0, length: size)
             if copied < size { try Sys.truncate(made.raw, to: size) }
-        case .remote(let source): try copy(source, size: size, to: made)
+        case .remote: throw RemoteFile.elsewhere
         }
         return made
     }

@@ -1,0 +1,273 @@
+import Base
+import Foundation
+import Kubo
+import KuboDouble
+import Multiformats
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// An operation on a thread of its own, and what came of it.
+private final class Pending: Sendable {
+    private let outcome = Guarded<Result<Void, any Error>?>(nil)
+
+    init(_ body: @escaping @Sendable () throws -> Void) throws {
+        try Threads.startDetached(name: "pending") { [outcome] in
+            let result = Result { try body() }
+            outcome.withLock { $0 = result }
+        }
+    }
+
+    var hasEnded: Bool { outcome.withLock { $0 != nil } }
+
+    /// The error that it ended with; nil for success. Fails where it does not end.
+    func error() throws -> (any Error)? {
+        try #require(eventually { hasEnded })
+        if case .failure(let error) = outcome.withLock({ $0 }) { return error }
+        return nil
+    }
+}
+
+/// Takes the waits that are under way, to interrupt them.
+private final class Waits: RemoteWaitObserver {
+    private let waits = Guarded<[ObjectIdentifier: RemoteWait]>([:])
+
+    func willWait(_ wait: RemoteWait) { waits.withLock { $0[ObjectIdentifier(wait)] = wait } }
+    func didWait(_ wait: RemoteWait) { waits.withLock { $0[ObjectIdentifier(wait)] = nil } }
+
+    var count: Int { waits.withLock { $0.count } }
+
+    func interruptAll() { for wait in waits.withLock({ Array($0.values) }) { wait.interrupt() } }
+}
+
+/// A volume with content at a node that never answers from now on.
+private final class StoppedNode {
+    let stand: NodeStand
+    let directory = ScratchDirectory()
+    let volume: Volume
+    let waits = Waits()
+    let bytes = content(seed: 1, count: 3 << 20)
+    private let registry = FakeRegistry()
+    /// Files of the node whose content is not here.
+    let source: Inode
+    let written: Inode
+    let folder: Inode
+    let own: Inode
+
+    init(usesBackingFiles: Bool) throws {
+        stand = try NodeStand()
+        try stand.put(try stand.add(bytes), at: "source")
+        try stand.put(try stand.add(bytes.reversed()), at: "written")
+        let options = stand.options { options in
+            options.adoptsTree = true
+            // Longer than any test waits for anything.
+            options.fetchMilliseconds = 600_000
+        }
+        volume = try openVolume(directory, options)
+        if usesBackingFiles { try volume.useBackingFiles(registry) }
+        volume.observeWaits(waits)
+        (source, written) = (try volume.inode("source"), try volume.inode("written"))
+        folder = try volume.makeDirectory("folder", in: .root, mode: 0o755, caller: root).inode
+        own = try volume.makeFile("own", in: folder, content(seed: 2, count: 100_000))
+    }
+
+    func stop() throws {
+        try #require(stand.double).add(Fault(.hang, command: "block/get"))
+    }
+
+    func answerAgain() throws { try #require(stand.double).clearFaults() }
+}
+
+/// Operations that wait for a node, and those that must not wait with them.
+@Suite(.timeLimit(.minutes(10)))
+struct WaitTests {
+    /// What anybody does while an operation on a file waits ends, and the operation waits still.
+    private func expectOthersGoOn(
+        _ stopped: StoppedNode, beside pending: Pending, on file: Inode, handle: HandleID
+    ) throws {
+        let volume = stopped.volume
+        let (folder, own) = (stopped.folder, stopped.own)
+        let opened = try volume.open(own, flags: .both, caller: root)
+        let others: [(String, @Sendable () throws -> Void)] = [
+            ("write to another file", { try volume.write(opened.handle, at: 5, [1, 2, 3]) }),
+            ("status", { _ = (try volume.status(), try volume.nodeStatus()) }),
+            ("sync", { try volume.synchronizeAll() }),
+            ("fsync of another", { try volume.synchronize(opened.handle, dataOnly: false) }),
+            ("fsync of the file", { try volume.synchronize(handle, dataOnly: false) }),
+            ("stat", { _ = try volume.attributes(of: file) }),
+            ("inspect", { _ = try volume.report(of: file) }),
+            ("CID of the file", { _ = try volume.cid(of: file) }),
+            ("CID of a folder", { _ = try volume.cid(of: folder) }),
+            ("CID of the tree", { _ = try volume.cid(of: .root) }),
+            (
+                "rename elsewhere",
+                { try volume.rename("own", in: folder, to: "other", in: .root, flags: []) }
+            ),
+            (
+                "rename of the file",
+                { try volume.rename("waited", in: .root, to: "waited", in: folder, flags: []) }
+            ),
+            (
+                "rename over the file",
+                { try volume.rename("other", in: .root, to: "waited", in: folder, flags: []) }
+            ),
+        ]
+        for (name, body) in others {
+            let other = try Pending(body)
+            #expect(eventually { other.hasEnded }, "\(name) waits")
+            if other.hasEnded { #expect(try other.error() == nil, "\(name)") }
+        }
+        #expect(!pending.hasEnded)
+        volume.release(opened.handle)
+    }
+
+    private func copyFromRemote(_ stopped: StoppedNode) throws -> (Pending, Inode, HandleID) {
+        let volume = stopped.volume
+        let from = try volume.open(stopped.source, flags: .read, caller: root)
+        let (made, to) = try volume.create(
+            "waited", in: .root, mode: 0o644, flags: .both, caller: root)
+        let pending = try Pending {
+            // Not all of it, which would be shared.
+            _ = try volume.copyRange(
+                from: from.handle, at: 0, to: to.handle, at: 0, length: 2 << 20)
+        }
+        return (pending, made.inode, to.handle)
+    }
+
+    private func writeToRemote(_ stopped: StoppedNode) throws -> (Pending, Inode, HandleID) {
+        let volume = stopped.volume
+        try volume.rename("written", in: .root, to: "waited", in: .root, flags: [])
+        let opened = try volume.open(stopped.written, flags: .both, caller: root)
+        let pending = try Pending { try volume.write(opened.handle, at: 5, [1, 2, 3]) }
+        return (pending, stopped.written, opened.handle)
+    }
+
+    @Test(arguments: [true, false])
+    func copyFromRemoteHoldsNobodyUp(_ usesBackingFiles: Bool) throws {
+        let stopped = try StoppedNode(usesBackingFiles: usesBackingFiles)
+        try stopped.stop()
+        let (pending, file, handle) = try copyFromRemote(stopped)
+        #expect(eventually { stopped.waits.count > 0 })
+        try expectOthersGoOn(stopped, beside: pending, on: file, handle: handle)
+        let closing = try Pending { [volume = stopped.volume] in try volume.close() }
+        #expect(try closing.error() == nil)
+        #expect(try pending.error() as? Errno == .interrupted)
+        try expectClean(stopped.directory)
+    }
+
+    @Test(arguments: [true, false])
+    func writeToRemoteHoldsNobodyUp(_ usesBackingFiles: Bool) throws {
+        let stopped = try StoppedNode(usesBackingFiles: usesBackingFiles)
+        try stopped.stop()
+        let (pending, file, handle) = try writeToRemote(stopped)
+        #expect(eventually { stopped.waits.count > 0 })
+        try expectOthersGoOn(stopped, beside: pending, on: file, handle: handle)
+        let closing = try Pending { [volume = stopped.volume] in try volume.close() }
+        #expect(try closing.error() == nil)
+        #expect(try pending.error() as? Errno == .interrupted)
+        try expectClean(stopped.directory)
+    }
+
+    @Test func interruptEndsEachChangeThatWaitsAndNothingIsChanged() throws {
+        let stopped = try StoppedNode(usesBackingFiles: true)
+        let volume = stopped.volume
+        try stopped.stop()
+        let opened = try volume.open(stopped.written, flags: .both, caller: root)
+        let (copy, made, to) = try copyFromRemote(stopped)
+        let (inode, handle) = (stopped.written, opened.handle)
+        var change = AttributeChange()
+        change.size = 1 << 20
+        let pending = [
+            copy,
+            try Pending { try volume.write(handle, at: 5, [1, 2, 3]) },
+            try Pending { try volume.allocate(handle, mode: 0, offset: 0, length: 4 << 20) },
+            try Pending { [change] in
+                _ = try volume.setAttributes(of: inode, change, handle: nil, caller: root)
+            },
+        ]
+        #expect(eventually { stopped.waits.count == pending.count })
+        #expect(pending.allSatisfy { !$0.hasEnded })
+        // One of them that waited for another's fetch begins its own.
+        #expect(
+            eventually {
+                stopped.waits.interruptAll()
+                return pending.allSatisfy(\.hasEnded)
+            })
+        for one in pending { #expect(try one.error() as? Errno == .interrupted) }
+        #expect(try volume.attributes(of: made).size == 0)
+        #expect(try volume.attributes(of: inode).size == 3 << 20)
+        try stopped.answerAgain()
+        #expect(eventually { (try? volume.contents(of: inode)) == stopped.bytes.reversed() })
+        volume.release(to)
+        volume.release(handle)
+        try volume.close()
+        try expectClean(stopped.directory)
+    }
+
+    /// All that waited for the same content change it, one after the other.
+    @Test func changesThatWaitForTheSameContentAreAllMade() throws {
+        let stopped = try StoppedNode(usesBackingFiles: true)
+        let volume = stopped.volume
+        try stopped.stop()
+        let handles = try (0..<6).map { _ in
+            try volume.open(stopped.written, flags: .both, caller: root).handle
+        }
+        let pending = try handles.enumerated().map { number, handle in
+            try Pending { try volume.write(handle, at: UInt64(number), [UInt8(number)]) }
+        }
+        #expect(eventually { stopped.waits.count == pending.count })
+        try stopped.answerAgain()
+        for one in pending { #expect(try one.error() == nil) }
+        var expected = Array(stopped.bytes.reversed())
+        for number in 0..<6 { expected[number] = UInt8(number) }
+        #expect(try volume.contents(of: stopped.written) == expected)
+        for handle in handles { volume.release(handle) }
+        try volume.close()
+        try expectClean(stopped.directory)
+    }
+
+    @Test(arguments: [true, false])
+    func copiesBetweenRemoteFilesHaveTheRightBytes(_ usesBackingFiles: Bool) throws {
+        let stopped = try StoppedNode(usesBackingFiles: usesBackingFiles)
+        let volume = stopped.volume
+        let from = try volume.open(stopped.source, flags: .read, caller: root)
+        let to = try volume.open(stopped.written, flags: .both, caller: root)
+        let offset: UInt64 = 1_500_000
+        let count = try volume.copyRange(
+            from: from.handle, at: 7, to: to.handle, at: offset, length: .max >> 1)
+        #expect(count == UInt64(stopped.bytes.count - 7))
+        let expected =
+            Array(stopped.bytes.reversed()[..<Int(offset)]) + Array(stopped.bytes[7...])
+        #expect(try volume.contents(of: stopped.written) == expected)
+        // Within one file.
+        let own = try volume.open(stopped.source, flags: .both, caller: root)
+        #expect(
+            try volume.copyRange(
+                from: own.handle, at: 0, to: own.handle, at: 2 << 20, length: 1 << 20) == 1 << 20)
+        #expect(
+            try volume.contents(of: stopped.source)
+                == Array(stopped.bytes[..<(2 << 20)]) + Array(stopped.bytes[..<(1 << 20)]))
+        for handle in [from.handle, to.handle, own.handle] { volume.release(handle) }
+        try volume.close()
+        try expectClean(stopped.directory)
+    }
+
+    /// A lock that somebody holds for as long as he likes keeps `status` for a moment only.
+    @Test func statusTellsWhatIsKnownWhileAFileIsBusy() throws {
+        let refresh = FigureRefresh()
+        let isHeld = Guarded(true)
+        let begun = MonotonicClock.milliseconds
+        @Sendable func work() {
+            while isHeld.withLock({ $0 }) { Threads.sleep(milliseconds: 10) }
+        }
+        #expect(!refresh.run(work))
+        // The next one has no reason to wait again.
+        for _ in 0..<20 { #expect(!refresh.run(work)) }
+        #expect(MonotonicClock.milliseconds - begun < 8 * FigureRefresh.waitMilliseconds)
+        isHeld.withLock { $0 = false }
+        #expect(eventually { refresh.run {} })
+        refresh.stop()
+        #expect(!refresh.run {})
+    }
+}
