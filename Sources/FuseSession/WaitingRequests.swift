@@ -16,6 +16,9 @@ internal import Volume
 /// of them wait. They cannot end before the session either, because a request may come to a place at any
 /// moment; so they give back their memory.
 ///
+/// Each user has a share of the waits of each crew. Of somebody who would have more, the one that has
+/// waited longest ends with EIO, where that is long: most blocks that the node has come sooner.
+///
 /// The kernel's wish to interrupt a request ends its wait. The wish may overtake the request on its
 /// way to here, or come before it waits; so the newest wishes are remembered.
 final class WaitingRequests: RemoteWaitObserver {
@@ -38,6 +41,8 @@ final class WaitingRequests: RemoteWaitObserver {
         /// Threads that serve, those that wait among them.
         var threads: Int
         var waiting = 0
+        /// By user; those that were ended for another of the same user are left out.
+        var shares = Shares<UInt32>()
         /// Threads whose buffers hold memory for having waited.
         var holders = 0
         /// Whether some are still to come without being asked for.
@@ -49,12 +54,30 @@ final class WaitingRequests: RemoteWaitObserver {
             (self.usual, self.threads, self.threadsMax) = (usual, threads, threadsMax)
             freeMin = (usual + 1) / 2
         }
+
+        /// How many may wait at once, all users together.
+        var waitsMax: Int { max(threads, threadsMax) - freeMin }
     }
+
+    /// A request that waits.
+    private struct Waiting {
+        let crew: Crew
+        let user: UInt32
+        /// In milliseconds of `MonotonicClock`.
+        let begun: Int64
+        /// More than one where a wait needs another.
+        var waits: [RemoteWait]
+        /// It was ended for another of its user.
+        var isEnded = false
+    }
+
+    /// How long a request has waited at least, in milliseconds, that is ended for another of its user.
+    static let turnMilliseconds: Int64 = 2_000
 
     private struct State {
         var crews: [Crew: CrewState]
-        /// By the number of the request; more than one where a wait needs another.
-        var waits: [UInt64: [RemoteWait]] = [:]
+        /// By the number of the request.
+        var waits: [UInt64: Waiting] = [:]
         var interrupted = RecentInterrupts()
         var isEnded = false
         /// Starts a thread that reads the device; false where the system has none to give.
@@ -107,18 +130,19 @@ final class WaitingRequests: RemoteWaitObserver {
         case goOn, startThread, interrupt, refuse
     }
 
+    var user: UInt32? { Current.worker?.user }
+
     func willWait(_ wait: RemoteWait) {
         // Other threads than those of the session wait at nobody's cost.
         guard let worker = Current.worker else { return }
-        let (unique, crew) = (worker.unique, worker.crew)
-        let (verdict, startThread) = state.withLock { state in
-            let verdict = judge(worker, &state)
-            if verdict == .goOn || verdict == .startThread {
-                if state.waits[unique] == nil { state.crews[crew]?.waiting += 1 }
-                state.waits[unique, default: []].append(wait)
-            }
-            return (verdict, state.startThread)
+        let crew = worker.crew
+        let (verdict, ended, startThread) = state.withLock { state in
+            var ended: [RemoteWait] = []
+            let verdict = judge(worker, &state, &ended)
+            if verdict == .goOn || verdict == .startThread { note(wait, worker, &state) }
+            return (verdict, ended, state.startThread)
         }
+        for wait in ended { wait.interrupt() }
         switch verdict {
         case .goOn: break
         case .startThread:
@@ -133,21 +157,50 @@ final class WaitingRequests: RemoteWaitObserver {
         }
     }
 
-    private func judge(_ worker: Worker, _ state: inout State) -> Verdict {
+    private func note(_ wait: RemoteWait, _ worker: Worker, _ state: inout State) {
+        if state.waits[worker.unique] == nil {
+            state.crews[worker.crew]?.waiting += 1
+            state.crews[worker.crew]?.shares.take(worker.user)
+            state.waits[worker.unique] = Waiting(
+                crew: worker.crew, user: worker.user, begun: MonotonicClock.milliseconds, waits: [])
+        }
+        state.waits[worker.unique]?.waits.append(wait)
+    }
+
+    /// - Parameter ended: filled with the waits that are to end for this one.
+    private func judge(
+        _ worker: Worker, _ state: inout State, _ ended: inout [RemoteWait]
+    ) -> Verdict {
         if state.isEnded { return .refuse }
         if state.interrupted.contains(worker.unique) { return .interrupt }
-        guard state.waits[worker.unique] == nil, var crew = state.crews[worker.crew] else {
+        guard state.waits[worker.unique] == nil, let crew = state.crews[worker.crew] else {
             return .goOn
         }
-        defer { state.crews[worker.crew] = crew }
         if crew.isGrowing {
-            crew.hasEarlyWaits = true
+            state.crews[worker.crew]?.hasEarlyWaits = true
             return .goOn
         }
-        guard crew.threads - crew.waiting - 1 < crew.freeMin else { return .goOn }
-        guard crew.threads < crew.threadsMax else { return .refuse }
-        crew.threads += 1
+        let isThreadFree = crew.threads - crew.waiting - 1 >= crew.freeMin
+        guard isThreadFree || crew.threads < crew.threadsMax else { return .refuse }
+        if !crew.shares.mayTake(worker.user, of: crew.waitsMax) {
+            guard let unique = longest(of: worker, state) else { return .refuse }
+            ended = state.waits[unique]?.waits ?? []
+            state.waits[unique]?.isEnded = true
+            state.crews[worker.crew]?.shares.giveBack(worker.user)
+        }
+        if isThreadFree { return .goOn }
+        state.crews[worker.crew]?.threads += 1
         return .startThread
+    }
+
+    /// The request of a worker's user that has waited longest, among those that have waited for long.
+    private func longest(of worker: Worker, _ state: State) -> UInt64? {
+        let latest = MonotonicClock.milliseconds - Self.turnMilliseconds
+        let own = state.waits.filter { _, waiting in
+            waiting.user == worker.user && waiting.crew == worker.crew && !waiting.isEnded
+                && waiting.begun <= latest
+        }
+        return own.min { $0.value.begun < $1.value.begun }?.key
     }
 
     /// Ends a wait before it begins, with EIO.
@@ -160,11 +213,14 @@ final class WaitingRequests: RemoteWaitObserver {
         guard let worker = Current.worker else { return }
         worker.hasWaited = true
         let isEnded = state.withLock { state in
-            guard var waits = state.waits[worker.unique] else { return state.isEnded }
-            waits.removeAll { $0 === wait }
-            state.waits[worker.unique] = waits.isEmpty ? nil : waits
-            if waits.isEmpty { state.crews[worker.crew]?.waiting -= 1 }
-            return state.isEnded
+            guard var waiting = state.waits[worker.unique] else { return state.isEnded }
+            waiting.waits.removeAll { $0 === wait }
+            state.waits[worker.unique] = waiting.waits.isEmpty ? nil : waiting
+            if waiting.waits.isEmpty {
+                state.crews[worker.crew]?.waiting -= 1
+                if !waiting.isEnded { state.crews[worker.crew]?.shares.giveBack(worker.user) }
+            }
+            return state.isEnded || waiting.isEnded
         }
         if isEnded { worker.isRefused = true }
     }
@@ -200,7 +256,7 @@ final class WaitingRequests: RemoteWaitObserver {
     func interrupt(_ unique: UInt64) {
         let waits = state.withLock { state in
             state.interrupted.add(unique)
-            return state.waits[unique] ?? []
+            return state.waits[unique]?.waits ?? []
         }
         for wait in waits { wait.interrupt() }
     }
@@ -210,7 +266,7 @@ final class WaitingRequests: RemoteWaitObserver {
         let waits = state.withLock { state in
             state.isEnded = true
             state.startThread = nil
-            return state.waits.values.flatMap { $0 }
+            return state.waits.values.flatMap(\.waits)
         }
         for wait in waits { wait.interrupt() }
     }

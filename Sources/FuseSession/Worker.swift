@@ -34,6 +34,8 @@ final class Worker {
     private(set) var request: Request?
     /// The number of the request that is being served.
     private(set) var unique: UInt64 = 0
+    /// On whose behalf it is served; the kernel gives what it does by itself no user's number.
+    private(set) var user: UInt32 = 0
     /// The request has waited for a node.
     var hasWaited = false
     /// The request's wait was ended for want of a thread, or with the mount: EIO, not EINTR.
@@ -128,7 +130,7 @@ final class Worker {
             context.log.error("a request of the kernel is malformed")
             return
         }
-        unique = request.header.unique
+        (unique, user) = (request.header.unique, request.header.uid)
         switch request.header.opcode {
         case Opcode.initialize:
             offer = InitOffer(request)

@@ -7,17 +7,18 @@ extension KuboClient {
     ///
     /// Tried again where the node is away or busy. A CID that holds its content (identity) is
     /// answered here. Unless `isOffline`, the call is not one of the configuration's
-    /// `connectionsMax`, but of `KuboClient.searchesMax`.
+    /// `connectionsMax`, but of `KuboClient.searchesMax`, of which each user has a share.
     ///
     /// - Parameters:
     ///   - isOffline: the node asks no peers, and answers `notFound` at once for a block it lacks.
     ///   - deadlineMilliseconds: the limit for all of it, waiting for a connection and repetitions
     ///     counted.
     ///   - memory: what the block is received into; the caller may give it back with the block.
+    ///   - user: on whose behalf; nil for nobody's.
     /// - Throws: `protocolViolation` for other bytes than the CID's, and for more than 2 MiB.
     public func block(
         _ cid: CID, isOffline: Bool = false, deadlineMilliseconds: Int? = nil,
-        cancellation: Cancellation? = nil, memory: ReplyMemory? = nil
+        cancellation: Cancellation? = nil, memory: ReplyMemory? = nil, user: UInt32? = nil
     ) throws(KuboError) -> [UInt8] {
         if cid.multihash.code == .identity {
             return cid.multihash.digest
@@ -26,6 +27,7 @@ extension KuboClient {
         call.add(argument: "\(cid)")
         if isOffline { call.add("offline", true) }
         call.asksPeers = !isOffline
+        call.user = user
         call.limit(toMilliseconds: deadlineMilliseconds)
         call.replyBytesMax = DAGNode.blockSizeMax
         call.cancellation = cancellation

@@ -30,6 +30,8 @@ struct Call {
     var contentType: String?
     /// Whether the node may ask its peers before it answers, for as long as it is let.
     var asksPeers = false
+    /// On whose behalf: calls that have the node ask its peers are shared out by it.
+    var user: UInt32?
     /// Whether the reply is taken piece by piece.
     var isDownload = false
     /// What the reply is received into; nil for memory of its own.

@@ -18,11 +18,12 @@ public final class KuboClient: Sendable {
         var idle: [CurlSession] = []
         var busyCount = 0
         var uploadCount = 0
-        var searchCount = 0
+        /// By user.
+        var searches = Shares<UInt32?>()
     }
 
     /// Calls that have the node ask its peers at once, at most. They take long, and so no connection
-    /// that others wait for.
+    /// that others wait for; and one user takes half of them at most.
     static let searchesMax = 256
 
     /// What the client was made with.
@@ -260,8 +261,8 @@ public final class KuboClient: Sendable {
                     throw call.error(.cancelled, "cancelled")
                 }
                 if call.asksPeers {
-                    if state.searchCount < Self.searchesMax {
-                        state.searchCount += 1
+                    if state.searches.mayTake(call.user, of: Self.searchesMax) {
+                        state.searches.take(call.user)
                         return state.idle.popLast()
                     }
                 } else if state.busyCount < configuration.connectionsMax,
@@ -291,7 +292,7 @@ public final class KuboClient: Sendable {
 
     private func release(_ session: CurlSession?, of call: Call) {
         pool.withLock { state in
-            if call.asksPeers { state.searchCount -= 1 } else { state.busyCount -= 1 }
+            if call.asksPeers { state.searches.giveBack(call.user) } else { state.busyCount -= 1 }
             if call.isUpload { state.uploadCount -= 1 }
             if let session, state.idle.count < configuration.connectionsMax {
                 state.idle.append(session)

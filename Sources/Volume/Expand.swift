@@ -26,7 +26,8 @@ extension Volume {
             // One who waits for another's expansion would be another to interrupt; blocks are asked
             // for twice at worst.
             let source = RecordedBlocks(
-                NodeBlocks(volume: self, node: node, cancellation: wait.cancellation))
+                NodeBlocks(
+                    volume: self, node: node, cancellation: wait.cancellation, user: waits.user))
             let children: [ExpandedEntry]
             do throws(DAGReadError) {
                 children = try entries(of: cid, source, node, wait)
@@ -63,7 +64,8 @@ extension Volume {
                 "directory \(directory): \(links.count - usable.count) entries no file could name")
         }
         // What a child is, its own root block says; only a raw one is known to be a file.
-        let blocks = NodeBlocks(volume: self, node: node, cancellation: wait.cancellation)
+        let blocks = NodeBlocks(
+            volume: self, node: node, cancellation: wait.cancellation, user: waits.user)
         return try ChildKinds(links: usable, blocks: blocks).find()
     }
 

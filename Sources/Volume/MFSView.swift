@@ -135,6 +135,8 @@ struct NodeBlocks: BlockSource {
     var cancellation: Cancellation?
     /// Has the node look among its peers for what it lacks.
     var asksPeers = true
+    /// On whose behalf; nil: on the volume's own.
+    var user: UInt32?
 
     func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
         try block(cid, memory: nil)
@@ -169,7 +171,7 @@ struct NodeBlocks: BlockSource {
     ) throws(KuboError) -> [UInt8] {
         let block = try node.client.block(
             cid, isOffline: isOffline, deadlineMilliseconds: node.options.fetchMilliseconds,
-            cancellation: cancellation ?? node.cancellation, memory: memory)
+            cancellation: cancellation ?? node.cancellation, memory: memory, user: user)
         node.noteFetched(bytes: block.count)
         return block
     }

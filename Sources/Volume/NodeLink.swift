@@ -3,6 +3,7 @@ internal import InodeManifest
 public import Kubo
 internal import Logging
 public import Multiformats
+internal import Synchronization
 
 public import struct SystemPackage.Errno
 
@@ -117,10 +118,11 @@ final class NodeLink: Sendable {
     let cancellation = Cancellation()
     let outbox = Monitor(Outbox())
     let cache = Guarded(CacheLedger())
-    let fetches = Fetches(threadsMax: 32)
+    let fetches = Fetches(threadsMax: 64)
     /// Fetches of blocks that the node lacks and looks for among its peers: they may all take as long
     /// as they are let, and hold up none that it has.
     let searches = Fetches(threadsMax: 256)
+    private let tickets = Atomic<UInt64>(0)
     let ahead = Guarded(AheadLeaves())
     let streams = LeafStreams()
     let state = Monitor(State())
@@ -136,6 +138,9 @@ final class NodeLink: Sendable {
         path = MFSPath(text)
         pinName = String(text.drop { $0 == "/" })
     }
+
+    /// A number for a fetch that no other has.
+    func nextTicket() -> Fetches.Ticket { tickets.add(1, ordering: .relaxed).newValue }
 
     /// Ends all calls, and all waiting for them.
     func stop() {

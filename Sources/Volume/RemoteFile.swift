@@ -18,8 +18,8 @@ final class RemoteFile: Sendable {
     struct Part {
         enum State {
             case missing
-            /// Somebody fetches it.
-            case fetching
+            /// It is being fetched, or is to be.
+            case fetching(Fetches.Ticket)
             case present
             /// It could not be had; it is not asked for again before a time of the monotonic clock.
             case failed(Errno, until: Int64)
@@ -151,11 +151,17 @@ final class RemoteFile: Sendable {
         _ range: Range<UInt64>, _ volume: Volume, _ node: NodeLink
     ) throws(Errno) -> (ObjectFile, end: UInt64)? {
         var wanted: [Part] = []
+        var joined: Fetches.Ticket?
         let found = try state.withLock { (state) throws(Errno) -> (ObjectFile, UInt64)? in
             guard !state.isGone else { throw Self.gone }
             var index = index(of: range.lowerBound, state)
             let first = index
-            wanted = fetchAhead(from: first, reading: range, &state)
+            // Before anything is noted as fetched that nobody would fetch.
+            if case .failed(let error, let until) = state.parts[first].state {
+                guard MonotonicClock.milliseconds >= until else { throw error }
+                state.parts[first].state = .missing
+            }
+            wanted = fetchAhead(from: first, reading: range, &state, node)
             switch state.parts[first].state {
             case .present:
                 while index < state.parts.count, state.parts[index].start < range.upperBound,
@@ -166,18 +172,23 @@ final class RemoteFile: Sendable {
                 guard let file = state.file else { throw .ioError }
                 state.readers += 1
                 return (file, min(range.upperBound, state.parts[index - 1].end))
-            case .failed(let error, let until):
-                guard MonotonicClock.milliseconds >= until else { throw error }
-                state.parts[first].state = .fetching
-                wanted.insert(state.parts[first], at: 0)
-            case .missing, .fetching: break
+            case .fetching(let ticket): joined = ticket
+            case .missing, .failed: break
             }
             return nil
         }
+        guard !wanted.isEmpty || joined != nil else { return found }
+        let user = volume.waits.user
         for part in wanted {
-            node.fetches.add { [self] memory in
-                fetch(part, volume, node, asksPeers: false, memory)
+            guard case .fetching(let ticket) = part.state else { continue }
+            node.fetches.add(ticket, for: user) { [self] user, memory in
+                fetch(part, ticket, for: user, volume, node, asksPeers: false, memory)
             }
+        }
+        // Who asked for it first may have to wait for others of his own.
+        if let joined {
+            node.fetches.join(joined, for: user)
+            node.searches.join(joined, for: user)
         }
         return found
     }
@@ -185,7 +196,7 @@ final class RemoteFile: Sendable {
     /// Chooses what is to be fetched for a read: its first part, and as much ahead as reading on in
     /// order has earned.
     private func fetchAhead(
-        from first: Int, reading range: Range<UInt64>, _ state: inout State
+        from first: Int, reading range: Range<UInt64>, _ state: inout State, _ node: NodeLink
     ) -> [Part] {
         if state.nextOffset == range.lowerBound || range.lowerBound == 0 {
             // Whoever has to wait should have had more on the way.
@@ -203,7 +214,7 @@ final class RemoteFile: Sendable {
             index == first || bytes < Self.windowBytesMax
         {
             if case .missing = state.parts[index].state {
-                state.parts[index].state = .fetching
+                state.parts[index].state = .fetching(node.nextTicket())
                 wanted.append(state.parts[index])
             }
             bytes += state.parts[index].length
@@ -245,12 +256,15 @@ final class RemoteFile: Sendable {
 
     /// Fetches the block of a part that is marked so, and keeps what it holds. On a thread for it.
     private func fetch(
-        _ part: Part, _ volume: Volume, _ node: NodeLink, asksPeers: Bool, _ memory: ReplyMemory
+        _ part: Part, _ ticket: Fetches.Ticket, for user: UInt32?, _ volume: Volume,
+        _ node: NodeLink, asksPeers: Bool, _ memory: ReplyMemory
     ) {
         var added: UInt64 = 0
         var isWhole = false
         do throws(FetchFailure) {
-            let bytes = try block(part.cid, volume, node, asksPeers: asksPeers, memory)
+            let source = NodeBlocks(
+                volume: volume, node: node, asksPeers: asksPeers, user: user)
+            let bytes = try block(part.cid, source, memory)
             let block = try decode(part, bytes)
             if !block.contentRange.isEmpty {
                 try keep(bytes, block.contentRange, at: part.start, volume)
@@ -264,8 +278,8 @@ final class RemoteFile: Sendable {
         } catch {
             if case .missing = error, !asksPeers {
                 // They may be many, and each rests for long.
-                node.searches.add { [self] _ in
-                    fetch(part, volume, node, asksPeers: true, ReplyMemory())
+                node.searches.add(ticket, for: user) { [self] user, _ in
+                    fetch(part, ticket, for: user, volume, node, asksPeers: true, ReplyMemory())
                 }
                 return
             }
@@ -304,9 +318,8 @@ final class RemoteFile: Sendable {
     }
 
     private func block(
-        _ cid: CID, _ volume: Volume, _ node: NodeLink, asksPeers: Bool, _ memory: ReplyMemory
+        _ cid: CID, _ source: NodeBlocks, _ memory: ReplyMemory
     ) throws(FetchFailure) -> [UInt8] {
-        let source = NodeBlocks(volume: volume, node: node, asksPeers: asksPeers)
         do throws(BlockUnavailable) {
             return try source.block(cid, memory: memory)
         } catch {
@@ -406,81 +419,4 @@ final class RemoteFile: Sendable {
 
     /// FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE of linux/falloc.h.
     private static let punchHole: Int32 = 0x02 | 0x01
-}
-
-/// Threads that fetch blocks; as many as there is work for, up to a bound.
-final class Fetches: Sendable {
-    private struct State {
-        var waiting: [Work] = []
-        var head = 0
-        var threads = 0
-        var idle = 0
-        var isStopped = false
-    }
-
-    /// A block that cannot be had holds a thread until its deadline; others go on.
-    private let threadsMax: Int
-    private let state = Monitor(State())
-
-    init(threadsMax: Int) { self.threadsMax = threadsMax }
-
-    /// Work of a thread, and memory that all of it has in turn.
-    typealias Work = @Sendable (ReplyMemory) -> Void
-
-    func add(_ work: @escaping Work) {
-        let startsThread = state.withLock { state in
-            guard !state.isStopped else { return false }
-            state.waiting.append(work)
-            guard state.idle < state.waiting.count - state.head,
-                state.threads < threadsMax
-            else { return false }
-            state.threads += 1
-            return true
-        }
-        state.wakeOne()
-        guard startsThread else { return }
-        let thread: Void? = try? Threads.startDetached(name: "rfs-fetch") { [self] in run() }
-        if thread == nil { state.withLock { $0.threads -= 1 } }
-    }
-
-    private func run() {
-        let memory = ReplyMemory()
-        while let work = next() { work(memory) }
-        state.withLock { $0.threads -= 1 }
-        state.wakeAll()
-    }
-
-    private func next() -> Work? {
-        state.withLock { state in
-            let end = MonotonicClock.milliseconds + Self.idleMilliseconds
-            while state.head == state.waiting.count {
-                let left = end - MonotonicClock.milliseconds
-                if state.isStopped || left <= 0 { return nil }
-                state.waiting = []
-                state.head = 0
-                state.idle += 1
-                // One that was not idle may be sooner at the work.
-                self.state.wait(&state, milliseconds: Int(left))
-                state.idle -= 1
-            }
-            defer { state.head += 1 }
-            return state.waiting[state.head]
-        }
-    }
-
-    /// How long a thread stays that has nothing to do.
-    private static let idleMilliseconds: Int64 = 5_000
-
-    /// Ends all threads, after what they are at.
-    func stop() {
-        state.withLock { state in
-            state.isStopped = true
-            state.waiting = []
-            state.head = 0
-        }
-        state.wakeAll()
-        state.withLock { state in
-            while state.threads > 0 { self.state.wait(&state) }
-        }
-    }
 }

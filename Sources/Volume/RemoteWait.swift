@@ -24,9 +24,16 @@ public final class RemoteWait: Sendable {
 
 /// Somebody who is told on the waiting thread that it waits, which may take as long as a node's answer.
 public protocol RemoteWaitObserver: Sendable {
+    /// On whose behalf the calling thread works: what waits for the node, and the threads that fetch,
+    /// are shared out by it. Nil for the volume's own work.
+    var user: UInt32? { get }
     /// The wait begins; `interrupt` may be called until `didWait` returns.
     func willWait(_ wait: RemoteWait)
     func didWait(_ wait: RemoteWait)
+}
+
+extension RemoteWaitObserver {
+    public var user: UInt32? { nil }
 }
 
 /// The waits of a volume that are under way.
@@ -42,6 +49,9 @@ final class RemoteWaits: Sendable {
     func observe(_ observer: any RemoteWaitObserver) {
         state.withLock { $0.observer = observer }
     }
+
+    /// On whose behalf the calling thread works.
+    var user: UInt32? { state.withLock { $0.observer }?.user }
 
     /// Runs a body that waits for a node.
     func during<Result>(

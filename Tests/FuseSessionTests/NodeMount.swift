@@ -126,6 +126,16 @@ final class NodeMount: Sendable {
         guard response.status == 200 else { throw Refused(reason: response.text) }
     }
 
+    /// Takes the one block of a file from the node, which looks among its peers for it from now on.
+    func loseBlock(of name: String) throws {
+        struct Status: Decodable { var Hash: String }
+        let client = try RawClient(double.address)
+        let reply = try client.send(
+            "POST", "/api/v0/files/stat?arg=\(Self.mfsPath)/\(name)", headers: [:], body: [])
+        let hash = try JSONDecoder().decode(Status.self, from: Data(reply.text.utf8)).Hash
+        try call("block/rm?arg=\(hash)&force=true")
+    }
+
     /// No block that is asked for from now on ever comes.
     func hangBlocks() { Self.hangBlocks(of: double) }
 

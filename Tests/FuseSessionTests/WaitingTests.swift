@@ -116,7 +116,7 @@ struct WaitingTests {
     @Test(.enabled(if: FileManager.default.fileExists(atPath: Processors.ringSwitch)))
     func threadsOfAQueueAreThereFromTheStartAndStay() throws {
         let mount = try NodeMount(files: ["file": [1]]) {
-            ($0.threads, $0.spareThreadsMax) = (2, 20)
+            ($0.threads, $0.spareThreadsMax) = (2, 24)
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         #expect(eventually { mount.rings == .on })
@@ -142,7 +142,7 @@ struct WaitingTests {
     @Test func requestsThatWaitFromTheFirstMomentDoNotBlockOthers() throws {
         var programs: [Program] = []
         let mount = try NodeMount(files: ["file": [1]]) {
-            ($0.threads, $0.spareThreadsMax) = (2, 40)
+            ($0.threads, $0.spareThreadsMax) = (2, 70)
         } beforeServed: { double, path in
             NodeMount.hangBlocks(of: double)
             for number in 0..<30 {
@@ -175,17 +175,71 @@ struct WaitingTests {
         }
         defer { #expect(throws: Never.self) { try mount.end() } }
         mount.hangBlocks()
-        // 2 threads and 16 spare ones, one of them kept free; of one queue, too.
+        // 2 threads and 16 spare ones, one of them kept free; of one queue, too. Of what can wait, one
+        // user has half.
         let programs = try (0..<60).map { number in
             try Program(
                 "taskset", "-c", "\(Processors.first)", "stat", mount.path + "/name-\(number)")
         }
-        #expect(eventually { programs.count { $0.hasEnded } >= 60 - 17 })
+        #expect(eventually { programs.count { $0.hasEnded } >= 60 - 9 })
         #expect(try Program("stat", mount.path).result() == 0)
-        #expect(programs.count { $0.hasEnded } == 60 - 17)
+        #expect(programs.count { $0.hasEnded } == 60 - 9)
         for program in programs where program.hasEnded { #expect(program.result() == 1) }
         for program in programs { program.signal(SIGKILL) }
         #expect(programs.allSatisfy { $0.ends() })
+    }
+
+    /// Of one user's requests as many wait as is his share, and the others' find what the node has.
+    @Test(.enabled(if: geteuid() == 0), arguments: [true, false])
+    func aUserWhoWaitsForMissingBlocksLeavesReadsToOthers(_ usesRings: Bool) throws {
+        var files: [String: [UInt8]] = [:]
+        for number in 0..<40 {
+            files["missing-\(number)"] = Self.bytes(70_000, UInt8(number))
+            files["here-\(number)"] = Self.bytes(70_000, UInt8(number + 100))
+        }
+        let mount = try NodeMount(files: files) {
+            ($0.threads, $0.spareThreadsMax, $0.usesRings) = (2, 16, usesRings)
+        }
+        defer { #expect(throws: Never.self) { try mount.end() } }
+        for number in 0..<40 { try mount.loseBlock(of: "missing-\(number)") }
+        #expect(try Program("ls", mount.path).result() == 0)
+        func cat(_ name: String, user: Int) throws -> Program {
+            try Program(
+                "setpriv", "--reuid=\(user)", "--regid=\(user)", "--clear-groups", "taskset", "-c",
+                "\(Processors.first)", "cat", mount.path + "/" + name)
+        }
+        let readers = try (0..<40).map { try cat("missing-\($0)", user: 1000) }
+        #expect(eventually { readers.count { $0.hasEnded } >= 40 - 9 })
+        for number in 0..<40 {
+            let reader = try cat("here-\(number)", user: number % 2 == 0 ? 0 : 1001)
+            #expect(try reader.output() == files["here-\(number)"])
+        }
+        #expect(readers.count { $0.hasEnded } == 40 - 9)
+        for reader in readers { reader.signal(SIGKILL) }
+        #expect(readers.allSatisfy { $0.ends() })
+    }
+
+    /// Else whatever a user reads would fail for as long as the node looks for what nobody has.
+    @Test(arguments: [true, false])
+    func theLongestWaitOfAUserOverHisShareEndsForANewOne(_ usesRings: Bool) throws {
+        var files = ["here": Self.bytes(70_000, 200)]
+        for number in 0..<9 { files["missing-\(number)"] = Self.bytes(70_000, UInt8(number)) }
+        let mount = try NodeMount(files: files) {
+            ($0.threads, $0.spareThreadsMax, $0.usesRings) = (2, 16, usesRings)
+        }
+        defer { #expect(throws: Never.self) { try mount.end() } }
+        for number in 0..<9 { try mount.loseBlock(of: "missing-\(number)") }
+        #expect(try Program("ls", mount.path).result() == 0)
+        func cat(_ name: String) throws -> Program {
+            try Program("taskset", "-c", "\(Processors.first)", "cat", mount.path + "/" + name)
+        }
+        let readers = try (0..<9).map { try cat("missing-\($0)") }
+        #expect(eventually { mount.blockCalls >= 18 })
+        #expect(eventually { (try? cat("here").output()) == files["here"] })
+        #expect(eventually { readers.contains { $0.hasEnded } })
+        for reader in readers where reader.hasEnded { #expect(reader.result() == 1) }
+        for reader in readers { reader.signal(SIGKILL) }
+        #expect(readers.allSatisfy { $0.ends() })
     }
 
     @Test(arguments: [true, false])

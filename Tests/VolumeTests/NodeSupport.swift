@@ -20,10 +20,11 @@ struct NodeStand {
     var double: DoubleNode? { node.double }
     let path: String
 
-    init(_ kind: TestNode.Kind = .double) throws {
+    /// - Parameter hasPeers: the node looks among them for what it lacks; without, a missing block is
+    ///   known at once.
+    init(_ kind: TestNode.Kind = .double, hasPeers: Bool = false) throws {
         var options = DoubleNode.Options()
-        // Without peers a missing block is known at once.
-        options.isOffline = true
+        options.isOffline = !hasPeers
         node = try TestNode.make(kind, options: options)
         client = try KuboClient(
             KuboConfiguration(address: try KuboAddress(node.address)), log: quietLog)

@@ -270,4 +270,109 @@ struct WaitTests {
         refresh.stop()
         #expect(!refresh.run {})
     }
+
+    /// The threads that look for blocks are shared out, and so is a block that several users wait for.
+    @Test func aUserWithManyMissingBlocksLeavesFetchesToOthers() throws {
+        let stand = try NodeStand(hasPeers: true)
+        let (shared, other) = (content(seed: 1, count: 70_000), content(seed: 2, count: 70_000))
+        var lost: [CID] = []
+        for number in 0..<300 {
+            lost.append(try stand.add(content(seed: UInt64(1000 + number), count: 20_000)))
+            try stand.put(try #require(lost.last), at: "missing-\(number)")
+        }
+        for (name, bytes) in [("shared", shared), ("other", other)] {
+            lost.append(try stand.add(bytes))
+            try stand.put(try #require(lost.last), at: name)
+        }
+        let directory = ScratchDirectory()
+        let volume = try openVolume(
+            directory,
+            stand.options { options in
+                options.adoptsTree = true
+                options.fetchMilliseconds = 600_000
+            })
+        let users = Users()
+        volume.observeWaits(users)
+        let missing = try (0..<300).map { try volume.inode(FileName("missing-\($0)")) }
+        let found = (try volume.inode("shared"), try volume.inode("other"))
+        for cid in lost { try stand.call("block/rm", "arg=\(cid)&force=true") }
+        func read(_ inode: Inode, user: UInt32, _ expected: [UInt8]) throws -> Pending {
+            try Pending {
+                users.set(user)
+                #expect(try volume.contents(of: inode) == expected)
+            }
+        }
+        let waiting = try missing.map { try read($0, user: 1, []) }
+        #expect(eventually { users.count == 300 })
+        // The first to want it has a queue before it.
+        let first = try read(found.0, user: 1, shared)
+        #expect(eventually { users.count == 301 })
+        let others = [try read(found.0, user: 2, shared), try read(found.1, user: 2, other)]
+        #expect(eventually { users.count == 303 })
+        _ = (try stand.add(shared), try stand.add(other))
+        for one in others + [first] { #expect(try one.error() == nil) }
+        #expect(waiting.allSatisfy { !$0.hasEnded })
+        try volume.close()
+        for one in waiting { #expect(try one.error() as? Errno == .interrupted) }
+    }
+
+    /// Parts that were to be fetched ahead of one that failed were taken for being fetched for ever.
+    @Test func aPartBehindOneThatFailedIsFetched() throws {
+        let stand = try NodeStand()
+        let bytes = content(seed: 1, count: 8 << 20)
+        try stand.put(try stand.add(bytes), at: "file")
+        let lost = CID.raw(sha256: Array(bytes[(2 << 20)..<(3 << 20)]))
+        try stand.call("block/rm", "arg=\(lost)&force=true")
+        let directory = ScratchDirectory()
+        let volume = try openVolume(
+            directory,
+            stand.options { options in
+                options.adoptsTree = true
+                options.fetchMilliseconds = 1_000
+            })
+        let handle = try volume.open(volume.inode("file"), flags: .read, caller: root).handle
+        func part(_ number: Int) throws -> [UInt8] {
+            try volume.read(handle, at: UInt64(number) << 20, count: 1 << 20)
+        }
+        for number in 0..<2 {
+            #expect(try part(number) == Array(bytes[(number << 20)..<(number + 1) << 20]))
+        }
+        for _ in 0..<4 { #expect(throws: Errno.ioError) { try part(2) } }
+        for number in 3..<8 {
+            #expect(try part(number) == Array(bytes[(number << 20)..<(number + 1) << 20]))
+        }
+        volume.release(handle)
+        try volume.close()
+    }
+
+    @Test func nobodyGetsMoreThanHalfOfWhatTheOthersLeave() {
+        var shares = Shares<Int>()
+        func takeAll(_ user: Int) -> Int {
+            while shares.mayTake(user, of: 17) { shares.take(user) }
+            return shares.count(of: user)
+        }
+        #expect((1...6).map(takeAll) == [9, 4, 2, 1, 1, 0])
+        for _ in 0..<9 { shares.giveBack(1) }
+        #expect(shares.total == 8)
+        #expect(takeAll(6) == 5)
+    }
+}
+
+/// Whose work each thread does, and how many wait.
+private final class Users: RemoteWaitObserver {
+    private struct State {
+        var users: [pthread_t: UInt32] = [:]
+        var waiting = 0
+    }
+
+    private let state = Guarded(State())
+
+    func set(_ user: UInt32) { state.withLock { $0.users[pthread_self()] = user } }
+
+    var user: UInt32? { state.withLock { $0.users[pthread_self()] } }
+
+    var count: Int { state.withLock { $0.waiting } }
+
+    func willWait(_ wait: RemoteWait) { state.withLock { $0.waiting += 1 } }
+    func didWait(_ wait: RemoteWait) { state.withLock { $0.waiting -= 1 } }
 }
