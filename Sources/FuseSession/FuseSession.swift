@@ -602,7 +602,28 @@ extension FuseSession {
 
     /// Lets the kernel write dirty pages of shared mappings, which only syncfs(2) and unmounting do.
     /// The workers serve the requests that this causes.
+    ///
+    /// Where a page is of a file whose content is at a node, that may wait for the node; what is not
+    /// written in a certain time fails then.
     private func writeBack(_ path: String) {
+        let isOver = Monitor(false)
+        let watch = try? Threads.start(name: "write-back") { [waits = context.waits] in
+            let end = MonotonicClock.milliseconds + Self.writeBackMilliseconds
+            let isLate = isOver.withLock { state in
+                while !state {
+                    let left = end - MonotonicClock.milliseconds
+                    guard left > 0 else { return true }
+                    isOver.wait(&state, milliseconds: Int(left))
+                }
+                return false
+            }
+            if isLate { waits.end() }
+        }
+        defer {
+            isOver.withLock { $0 = true }
+            isOver.wakeAll()
+            watch?.join()
+        }
         do throws(Errno) {
             let directory = try Sys.open(path, flags: O_RDONLY | O_DIRECTORY)
             _ = rfs_syncfs(directory.raw)
@@ -641,6 +662,9 @@ extension FuseSession {
     }
 
     private static var waitStepMilliseconds: Int { 10 }
+
+    /// How long dirty pages of shared mappings may take to be written when the mount is to end.
+    private static var writeBackMilliseconds: Int64 { 10_000 }
 
     /// Frees what the mount consists of, once, after the last worker.
     private func finish(_ mounted: Mounted) {

@@ -7,9 +7,10 @@ public import struct SystemPackage.Errno
 extension Volume {
     /// Copies bytes between two open files (copy_file_range(2)). A whole sealed file that is
     /// copied to an empty one is shared instead, and costs nothing. Returns what was copied, less
-    /// than asked only at the end of the source.
+    /// than asked only at the end of the source, and where that has to be fetched. Blocks for the node
+    /// then.
     ///
-    /// - Throws: EBADF, EINVAL for overlapping ranges of one file, EFBIG, ENOSPC, EIO.
+    /// - Throws: EBADF, EINVAL for overlapping ranges of one file, EFBIG, ENOSPC, EIO, EINTR.
     public func copyRange(
         from source: HandleID, at sourceOffset: UInt64, to destination: HandleID,
         at destinationOffset: UInt64, length: UInt64
@@ -25,7 +26,9 @@ extension Volume {
                     from: from, at: sourceOffset + done, to: to, at: destinationOffset + done,
                     length: length - done)
                 done += count
-                if !isPart || count == 0 { return done }
+                // The kernel holds a lock of the target for as long as a call takes, on which its
+                // removal waits with the directory's.
+                if !isPart || count == 0 || done >= Self.fetchedPerCall { return done }
             } catch {
                 // As read(2) and write(2) have it: what was done counts, and the next call tells.
                 if error != .resourceTemporarilyUnavailable, done > 0 { return done }
@@ -101,6 +104,8 @@ extension Volume {
     }
 
     private static let fetchedAtOnce: UInt64 = 1 << 20
+    /// What one call copies of content that has to be fetched, in bytes.
+    private static let fetchedPerCall: UInt64 = 16 << 20
 
     private func copy(
         _ content: Content, at sourceOffset: UInt64, to target: WritableContent,

@@ -73,5 +73,31 @@ done
 begin "unmount does not wait for a stopped node"
 at_once "$registryfs" unmount "$mnt"
 kill -CONT "$node_pid"
+
+begin "SIGTERM ends the mount although a mapped page waits for a stopped node to be written"
+publish_file mapped
+node_mount --fetch-timeout 600
+wait_for 30 test -e "$mnt/mapped" || fail "what others put at the MFS path does not come"
+mkfifo "$work/go"
+python3 - "$mnt/mapped" "$work/go" "$work/ready" <<'PYTHON' &
+import mmap, os, sys, time
+file = os.open(sys.argv[1], os.O_RDWR)
+memory = mmap.mmap(file, 4 << 20)
+memory[0] # of 4 leaves, the first
+open(sys.argv[3], "w").close()
+open(sys.argv[2]).close()
+memory[0] = 1
+open(sys.argv[3], "a").write("dirty")
+time.sleep(600)
+PYTHON
+background+=("$!")
+wait_for 30 test -e "$work/ready" || fail "the file cannot be mapped"
+pid=$(daemon_pid)
+kill -STOP "$node_pid"
+: >"$work/go"
+wait_for 30 test -s "$work/ready" || fail "the page cannot be written"
+kill -TERM "$pid"
+wait_for 60 process_gone "$pid" || fail "the daemon stays"
+kill -CONT "$node_pid"
 volume_check
 finish
