@@ -44,6 +44,27 @@ extension Volume {
         throw .ioError
     }
 
+    /// Fetches the content of a file that is being opened to be written. At its first write it would be
+    /// late: the kernel holds the file's lock then, and whoever removes the file waits for that with the
+    /// lock of the directory.
+    ///
+    /// What cannot be had is told by the first write: who opens it may want to cut it.
+    ///
+    /// - Throws: EINTR where the wait was interrupted.
+    func fetchBeforeWrites(to file: OpenFile) throws(Errno) {
+        guard node != nil else { return }
+        do throws(Errno) {
+            try withWriteLock(of: file) { () throws(Errno) in
+                let object = try reading { (state) throws(Errno) in
+                    try state.object(of: try record(file.inode, state))
+                }
+                if object?.state == .remote { throw RemoteFile.elsewhere }
+            }
+        } catch {
+            guard error != .interrupted else { throw error }
+        }
+    }
+
     /// How often a change begins again because the content went to the node meanwhile.
     private static let arrivalsMax = 8
 

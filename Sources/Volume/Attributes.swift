@@ -99,6 +99,8 @@ public struct OpenFlags: Sendable {
     public var truncates: Bool { rawValue & 0o1000 != 0 }
     /// O_DSYNC or O_SYNC, which holds the bit of O_DSYNC: writes return when they are durable.
     public var isSynchronous: Bool { rawValue & 0o10000 != 0 }
+    /// O_NONBLOCK.
+    var isNonblocking: Bool { rawValue & 0o4000 != 0 }
     /// O_EXCL.
     public var isExclusive: Bool { rawValue & 0o200 != 0 }
 }

@@ -5,9 +5,11 @@ internal import ObjectStore
 public import struct SystemPackage.Errno
 
 extension Volume {
-    /// Opens a regular file. O_TRUNC empties it; O_CREAT and O_EXCL are `create`'s.
+    /// Opens a regular file. O_TRUNC empties it; O_CREAT and O_EXCL are `create`'s. Blocks for the node
+    /// where content that is there only is to be written, unless O_NONBLOCK is set.
     ///
-    /// - Throws: EISDIR, ELOOP for a symlink, ENXIO for what is no regular file, EROFS.
+    /// - Throws: EISDIR, ELOOP for a symlink, ENXIO for what is no regular file, EROFS; EINTR where
+    ///   the wait was interrupted.
     public func open(
         _ inode: Inode, flags: OpenFlags, caller: Caller
     ) throws(Errno) -> OpenedFile {
@@ -43,6 +45,9 @@ extension Volume {
         do throws(Errno) {
             // First, so that content which goes anyway is neither unsealed nor copied.
             if description.flags.truncates { try truncate(description.file, to: 0) }
+            if description.flags.isWritable, !description.flags.isNonblocking {
+                try fetchBeforeWrites(to: description.file)
+            }
             let access = try access(for: description, isNew: isNew)
             return OpenedFile(
                 handle: handle, access: access, mayWait: try isRemote(description.file, access))

@@ -58,6 +58,8 @@ at_once dd if=/dev/zero of="$mnt/folder/synced" bs=64k count=4 conv=fsync status
 at_once sync -f "$mnt/folder/own"
 at_once mv "$mnt/folder/own" "$mnt/folder/moved"
 at_once "$registryfs" inspect "$mnt/written"
+at_once mv "$mnt/written" "$mnt/folder/written"
+at_once rm "$mnt/folder/written"
 all_wait
 
 begin "a signal ends each of them"

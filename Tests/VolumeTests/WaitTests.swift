@@ -135,10 +135,18 @@ struct WaitTests {
         return (pending, made.inode, to.handle)
     }
 
+    private func openToWrite(_ stopped: StoppedNode) throws -> (Pending, Inode, HandleID) {
+        let (volume, inode) = (stopped.volume, stopped.written)
+        try volume.rename("written", in: .root, to: "waited", in: .root, flags: [])
+        let opened = try volume.open(inode, flags: .read, caller: root)
+        let pending = try Pending { _ = try volume.open(inode, flags: .both, caller: root) }
+        return (pending, inode, opened.handle)
+    }
+
     private func writeToRemote(_ stopped: StoppedNode) throws -> (Pending, Inode, HandleID) {
         let volume = stopped.volume
         try volume.rename("written", in: .root, to: "waited", in: .root, flags: [])
-        let opened = try volume.open(stopped.written, flags: .both, caller: root)
+        let opened = try volume.open(stopped.written, flags: .nonblocking, caller: root)
         let pending = try Pending { try volume.write(opened.handle, at: 5, [1, 2, 3]) }
         return (pending, stopped.written, opened.handle)
     }
@@ -169,17 +177,51 @@ struct WaitTests {
         try expectClean(stopped.directory)
     }
 
+    @Test(arguments: [true, false])
+    func openToWriteRemoteHoldsNobodyUp(_ usesBackingFiles: Bool) throws {
+        let stopped = try StoppedNode(usesBackingFiles: usesBackingFiles)
+        try stopped.stop()
+        let (pending, file, handle) = try openToWrite(stopped)
+        #expect(eventually { stopped.waits.count > 0 })
+        try expectOthersGoOn(stopped, beside: pending, on: file, handle: handle)
+        let closing = try Pending { [volume = stopped.volume] in try volume.close() }
+        #expect(try closing.error() == nil)
+        #expect(try pending.error() as? Errno == .interrupted)
+        try expectClean(stopped.directory)
+    }
+
+    /// What the node has lost can be cut and emptied all the same.
+    @Test func aLostFileIsOpenedToBeWrittenAndEmptied() throws {
+        let stopped = try StoppedNode(usesBackingFiles: true)
+        let (volume, stand) = (stopped.volume, stopped.stand)
+        for start in [0, 1 << 20, 2 << 20] {
+            let leaf = Array(stopped.bytes.reversed()[start..<start + (1 << 20)])
+            try stand.call("block/rm", "arg=\(CID.raw(sha256: leaf))&force=true")
+        }
+        let opened = try volume.open(stopped.written, flags: .both, caller: root)
+        #expect(throws: Errno.ioError) { try volume.write(opened.handle, at: 5, [1]) }
+        var change = AttributeChange()
+        change.size = 0
+        _ = try volume.setAttributes(of: stopped.written, change, handle: nil, caller: root)
+        try volume.write(opened.handle, at: 0, [1, 2])
+        volume.release(opened.handle)
+        #expect(try volume.contents(of: stopped.written) == [1, 2])
+        try volume.close()
+        try expectClean(stopped.directory)
+    }
+
     @Test func interruptEndsEachChangeThatWaitsAndNothingIsChanged() throws {
         let stopped = try StoppedNode(usesBackingFiles: true)
         let volume = stopped.volume
         try stopped.stop()
-        let opened = try volume.open(stopped.written, flags: .both, caller: root)
+        let opened = try volume.open(stopped.written, flags: .nonblocking, caller: root)
         let (copy, made, to) = try copyFromRemote(stopped)
         let (inode, handle) = (stopped.written, opened.handle)
         var change = AttributeChange()
         change.size = 1 << 20
         let pending = [
             copy,
+            try Pending { _ = try volume.open(inode, flags: .both, caller: root) },
             try Pending { try volume.write(handle, at: 5, [1, 2, 3]) },
             try Pending { try volume.allocate(handle, mode: 0, offset: 0, length: 4 << 20) },
             try Pending { [change] in
@@ -211,7 +253,7 @@ struct WaitTests {
         let volume = stopped.volume
         try stopped.stop()
         let handles = try (0..<6).map { _ in
-            try volume.open(stopped.written, flags: .both, caller: root).handle
+            try volume.open(stopped.written, flags: .nonblocking, caller: root).handle
         }
         let pending = try handles.enumerated().map { number, handle in
             try Pending { try volume.write(handle, at: UInt64(number), [UInt8(number)]) }
@@ -299,7 +341,8 @@ struct WaitTests {
         func read(_ inode: Inode, user: UInt32, _ expected: [UInt8]) throws -> Pending {
             try Pending {
                 users.set(user)
-                #expect(try volume.contents(of: inode) == expected)
+                let found = try volume.contents(of: inode)
+                #expect(found == expected)
             }
         }
         let waiting = try missing.map { try read($0, user: 1, []) }
@@ -356,6 +399,11 @@ struct WaitTests {
         #expect(shares.total == 8)
         #expect(takeAll(6) == 5)
     }
+}
+
+extension OpenFlags {
+    /// The first write fetches what is at the node.
+    fileprivate static let nonblocking = OpenFlags(rawValue: O_RDWR | O_NONBLOCK)
 }
 
 /// Whose work each thread does, and how many wait.
