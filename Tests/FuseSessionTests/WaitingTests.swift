@@ -212,7 +212,7 @@ struct WaitingTests {
         #expect(eventually { readers.count { $0.hasEnded } >= 40 - 9 })
         for number in 0..<40 {
             let reader = try cat("here-\(number)", user: number % 2 == 0 ? 0 : 1001)
-            #expect(try reader.output() == files["here-\(number)"])
+            #expect(reader.output() == files["here-\(number)"])
         }
         #expect(readers.count { $0.hasEnded } == 40 - 9)
         for reader in readers { reader.signal(SIGKILL) }
