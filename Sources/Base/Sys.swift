@@ -397,6 +397,8 @@ public struct FileStatus: Sendable {
     public let blocks: UInt64
     /// st_mode: kind and permission bits.
     public let mode: UInt32
+    /// st_uid.
+    public let owner: UInt32
     public let accessed: Timestamp
     public let modified: Timestamp
 
@@ -408,6 +410,7 @@ public struct FileStatus: Sendable {
         size = UInt64(clamping: status.st_size)
         blocks = UInt64(clamping: status.st_blocks)
         mode = status.st_mode
+        owner = status.st_uid
     }
 }
 

@@ -39,9 +39,11 @@ final class CheckDatabase {
         self.path = path
         self.companion = companion
         var status = stat()
-        let hasWAL = stat(path + "-wal", &status) == 0 && status.st_size > 0
+        let hasWAL = lstat(path + "-wal", &status) == 0 && status.st_size > 0
         let mode = isWritable ? "mode=rw" : hasWAL ? "mode=ro" : "mode=ro&immutable=1"
-        let flags = SQLITE_OPEN_URI | (isWritable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY)
+        let flags =
+            SQLITE_OPEN_URI | SQLITE_OPEN_NOFOLLOW
+            | (isWritable ? SQLITE_OPEN_READWRITE : SQLITE_OPEN_READONLY)
         var opened: OpaquePointer?
         let code = sqlite3_open_v2(Self.uri(path) + "?" + mode, &opened, flags, nil)
         guard code == SQLITE_OK, let opened else {

@@ -71,6 +71,7 @@ package final class InodeManifest: Sendable {
         self.path = path
         self.log = log
         reservePath = path + ".reserve"
+        try Self.makeFile(path)
         writer = try DatabaseQueue(
             path: path, configuration: Self.configuration(synchronous: "FULL", cacheKiB: 4096))
         try Self.refuseNewerFormat(writer, path: path)
@@ -117,6 +118,15 @@ package final class InodeManifest: Sendable {
                 reader: reader, nextInode: counters.nextInode, nextCookie: counters.nextCookie,
                 nextObject: nextObject, inodeCount: counters.inodeCount,
                 published: try Self.published(in: writer)))
+    }
+
+    /// Makes the empty file of a new database: SQLite would follow a symlink, and let all users read it.
+    private static func makeFile(_ path: String) throws(ManifestError) {
+        do throws(Errno) {
+            _ = try Sys.openTrusted(path, in: AT_FDCWD, flags: O_RDWR | O_CREAT)
+        } catch {
+            throw .database(path: path, reason: "cannot be opened: \(error)")
+        }
     }
 
     private static func published(in writer: DatabaseQueue) throws -> PublishedState? {
@@ -354,7 +364,8 @@ package final class InodeManifest: Sendable {
         let isWanted = state.withLock { $0.isReserveSpent }
         guard free > (isWanted ? 2 : 8) * Self.reserveByteCount else { return }
         do {
-            let file = try Sys.open(reservePath, flags: O_RDWR | O_CREAT)
+            let file = try Sys.openTrusted(
+                reservePath, in: AT_FDCWD, flags: O_RDWR | O_CREAT | O_EXCL)
             try Sys.allocate(file.raw, mode: 0, offset: 0, length: Self.reserveByteCount)
             state.withLock { $0.isReserveSpent = false }
         } catch {
@@ -369,16 +380,32 @@ package final class InodeManifest: Sendable {
     ///
     /// - Parameter marksClean: false where what a crash left behind was not put in order.
     package func close(marksClean: Bool) throws(Errno) {
-        applySignal.stop()
-        applier.withLock { applier in
-            applier?.join()
-            applier = nil
-        }
+        endApplier()
         try bringUpToDate()
         if marksClean { try setClean(true) }
         checkpoint("TRUNCATE")
         hasLog.store(false, ordering: .releasing)
         redo.withLock { $0 = nil }
+        try closeConnections()
+    }
+
+    /// Closes all connections, and commits nothing: the next opening finds what a crash leaves.
+    package func abandon() {
+        endApplier()
+        hasLog.store(false, ordering: .releasing)
+        redo.withLock { $0 = nil }
+        try? closeConnections()
+    }
+
+    private func endApplier() {
+        applySignal.stop()
+        applier.withLock { applier in
+            applier?.join()
+            applier = nil
+        }
+    }
+
+    private func closeConnections() throws(Errno) {
         do {
             try state.withLock { try $0.reader.close() }
             try checkpointer.close()

@@ -57,7 +57,7 @@ struct RedoLog: ~Copyable {
         directory path: String, segmentByteCount: Int, key: [UInt8], number: UInt64
     ) throws(Errno) -> RedoLog? {
         let directory = try Sys.open(path, flags: O_RDONLY | O_DIRECTORY)
-        let file = try Sys.open(name, in: directory.raw, flags: O_RDWR | O_CREAT)
+        let file = try Sys.openTrusted(name, in: directory.raw, flags: O_RDWR | O_CREAT)
         let goal = UInt64(segmentByteCount) * 2
         if try Sys.status(of: file.raw).size != goal {
             try Sys.truncate(file.raw, to: 0)
@@ -82,7 +82,7 @@ struct RedoLog: ~Copyable {
 
     private static func openDirect(in directory: Int32) throws(Errno) -> OwnedDescriptor? {
         do throws(Errno) {
-            return try Sys.open(name, in: directory, flags: O_RDWR | Sys.openDirect)
+            return try Sys.openTrusted(name, in: directory, flags: O_RDWR | Sys.openDirect)
         } catch {
             guard error == .invalidArgument else { throw error }
             return nil
@@ -271,7 +271,8 @@ struct RedoTail {
 
     private static func openFile(in directory: String) throws(Errno) -> OwnedDescriptor? {
         do throws(Errno) {
-            return try Sys.open(directory + "/" + RedoLog.name, flags: O_RDONLY)
+            return try Sys.openTrusted(
+                directory + "/" + RedoLog.name, in: AT_FDCWD, flags: O_RDONLY)
         } catch {
             guard error == .noSuchFileOrDirectory else { throw error }
             return nil

@@ -36,10 +36,9 @@ package final class ObjectStore: Sendable {
     /// Opens the folder `objects` of a state directory, which is made where it is missing.
     package init(stateDirectory: Int32) throws(Errno) {
         try Sys.makeDirectory("objects", in: stateDirectory)
-        directory = try Sys.open(
-            "objects", in: stateDirectory, flags: O_RDONLY | O_DIRECTORY)
+        directory = try Sys.openTrustedDirectory("objects", in: stateDirectory)
         try Sys.makeDirectory("cache", in: stateDirectory)
-        cache = try Sys.open("cache", in: stateDirectory, flags: O_RDONLY | O_DIRECTORY)
+        cache = try Sys.openTrustedDirectory("cache", in: stateDirectory)
         try Sys.synchronize(stateDirectory)
         tellsStores = Self.tellingFilesystems.contains(try Sys.filesystemType(of: directory.raw))
     }
@@ -77,14 +76,26 @@ package final class ObjectStore: Sendable {
 
     /// Opens a file so that what is read through its descriptor moves no access time: these reads are
     /// nobody's but the volume's, and would be told as the user's.
+    ///
+    /// - Throws: ELOOP for a symlink, EPERM for a file that may be somebody else's.
     private func open(
         _ path: String, in directory: borrowing OwnedDescriptor, flags: Int32
     ) throws(Errno) -> OwnedDescriptor {
+        let file = try openUntimed(path, in: directory.raw, flags: flags | O_NOFOLLOW)
+        guard try Sys.status(of: file.raw).distrust(expecting: .regular) == nil else {
+            throw .notPermitted
+        }
+        return file
+    }
+
+    private func openUntimed(
+        _ path: String, in directory: Int32, flags: Int32
+    ) throws(Errno) -> OwnedDescriptor {
         do throws(Errno) {
-            return try Sys.open(path, in: directory.raw, flags: flags | Sys.openNoAccessTime)
+            return try Sys.open(path, in: directory, flags: flags | Sys.openNoAccessTime)
         } catch {
             guard error == .notPermitted else { throw error }
-            return try Sys.open(path, in: directory.raw, flags: flags)
+            return try Sys.open(path, in: directory, flags: flags)
         }
     }
 

@@ -9,9 +9,14 @@ internal import struct SystemPackage.Errno
 //   manifest.sqlite      the inode manifest, with -wal and -shm beside it
 //   manifest.redo        its redo log
 //   objects/             flat files (see ObjectStore)
+//
+// Validity: the directory and all of it belong to the user who opens them, or to root, and no other
+// user may write there (`Distrust`); no name in it is a symlink. The path to it may have symlinks,
+// which are followed once, at opening.
 
 /// An open state directory, locked for this process until `unlock` or the value's end.
 struct StateDirectory: ~Copyable, Sendable {
+    /// The path without symlinks.
     let path: String
     let descriptor: OwnedDescriptor
     /// Nil once it was given up.
@@ -25,17 +30,22 @@ struct StateDirectory: ~Copyable, Sendable {
         self.lock = Guarded(lock)
     }
 
+    // Whatever ended the opening, or the volume.
+    deinit { unlock() }
+
     /// Opens the directory, which is made where it is missing, and locks it.
-    static func open(path: String) throws(VolumeError) -> StateDirectory {
-        let (descriptor, lock) = try failing(path, "cannot be opened or written") {
-            () throws(Errno) -> (Int32, Int32) in
-            try makePath(path)
-            let directory = try Sys.open(path, flags: O_RDONLY | O_DIRECTORY)
-            let lock = try Sys.open("lock", in: directory.raw, flags: O_RDWR | O_CREAT)
-            return (directory.take(), lock.take())
+    static func open(path given: String) throws(VolumeError) -> StateDirectory {
+        let path = try failing(given, "cannot be opened or written") { () throws(Errno) in
+            try makePath(given)
+            return try resolve(given)
         }
-        let opened = StateDirectory(
-            path: path, descriptor: OwnedDescriptor(descriptor), lock: OwnedDescriptor(lock))
+        let descriptor = try openTrusted(path)
+        try checkNames(in: descriptor.raw, path: path)
+        let file = try failing(path, "cannot be opened or written") { () throws(Errno) in
+            try Sys.openTrusted("lock", in: descriptor.raw, flags: O_RDWR | O_CREAT)
+        }
+        let lock = file.raw
+        let opened = StateDirectory(path: path, descriptor: descriptor, lock: file)
         var isLocked = try failing(path, "cannot be locked") { () throws(Errno) in
             try Sys.lockExclusively(lock)
         }
@@ -65,7 +75,48 @@ struct StateDirectory: ~Copyable, Sendable {
         }
     }
 
-    private static func failing<Result>(
+    /// Opens a state directory, which is made where it is missing, and does not lock it.
+    static func openUnlocked(path given: String) throws(VolumeError) -> OwnedDescriptor {
+        let path = try failing(given, "cannot be opened or written") { () throws(Errno) in
+            try makePath(given)
+            return try resolve(given)
+        }
+        return try openTrusted(path)
+    }
+
+    private static func openTrusted(_ path: String) throws(VolumeError) -> OwnedDescriptor {
+        let directory = try failing(path, "cannot be opened") { () throws(Errno) in
+            try Sys.open(path, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+        }
+        let status = try failing(path, "cannot be opened") { () throws(Errno) in
+            try Sys.status(of: directory.raw)
+        }
+        if let distrust = status.distrust(expecting: .directory) {
+            throw .untrusted(path: path, distrust)
+        }
+        return directory
+    }
+
+    /// Refuses a directory in which a name of the volume may be another user's. What is opened is
+    /// looked at once more then; here the name can be told.
+    private static func checkNames(in directory: Int32, path: String) throws(VolumeError) {
+        let manifest = ["", "-wal", "-shm", "-journal", ".reserve"].map { "manifest.sqlite" + $0 }
+        let files = (["lock", "manifest.redo"] + manifest).map { ($0, FileKind.regular) }
+        for (name, kind) in files + [("objects", .directory), ("cache", .directory)] {
+            let distrust = try failing(path, "cannot be opened") { () throws(Errno) in
+                try Sys.distrust(of: name, in: directory, expecting: kind)
+            }
+            if let distrust { throw .untrusted(path: path + "/" + name, distrust) }
+        }
+    }
+
+    private static func resolve(_ path: String) throws(Errno) -> String {
+        guard let resolved = realpath(path, nil) else { throw Errno(rawValue: errno) }
+        defer { free(resolved) }
+        return String(cString: resolved)
+    }
+
+    private static func failing<Result: ~Copyable>(
         _ path: String, _ operation: String, _ body: () throws(Errno) -> Result
     ) throws(VolumeError) -> Result {
         do throws(Errno) {
@@ -75,14 +126,15 @@ struct StateDirectory: ~Copyable, Sendable {
         }
     }
 
-    /// Makes the directory and the ones above it, like `mkdir -p`.
+    /// Makes the directory, for its owner alone, and the ones above it, like `mkdir -p`.
     private static func makePath(_ path: String) throws(Errno) {
         var prefix = ""
-        for part in path.split(separator: "/", omittingEmptySubsequences: true) {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: true)
+        for (number, part) in parts.enumerated() {
             prefix += (prefix.isEmpty && !path.hasPrefix("/") ? "" : "/") + part
             var status = stat()
             if stat(prefix, &status) == 0 { continue }
-            try Sys.makeDirectory(prefix)
+            try Sys.makeDirectory(prefix, mode: number == parts.count - 1 ? 0o700 : 0o755)
         }
     }
 

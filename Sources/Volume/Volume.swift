@@ -93,10 +93,25 @@ public final class Volume: Sendable {
         stateDirectory path: String, options: VolumeOptions, log: Logger
     ) throws(VolumeError) -> Volume {
         let volume = try Volume(path: path, options: options, log: log)
-        try volume.recover()
-        if let node = volume.node, node.options.adoptsTree { try volume.adoptTree(node) }
-        try volume.startThreads()
+        do throws(VolumeError) {
+            try volume.recover()
+            if let node = volume.node, node.options.adoptsTree { try volume.adoptTree(node) }
+            try volume.startThreads()
+        } catch {
+            volume.abandon()
+            throw error
+        }
         return volume
+    }
+
+    /// Opens a state directory, which is made where it is missing, for what somebody keeps there beside
+    /// the volume. It is not locked.
+    ///
+    /// - Throws: `stateDirectory`, and `untrusted` where it may be another user's to change.
+    public static func openStateDirectory(
+        _ path: String
+    ) throws(VolumeError) -> OwnedDescriptor {
+        try StateDirectory.openUnlocked(path: path)
     }
 
     private init(path: String, options: VolumeOptions, log: Logger) throws(VolumeError) {
@@ -104,6 +119,8 @@ public final class Volume: Sendable {
         self.log = log
         stateDirectoryPath = path
         stateDirectory = try StateDirectory.open(path: path)
+        // The manifest is opened by its path, in which a symlink may change its mind.
+        let path = stateDirectory.path
         let wanted = options.profile?.name
         try Self.refuseLostManifest(path: path, stateDirectory.descriptor.raw)
         do throws(ManifestError) {
@@ -147,20 +164,20 @@ public final class Volume: Sendable {
             if !options.isReadOnly {
                 try manifest.startLog(segmentByteCount: options.logSegmentByteCount)
             }
-            var started = [
-                try Threads.start(name: "rfs-commit") { [weak self] in
-                    while let volume = self, volume.tick() {}
-                }
-            ]
-            for _ in 0..<options.sealThreads {
-                started.append(
-                    try Threads.start(name: "rfs-seal") { [weak self, sealQueue] in
-                        Threads.lowerPriority()
-                        while let inode = sealQueue.next() { self?.sealInBackground(inode) }
-                    })
+            let commits = try Threads.start(name: "rfs-commit") { [weak self] in
+                while let volume = self, volume.tick() {}
             }
-            if let node, !options.isReadOnly { started += try startPublishing(node) }
-            threads.withLock { $0 = started }
+            threads.withLock { $0.append(commits) }
+            for _ in 0..<options.sealThreads {
+                let seals = try Threads.start(name: "rfs-seal") { [weak self, sealQueue] in
+                    Threads.lowerPriority()
+                    while let inode = sealQueue.next() { self?.sealInBackground(inode) }
+                }
+                threads.withLock { $0.append(seals) }
+            }
+            guard let node, !options.isReadOnly else { return }
+            let publishers = try startPublishing(node)
+            threads.withLock { $0 += publishers }
         } catch {
             throw .operation("starting threads", error)
         }
@@ -225,6 +242,28 @@ public final class Volume: Sendable {
         for handle in handles.all() { release(handle) }
         settleAll()
         stopBackingFiles()
+        endThreads()
+        do throws(Errno) {
+            dropKernelReferences()
+            try manifest.commit()
+            removeDeletedObjects()
+            // A volume that is only read was not recovered either.
+            try manifest.close(marksClean: !options.isReadOnly || manifest.wasClean)
+        } catch {
+            throw .operation("closing the volume", error)
+        }
+        stateDirectory.unlock()
+    }
+
+    /// Frees the state directory of a volume whose opening failed, and leaves it as it is. Without this
+    /// the lock would last as long as a child that is just being started has a copy of the descriptor.
+    private func abandon() {
+        endThreads()
+        manifest.abandon()
+        stateDirectory.unlock()
+    }
+
+    private func endThreads() {
         sealQueue.stop()
         figures.stop()
         node?.stop()
@@ -238,16 +277,6 @@ public final class Volume: Sendable {
         for thread in ended { thread.join() }
         node?.fetches.stop()
         node?.searches.stop()
-        do throws(Errno) {
-            dropKernelReferences()
-            try manifest.commit()
-            removeDeletedObjects()
-            // A volume that is only read was not recovered either.
-            try manifest.close(marksClean: !options.isReadOnly || manifest.wasClean)
-        } catch {
-            throw .operation("closing the volume", error)
-        }
-        stateDirectory.unlock()
     }
 
     // MARK: Helpers of all operations

@@ -1,3 +1,4 @@
+public import Base
 public import InodeManifest
 public import Multiformats
 
@@ -9,6 +10,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     case inUse(path: String, pid: Int32?)
     /// A system call on the state directory failed.
     case stateDirectory(path: String, operation: String, Errno)
+    /// The state directory, or a name in it, may be another user's to change.
+    case untrusted(path: String, Distrust)
     /// The manifest is newer, damaged or refused.
     case manifest(ManifestError)
     /// The volume was made with another profile.
@@ -31,6 +34,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
                 + (pid.map { " by process \($0)" } ?? "") + ": unmount it there first"
         case .stateDirectory(let path, let operation, let errno):
             "state directory \(path): \(operation): \(errno)"
+        case .untrusted(let path, let distrust):
+            "\(path) \(distrust)"
         case .manifest(let error):
             error.description
         case .otherProfile(let path, let found, let wanted):

@@ -85,19 +85,30 @@ final class Daemon: Sendable {
     ) throws(Failure) -> Logger {
         let file: LogFile
         if inBackground {
-            do throws(Errno) {
-                try SystemFiles.makeDirectories(settings.stateDirectory, mode: 0o700)
-                file = try LogFile(stateDirectory: settings.stateDirectory)
-            } catch {
-                throw Failure(
-                    "state directory \(RawText.shown(settings.stateDirectory)) "
-                        + "cannot be written: \(error.reason)")
-            }
+            file = try logFile(settings.stateDirectory)
         } else {
             file = LogFile()
         }
         let level = settings.logLevel
         return Logger(label: "registryfs") { _ in LineLogHandler(file: file, level: level) }
+    }
+
+    private static func logFile(_ stateDirectory: String) throws(Failure) -> LogFile {
+        let directory: OwnedDescriptor
+        do throws(VolumeError) {
+            directory = try Volume.openStateDirectory(stateDirectory)
+        } catch {
+            throw Failure(volume: error)
+        }
+        let path = RawText.shown(stateDirectory + "/" + LogFile.name)
+        let distrust = try? Sys.distrust(
+            of: LogFile.name, in: directory.raw, expecting: .regular)
+        if let distrust { throw Failure("\(path) \(distrust)") }
+        do throws(Errno) {
+            return try LogFile(stateDirectory: directory)
+        } catch {
+            throw Failure("\(path) cannot be written: \(error.reason)")
+        }
     }
 
     private static func openVolume(

@@ -13,35 +13,36 @@ final class LogFile: Sendable {
     static let name = "registryfs.log"
     static let byteCountMax = 10 << 20
 
-    private struct State {
+    private struct State: ~Copyable {
+        /// The directory of the file; nil where standard error is what the caller gave.
+        var directory: OwnedDescriptor?
         var byteCount: Int
     }
 
-    /// The file's path; nil where standard error is what the caller gave.
-    private let path: String?
     private let state: Monitor<State>
 
     /// Lines go to standard error as it is.
     init() {
-        path = nil
-        state = Monitor(State(byteCount: 0))
+        state = Monitor(State(directory: nil, byteCount: 0))
     }
 
     /// Lines go to a file, which becomes standard error.
-    init(stateDirectory: String) throws(Errno) {
-        let path = stateDirectory + "/" + Self.name
-        let size = try Self.open(path)
-        self.path = path
-        state = Monitor(State(byteCount: size))
+    ///
+    /// - Throws: EPERM where what is there may be another user's.
+    init(stateDirectory: consuming OwnedDescriptor) throws(Errno) {
+        let size = try Self.open(in: stateDirectory.raw)
+        state = Monitor(State(directory: consume stateDirectory, byteCount: size))
     }
 
     /// Appends one line.
     func write(_ line: String) {
         state.withLock { state in
-            if let path, state.byteCount + line.utf8.count > Self.byteCountMax {
-                rename(path, path + ".1")
+            if let directory = state.directory?.raw,
+                state.byteCount + line.utf8.count > Self.byteCountMax
+            {
+                try? Sys.rename(Self.name, in: directory, to: Self.name + ".1", in: directory)
                 // Where that fails the old file stays standard error, and grows.
-                state.byteCount = (try? Self.open(path)) ?? 0
+                state.byteCount = (try? Self.open(in: directory)) ?? 0
             }
             state.byteCount += line.utf8.count
             SystemFiles.say(line, to: STDERR_FILENO)
@@ -49,8 +50,9 @@ final class LogFile: Sendable {
     }
 
     /// Makes the file standard error; returns its size.
-    private static func open(_ path: String) throws(Errno) -> Int {
-        let file = try Sys.open(path, flags: O_WRONLY | O_APPEND | O_CREAT, mode: 0o600)
+    private static func open(in directory: Int32) throws(Errno) -> Int {
+        let file = try Sys.openTrusted(
+            name, in: directory, flags: O_WRONLY | O_APPEND | O_CREAT)
         guard dup2(file.raw, STDERR_FILENO) >= 0 else { throw Errno(rawValue: errno) }
         return Int(clamping: try Sys.status(of: file.raw).size)
     }

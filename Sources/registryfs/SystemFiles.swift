@@ -104,17 +104,4 @@ enum SystemFiles {
         defer { free(found) }
         return Array(FileName(cString: found).bytes)
     }
-
-    /// Makes a directory and those above it; what is there already stays as it is.
-    static func makeDirectories(_ path: String, mode: mode_t) throws(Errno) {
-        do throws(Errno) {
-            try Sys.makeDirectory(path, mode: mode)
-        } catch {
-            guard error == .noSuchFileOrDirectory,
-                let slash = path.lastIndex(of: "/"), slash != path.startIndex
-            else { throw error }
-            try makeDirectories(String(path[..<slash]), mode: 0o755)
-            try Sys.makeDirectory(path, mode: mode)
-        }
-    }
 }

@@ -54,7 +54,7 @@ one_line "no /dev/fuse" "/dev/fuse" "${in_hidden[@]}" '
     mount -t tmpfs none /dev
     for node in "null 3" "zero 5" "random 8" "urandom 9"; do mknod -m 666 /dev/${node% *} c 1 ${node#* }; done
     "$registryfs" mount --state-dir "$state" "$mnt"'
-mkdir -m 777 "$work/theirs" "$work/theirs/state" "$work/theirs/mnt" "$work/upper" "$work/overlay" \
+mkdir -m 755 "$work/theirs" "$work/theirs/state" "$work/theirs/mnt" "$work/upper" "$work/overlay" \
     "$work/device"
 chown -R 65534:65534 "$work/theirs"
 as_nobody_text="${as_nobody[*]}"
