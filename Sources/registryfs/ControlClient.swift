@@ -12,7 +12,8 @@ struct ControlClient: Sendable {
     /// - Parameters:
     ///   - data: takes raw bytes as they come.
     ///   - pulse: called about once a second while the daemon works, or when it tells how far it is.
-    /// - Throws: kind `unreachable` where no daemon listens; else what the daemon said.
+    /// - Throws: kind `unreachable` where no daemon listens, `foreign` where another user might; else
+    ///   what the daemon said, or that it was waited for too long.
     func ask(
         _ request: ControlRequest,
         pulse: (ControlProgress?) -> Void = { _ in },
@@ -20,7 +21,15 @@ struct ControlClient: Sendable {
     ) throws(Failure) -> ControlResult {
         let socket = try connect()
         try send(ControlProtocol.encode(request), to: socket.raw)
-        var reader = LineReader(socket.raw)
+        let patience = request.patience
+        let end = MonotonicClock.milliseconds + Int64(patience.seconds) * 1000
+        var reader = LineReader(socket.raw, deadline: end)
+        var progress: ControlProgress?
+        func noteMove() {
+            guard let seconds = patience.stallSeconds else { return }
+            reader.deadline = min(end, MonotonicClock.milliseconds + Int64(seconds) * 1000)
+        }
+        noteMove()
         while true {
             let line: [UInt8]?
             do throws(Errno) {
@@ -39,11 +48,16 @@ struct ControlClient: Sendable {
                     throw broken(.protocolError)
                 }
                 try receive(count, from: &reader, data)
+                noteMove()
             } else if let done = reply.done {
                 return done
             } else if let failed = reply.failed {
                 throw failed.failure
             } else {
+                if let now = reply.progress, now != progress {
+                    progress = now
+                    noteMove()
+                }
                 pulse(reply.progress)
             }
         }
@@ -51,32 +65,66 @@ struct ControlClient: Sendable {
 
     /// The daemon's process; nil where none listens, or in a process namespace of its own.
     var process: Int32? {
-        guard let socket = try? ControlSocket.connect(stateDirectory: stateDirectory),
-            let peer = ControlSocket.peer(socket.raw), peer.process > 0
+        guard let socket = try? connect(), let peer = ControlSocket.peer(socket.raw),
+            peer.process > 0
         else { return nil }
         return peer.process
     }
 
     /// Whether a daemon listens.
+    ///
+    /// - Throws: where that cannot be told, or somebody else listens.
     var isReachable: Bool {
-        (try? ControlSocket.connect(stateDirectory: stateDirectory)) != nil
+        get throws(Failure) {
+            do throws(Failure) {
+                _ = try connect()
+                return true
+            } catch {
+                guard error.kind == .unreachable else { throw error }
+                return false
+            }
+        }
     }
 
     private var shownDirectory: String { RawText.shown(stateDirectory) }
 
+    /// Connects to the daemon, who is root or the caller.
     private func connect() throws(Failure) -> OwnedDescriptor {
         // What else is mounted under our type has whatever source it likes.
         guard stateDirectory.hasPrefix("/") else {
             throw Failure("'\(shownDirectory)' is no state directory", kind: .unreachable)
         }
+        let distrusted = try telling { () throws(Errno) in
+            try ControlSocket.distrust(stateDirectory: stateDirectory)
+        }
+        if let (path, distrust) = distrusted {
+            throw Failure("\(RawText.shown(path)) \(distrust)", kind: .foreign)
+        }
+        let socket = try telling { () throws(Errno) in
+            try ControlSocket.connect(stateDirectory: stateDirectory)
+        }
+        guard let peer = ControlSocket.peer(socket.raw)?.user, peer == 0 || peer == geteuid()
+        else {
+            throw Failure(
+                "another user listens at \(shownDirectory)/\(ControlProtocol.socketName)",
+                kind: .foreign)
+        }
+        return socket
+    }
+
+    private func telling<Result: ~Copyable>(
+        _ body: () throws(Errno) -> Result
+    ) throws(Failure) -> Result {
         do throws(Errno) {
-            return try ControlSocket.connect(stateDirectory: stateDirectory)
+            return try body()
         } catch {
             switch error {
             case .connectionRefused, .noSuchFileOrDirectory:
                 throw Failure("no daemon serves \(shownDirectory)", kind: .unreachable)
             case .permissionDenied, .notPermitted:
-                throw Failure("the daemon of \(shownDirectory) belongs to another user: use sudo")
+                throw Failure(
+                    "the daemon of \(shownDirectory) belongs to another user: use sudo",
+                    kind: .foreign)
             default:
                 throw broken(error)
             }
@@ -108,9 +156,13 @@ struct ControlClient: Sendable {
 
     private func broken(_ error: Errno) -> Failure {
         switch error {
-        case .wouldBlock, .resourceTemporarilyUnavailable, .timedOut:
+        case .wouldBlock, .resourceTemporarilyUnavailable:
             Failure(
                 "the daemon of \(shownDirectory) does not answer: it is stopped or stuck, "
+                    + "see \(shownDirectory)/\(LogFile.name)")
+        case .timedOut:
+            Failure(
+                "the daemon of \(shownDirectory) answers without an end: "
                     + "see \(shownDirectory)/\(LogFile.name)")
         case .connectionReset, .brokenPipe:
             Failure(

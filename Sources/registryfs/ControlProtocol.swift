@@ -11,7 +11,12 @@
 //     {"failed":{…}}     the end: it is not, and why
 //
 // A connection carries one request. The daemon keeps the connection of `unmount` open until it
-// has let go of the state directory. Whoever hears nothing for `silenceSecondsMax` gives up.
+// has let go of the state directory. Whoever hears nothing for `silenceSecondsMax` gives up, and so
+// does a client whose `ControlPatience` is at its end, whatever it hears.
+//
+// Trust: each side asks the kernel who the other is (SO_PEERCRED). A daemon serves root and its own
+// user; a client believes root and its own user, and looks first whether the directory and the socket
+// belong to them. What else comes is escaped before a person sees it, and blocks are verified.
 //
 // Validity: a line is at most `lineCountMax` bytes and its `version` must be this program's.
 
@@ -39,6 +44,37 @@ enum ControlProtocol {
 
     static func decode<Value: Decodable>(_ type: Value.Type, from line: [UInt8]) -> Value? {
         try? JSONDecoder().decode(type, from: Data(line))
+    }
+}
+
+/// How long a client waits for the end of an answer that goes on and on.
+struct ControlPatience {
+    /// In all.
+    var seconds: Int
+    /// Without a piece of data, or a step of the progress that the daemon tells; nil where neither
+    /// comes on the way.
+    var stallSeconds: Int?
+}
+
+extension ControlRequest {
+    /// What is answered from what the daemon knows takes a moment. What computes or sends has as long as
+    /// that takes, within a day: a person can end it.
+    var patience: ControlPatience {
+        let day = 86_400
+        switch command {
+        case .status:
+            return ControlPatience(seconds: computesRoot ? day : 20)
+        case .inspect, .block:
+            return ControlPatience(seconds: 60)
+        case .exportCAR:
+            return ControlPatience(seconds: 7 * day, stallSeconds: 300)
+        case .sync:
+            // The daemon gives up first.
+            let stall = (stallMilliseconds ?? 60_000) / 1000
+            return ControlPatience(seconds: 7 * day, stallSeconds: stall + 60)
+        case .cid, .unmount:
+            return ControlPatience(seconds: day)
+        }
     }
 }
 
@@ -76,7 +112,7 @@ struct ControlReply: Codable, Sendable {
 }
 
 /// How far `sync` is, in bytes.
-struct ControlProgress: Codable, Sendable {
+struct ControlProgress: Codable, Sendable, Equatable {
     var done: UInt64
     var left: UInt64
 }

@@ -133,7 +133,9 @@ final class ControlAnswer: Sendable {
     /// Reads the request; where it is none, ends the answer and returns nil.
     func request() -> ControlRequest? {
         // Only this thread ends the answer before a handler has it, so the descriptor stays open.
-        var reader = LineReader(descriptor)
+        var reader = LineReader(
+            descriptor,
+            deadline: MonotonicClock.milliseconds + Int64(ControlProtocol.silenceSecondsMax) * 1000)
         guard let line = try? reader.line(countMax: ControlProtocol.requestCountMax) else {
             failed(Failure("no request came"))
             return nil

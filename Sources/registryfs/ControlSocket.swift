@@ -19,6 +19,20 @@ enum ControlSocket {
         return socket
     }
 
+    /// What of a state directory and its socket may be another user's; nil where both are the caller's
+    /// or root's. Nothing of them is opened.
+    static func distrust(
+        stateDirectory: String
+    ) throws(Errno) -> (path: String, Distrust)? {
+        let directory = try Sys.open(stateDirectory, flags: Sys.pathOnly | O_DIRECTORY)
+        if let distrust = try Sys.status(of: directory.raw).distrust(expecting: .directory) {
+            return (stateDirectory, distrust)
+        }
+        let name = ControlProtocol.socketName
+        let distrust = try Sys.distrust(of: name, in: directory.raw, expecting: .socket)
+        return distrust.map { (stateDirectory + "/" + name, $0) }
+    }
+
     /// Makes the socket and listens, in place of one that a dead daemon left behind.
     ///
     /// - Precondition: the caller holds the lock of the state directory.
@@ -99,17 +113,23 @@ enum ControlSocket {
 
 /// Reads lines, and the raw bytes between them, from a socket.
 struct LineReader {
+    /// When a read that is not whole fails with ETIMEDOUT, by the clock of `MonotonicClock` in
+    /// milliseconds.
+    var deadline: Int64
+
     private let descriptor: Int32
     private var buffer: [UInt8] = []
     private var position = 0
 
-    init(_ descriptor: Int32) {
+    init(_ descriptor: Int32, deadline: Int64) {
         self.descriptor = descriptor
+        self.deadline = deadline
     }
 
     /// The next line without its end; nil at the end of the stream.
     ///
-    /// - Throws: EMSGSIZE where the line is longer than the bound, EAGAIN at a timeout.
+    /// - Throws: EMSGSIZE where the line is longer than the bound, EAGAIN where nothing came for the
+    ///   socket's own timeout, ETIMEDOUT at the deadline.
     mutating func line(countMax: Int) throws(Errno) -> [UInt8]? {
         var searched = position
         while true {
@@ -136,6 +156,8 @@ struct LineReader {
     }
 
     private mutating func fill() throws(Errno) -> Bool {
+        // What comes byte by byte, or without an end, must not go on for ever.
+        guard MonotonicClock.milliseconds < deadline else { throw .timedOut }
         if position > 0 {
             buffer.removeFirst(position)
             position = 0

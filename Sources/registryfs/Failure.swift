@@ -11,6 +11,8 @@ struct Failure: Error, Sendable, CustomStringConvertible {
         case busy
         /// Nobody answers at the control socket.
         case unreachable
+        /// It is another user's, and was not asked.
+        case foreign
     }
 
     let kind: Kind

@@ -9,6 +9,8 @@
 //
 // Reading it never touches a mount, so a dead one cannot hang the reader.
 
+import Glibc
+
 import struct SystemPackage.Errno
 
 /// One mount, as the kernel lists it.
@@ -23,6 +25,9 @@ struct MountEntry: Sendable, Hashable {
     let point: [UInt8]
     let type: String
     let source: [UInt8]
+    /// The user that a mount of FUSE is made by (`user_id` of its superblock): only root can name
+    /// another than itself there. Nil for other filesystems.
+    let user: UInt32?
     let isReadOnly: Bool
     /// The peer group that this mount shares events with, mount_namespaces(7).
     let sharedGroup: Int?
@@ -34,7 +39,17 @@ struct MountEntry: Sendable, Hashable {
 
     var isRegistry: Bool { type == Self.registryType }
 
-    /// The state directory; a mount of ours names it as its source.
+    /// Whether what a mount of ours says of itself is believed: any user can make one of this type,
+    /// with whatever source they like, so only those of root and of the caller are.
+    var isTrusted: Bool { user == 0 || user == geteuid() }
+
+    /// Whose mount it is and how they are asked, as the end of a sentence.
+    var otherUser: String {
+        guard let user, user != 0 else { return "belongs to root: use sudo" }
+        return "belongs to user \(user): ask as that user, sudo -u '#\(user)'"
+    }
+
+    /// The state directory; a mount of ours names it as its source. Only for one that is trusted.
     var stateDirectory: String { RawText.text(of: source) }
 }
 
@@ -74,6 +89,13 @@ struct MountTable: Sendable {
         func options(_ field: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {
             field.split(separator: UInt8(ascii: ","))
         }
+        func user(_ field: ArraySlice<UInt8>) -> UInt32? {
+            let name = Array("user_id=".utf8)
+            let option = options(field).first { $0.starts(with: name) }
+            return option.flatMap {
+                UInt32(String(decoding: $0.dropFirst(name.count), as: UTF8.self))
+            }
+        }
         let readOnly = Array("ro".utf8)[...]
         return MountEntry(
             id: id,
@@ -83,6 +105,7 @@ struct MountTable: Sendable {
             point: unescaped(fields[4]),
             type: String(decoding: fields[hyphen + 1], as: UTF8.self),
             source: unescaped(fields[hyphen + 2]),
+            user: user(fields[hyphen + 3]),
             isReadOnly: options(fields[5]).contains(readOnly)
                 || options(fields[hyphen + 3]).contains(readOnly),
             sharedGroup: group("shared:"),
@@ -107,10 +130,14 @@ struct MountTable: Sendable {
         return bytes
     }
 
-    /// The mounts of registryfs that are visible: none of them lies under a later mount.
+    /// The mounts of registryfs that are visible: none of them lies under a later mount. Those of
+    /// other users are among them (`isTrusted`).
     var registryMounts: [MountEntry] {
         entries.filter { $0.isRegistry && mount(holding: $0.point) == $0 }
     }
+
+    /// The visible mounts of registryfs that are believed.
+    var trustedRegistryMounts: [MountEntry] { registryMounts.filter(\.isTrusted) }
 
     /// The mount that a canonical path lies on: the longest mount point, the latest of equals.
     func mount(holding path: [UInt8]) -> MountEntry? {

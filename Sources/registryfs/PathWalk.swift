@@ -21,19 +21,23 @@ enum PathWalk {
     static let linkCountMax = 40
 
     /// Walks a path; the last name's symlink is not followed.
+    ///
+    /// - Throws: also where it leads to a mount of registryfs that another user has made.
     static func place(of path: [UInt8], in table: MountTable) throws(Failure) -> PathPlace {
         guard !path.isEmpty else { throw Failure("a path cannot be empty") }
         var pending: [[UInt8]] = SystemFiles.components(try SystemFiles.absolute(path)).reversed()
         var resolved: [[UInt8]] = []
         var linkCount = 0
-        if let place = registryPlace(of: resolved, then: pending, in: table) { return place }
+        if let place = try registryPlace(of: resolved, then: pending, in: table) { return place }
         while let name = pending.popLast() {
             if name == Array("..".utf8) {
                 _ = resolved.popLast()
                 continue
             }
             resolved.append(name)
-            if let place = registryPlace(of: resolved, then: pending, in: table) { return place }
+            if let place = try registryPlace(of: resolved, then: pending, in: table) {
+                return place
+            }
             guard let target = SystemFiles.linkTarget(SystemFiles.join(resolved)), !pending.isEmpty
             else { continue }
             linkCount += 1
@@ -49,9 +53,12 @@ enum PathWalk {
 
     private static func registryPlace(
         of resolved: [[UInt8]], then pending: [[UInt8]], in table: MountTable
-    ) -> PathPlace? {
+    ) throws(Failure) -> PathPlace? {
         guard let mount = table.mount(holding: SystemFiles.join(resolved)), mount.isRegistry
         else { return nil }
+        guard mount.isTrusted else {
+            throw Failure("the mount at \(RawText.shown(mount.point)) \(mount.otherUser)")
+        }
         let fixed = SystemFiles.components(mount.root)
         let inside = resolved.dropFirst(SystemFiles.components(mount.point).count)
         let names = fixed + inside + pending.reversed()

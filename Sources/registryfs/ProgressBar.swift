@@ -34,6 +34,11 @@ struct ProgressBar: ~Copyable {
         show { Figures.bytes(done) }
     }
 
+    /// Shows how long it has gone on where nobody knows more.
+    mutating func update(seconds: Int64) {
+        show { "\(seconds) s" }
+    }
+
     private mutating func show(_ text: () -> String) {
         guard isShown else { return }
         let now = Timestamp.now().nanoseconds

@@ -59,17 +59,30 @@ enum RawText {
         text.unicodeScalars.contains { carriers.contains($0.value) }
     }
 
-    /// The bytes for a person to read: on one line, what is not printable as `\xNN`.
+    /// Whether a scalar can change what a person sees of others: control characters, among them the
+    /// C1 ones that begin escape sequences, the ends of lines and paragraphs, and what turns the
+    /// direction of text (UAX #9).
+    static func isDeceptive(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case 0..<0x20, 0x7f..<0xa0, 0x61c, 0x200e...0x200f, 0x2028...0x202e, 0x2066...0x2069: true
+        default: false
+        }
+    }
+
+    /// The bytes for a person to read: on one line, what is not printable as `\xNN` or `\u{N}`.
     static func shown(_ bytes: [UInt8]) -> String {
         shown(text(of: bytes))
     }
 
-    /// A carried text for a person to read: on one line, what is not printable as `\xNN`.
+    /// A carried text for a person to read: on one line, what is not printable as `\xNN` or `\u{N}`.
     static func shown(_ text: String) -> String {
         var result = String.UnicodeScalarView()
         for scalar in text.unicodeScalars {
-            let isControl = scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value)
-            if isControl || carriers.contains(scalar.value) {
+            let isDeceptive = isDeceptive(scalar)
+            if isDeceptive, scalar.value > 0xff {
+                let digits = String(scalar.value, radix: 16)
+                result.append(contentsOf: "\\u{\(digits)}".unicodeScalars)
+            } else if isDeceptive || carriers.contains(scalar.value) {
                 let digits = String(scalar.value & 0xff, radix: 16)
                 let padded = digits.count == 1 ? "0" + digits : digits
                 result.append(contentsOf: "\\x\(padded)".unicodeScalars)

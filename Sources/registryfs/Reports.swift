@@ -12,6 +12,9 @@ struct StatusReport: Codable, Sendable {
 struct MountStatus: Codable, Sendable {
     var mountpoint: String
     var stateDirectory: String
+    /// The user that mounted it, as the kernel tells; what another user's mount says of itself is not
+    /// believed.
+    var user: UInt32?
     /// The daemon; nil where none answers.
     var pid: Int32?
     var version: String?
@@ -235,15 +238,31 @@ extension PathReport {
     }
 }
 
-/// JSON as the commands print it: keys sorted, indented.
+/// JSON as the commands print it: keys sorted, indented, and with nothing in it that a terminal obeys.
 enum ReportText {
     static func json(_ value: some Encodable) throws(Failure) -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
         do {
-            return String(decoding: try encoder.encode(value), as: UTF8.self)
+            return escaped(String(decoding: try encoder.encode(value), as: UTF8.self))
         } catch {
             throw Failure("cannot write JSON: \(error)")
         }
+    }
+
+    /// The encoder escapes what JSON wants escaped; DEL, the C1 controls and the like stand for
+    /// themselves then, in strings alone.
+    private static func escaped(_ json: String) -> String {
+        var result = String.UnicodeScalarView()
+        for scalar in json.unicodeScalars {
+            guard scalar != "\n", RawText.isDeceptive(scalar) else {
+                result.append(scalar)
+                continue
+            }
+            let digits = String(scalar.value, radix: 16)
+            let zeros = String(repeating: "0", count: 4 - digits.count)
+            result.append(contentsOf: "\\u\(zeros)\(digits)".unicodeScalars)
+        }
+        return String(result)
     }
 }

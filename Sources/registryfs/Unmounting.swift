@@ -29,7 +29,7 @@ enum Unmounting {
             guard let mount = try MountTable.read().mount(at: point), mount.isRegistry else {
                 return
             }
-            guard isDead(point) else {
+            guard mount.isTrusted, isDead(point) else {
                 throw Failure(
                     "a registryfs is mounted at \(RawText.shown(point)) already, "
                         + "from \(RawText.shown(mount.source))")

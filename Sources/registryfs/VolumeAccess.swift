@@ -2,6 +2,7 @@ import Base
 import FoundationEssentials
 import Glibc
 import Logging
+import MerkleDAG
 import Multiformats
 import Volume
 
@@ -17,11 +18,14 @@ enum VolumeAccess {
 
     /// Reaches the volume of a state directory, through its daemon where one runs.
     ///
+    /// Only for a directory that the person named, or the default one: what the table of mounts names
+    /// is never opened.
+    ///
     /// - Parameter seals: whether a volume that this process opens may compute CIDs and keep them.
     init(stateDirectory: String, seals: Bool) throws(Failure) {
         let path = try Self.checked(stateDirectory)
         let client = ControlClient(stateDirectory: path)
-        if client.isReachable {
+        if try client.isReachable {
             self = .daemon(client)
         } else {
             self = .opened(try Self.open(path, seals: seals))
@@ -57,6 +61,11 @@ enum VolumeAccess {
         case .daemon(let client): try client.ask(request, pulse: { _ in pulse() }, data: data)
         case .opened(let volume): try volume.answer(request, data: data)
         }
+    }
+
+    /// Whether what it gives was verified in this process.
+    var isVerified: Bool {
+        if case .opened = self { true } else { false }
     }
 
     /// Lets go of the volume; a volume that this process opened is closed.
@@ -99,6 +108,20 @@ struct VolumeFinder {
     init(stateDirectory: String?, seals: Bool) {
         self.stateDirectory = stateDirectory
         self.seals = seals
+    }
+
+    /// The CID of what a path leads to, which is sealed where it is not yet. On a terminal a line shows
+    /// that it goes on.
+    mutating func cid(ofPath path: String) throws(Failure) -> CID {
+        var bar = ProgressBar("sealing")
+        let start = MonotonicClock.milliseconds
+        let result = try ask(.cid, path: path) {
+            bar.update(seconds: (MonotonicClock.milliseconds - start) / 1000)
+        }
+        guard let text = result.cid else {
+            throw Failure("\(RawText.shown(path)): the daemon tells no CID")
+        }
+        return try ContentID.parse(text)
     }
 
     /// Asks about a path, following it from mount to mount where symlinks lead.
@@ -145,48 +168,136 @@ struct VolumeFinder {
             shownPath: shown)
     }
 
-    /// Asks every volume at hand about a CID until one has it.
-    mutating func ask(
-        _ command: ControlRequest.Command, cid: String,
-        pulse: () -> Void = {},
-        data: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    /// The bytes of a block, verified here: from the first volume at hand that has it.
+    mutating func block(_ text: String) throws(Failure) -> [UInt8] {
+        let cid = try ContentID.parse(text)
+        let request = ControlRequest(command: .block, cid: cid.description)
+        var block: [UInt8] = []
+        try search(for: cid) { (access, _) throws(Failure) in
+            block = []
+            _ = try access.ask(
+                request,
+                data: { (bytes) throws(Failure) in
+                    guard block.count + bytes.count <= DAGNode.blockSizeMax else {
+                        throw Failure("\(cid): more bytes came than a block has")
+                    }
+                    block.append(contentsOf: bytes)
+                })
+            do throws(MultihashError) {
+                try block.withBytes { (bytes) throws(MultihashError) in try cid.verify(bytes) }
+            } catch {
+                throw Failure("\(cid): other bytes came than those of the CID")
+            }
+        }
+        return block
+    }
+
+    /// Writes the DAG under a CID as an archive, from the first volume at hand that has its root. What a
+    /// daemon sends is verified block by block before it is passed on.
+    mutating func export(
+        _ text: String, to sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(Failure) {
-        let request = ControlRequest(
-            command: command, cid: try ContentID.parse(cid).description)
-        var failure: Failure?
-        var hasBegun = false
-        let directories = try directoriesAtHand()
-        for directory in directories {
-            do throws(Failure) {
-                _ = try access(directory).ask(request, pulse: pulse) { (bytes) throws(Failure) in
+        let cid = try ContentID.parse(text)
+        let request = ControlRequest(command: .exportCAR, cid: cid.description)
+        try search(for: cid) { (access, hasBegun) throws(Failure) in
+            var verifier = CARVerifier(root: cid)
+            let isVerified = access.isVerified
+            _ = try access.ask(
+                request,
+                data: { (bytes) throws(Failure) in
+                    guard !isVerified else {
+                        hasBegun = true
+                        return try sink(bytes)
+                    }
+                    let verified = try Self.verifying(cid) { () throws(CARError) in
+                        try verifier.take(bytes)
+                    }
+                    guard !verified.isEmpty else { return }
                     hasBegun = true
-                    try data(bytes)
+                    try verified.withBytes(sink)
+                })
+            if !isVerified {
+                try Self.verifying(cid) { () throws(CARError) in try verifier.finish() }
+            }
+        }
+    }
+
+    private static func verifying<Result>(
+        _ cid: CID, _ body: () throws(CARError) -> Result
+    ) throws(Failure) -> Result {
+        do throws(CARError) {
+            return try body()
+        } catch {
+            throw Failure("\(cid): what came is not its archive: \(error)")
+        }
+    }
+
+    /// Asks the volumes at hand one after the other, until one has what belongs to a CID. Those that do
+    /// not answer are passed over, and named on standard error.
+    ///
+    /// - Parameter body: asks one; it notes once it has begun to pass something on, from when on its
+    ///   failure is the end.
+    private mutating func search(
+        for cid: CID, _ body: (VolumeAccess, _ hasBegun: inout Bool) throws(Failure) -> Void
+    ) throws(Failure) {
+        var failures: [Failure] = []
+        var hasBegun = false
+        let places = try placesAtHand()
+        for place in places {
+            do throws(Failure) {
+                try body(try access(place), &hasBegun)
+                for failure in failures where failure.kind != .absent {
+                    Program.complain("passed over: \(failure.message)")
                 }
                 return
             } catch {
                 guard !hasBegun else { throw error }
-                // A volume that could not be asked may have what the others have not.
-                if failure == nil || failure?.kind == .absent { failure = error }
+                failures.append(error)
             }
         }
-        if let failure, failure.kind != .absent { throw failure }
-        let places = directories.map { RawText.shown($0) }.joined(separator: ", ")
-        throw Failure(
-            "\(cid): not found in \(places): give another volume by --state-dir", kind: .absent)
+        // A volume that could not be asked may have what the others have not.
+        let unasked = failures.filter { $0.kind != .absent }
+        guard let first = unasked.first else {
+            let names = places.map { RawText.shown($0.stateDirectory) }.joined(separator: ", ")
+            throw Failure(
+                "\(cid): not found in \(names): give another volume by --state-dir", kind: .absent)
+        }
+        guard places.count > 1 else { throw first }
+        let reasons = unasked.map(\.message).joined(separator: "; ")
+        throw Failure("\(cid): not found in \(places.count) volumes, of which not all answered: \(reasons)")
     }
 
-    private func directoriesAtHand() throws(Failure) -> [String] {
-        if let stateDirectory { return [stateDirectory] }
+    /// Where a volume may be found.
+    private struct Place {
+        let stateDirectory: String
+        /// Named by a person, or the default: it may be opened. What the table of mounts names is only
+        /// asked through its daemon.
+        let mayBeOpened: Bool
+    }
+
+    private func placesAtHand() throws(Failure) -> [Place] {
+        if let stateDirectory { return [Place(stateDirectory: stateDirectory, mayBeOpened: true)] }
         var directories: [String] = []
-        for mount in try MountTable.read().registryMounts {
+        for mount in try MountTable.read().trustedRegistryMounts {
             let directory = mount.stateDirectory
             if directory.hasPrefix("/"), !directories.contains(directory) {
                 directories.append(directory)
             }
         }
-        return directories.isEmpty ? [VolumeAccess.defaultStateDirectory] : directories
+        guard directories.isEmpty else {
+            return directories.map { Place(stateDirectory: $0, mayBeOpened: false) }
+        }
+        return [Place(stateDirectory: VolumeAccess.defaultStateDirectory, mayBeOpened: true)]
     }
 
+    private mutating func access(_ place: Place) throws(Failure) -> VolumeAccess {
+        guard place.mayBeOpened else {
+            return .daemon(ControlClient(stateDirectory: place.stateDirectory))
+        }
+        return try access(place.stateDirectory)
+    }
+
+    /// The volume of a directory that the person named, or the default one.
     private mutating func access(_ stateDirectory: String) throws(Failure) -> VolumeAccess {
         if let known = opened[stateDirectory] { return known }
         let access = try VolumeAccess(stateDirectory: stateDirectory, seals: seals)

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Base
 
 struct BlockCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -20,7 +21,7 @@ struct BlockCommand: ParsableCommand {
 enum BlockRun {
     static func run(_ cid: String, stateDirectory: String?) throws(Failure) {
         var finder = VolumeFinder(stateDirectory: stateDirectory, seals: false)
-        try finder.ask(.block, cid: cid) { (bytes) throws(Failure) in try Output.bytes(bytes) }
+        try finder.block(cid).withBytes { (bytes) throws(Failure) in try Output.bytes(bytes) }
         try finder.close()
     }
 }

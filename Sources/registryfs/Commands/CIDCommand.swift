@@ -1,4 +1,5 @@
 import ArgumentParser
+import Multiformats
 
 struct CIDCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -33,7 +34,7 @@ enum CIDRun {
         var hasFailed = false
         for path in paths {
             do throws(Failure) {
-                let cid = try finder.ask(.cid, path: path).cid ?? ""
+                let cid = try finder.cid(ofPath: path).description
                 try Output.line(paths.count == 1 ? cid : "\(cid) \(RawText.shown(path))")
             } catch {
                 Program.complain(error.message)

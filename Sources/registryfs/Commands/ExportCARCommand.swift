@@ -32,7 +32,7 @@ enum ExportCARRun {
     ) throws(Failure) {
         let isCID = (try? CID(parsing: source)) != nil
         var finder = VolumeFinder(stateDirectory: stateDirectory, seals: !isCID)
-        let cid = isCID ? source : try root(of: source, &finder)
+        let cid = isCID ? source : try finder.cid(ofPath: source).description
         if output == "-" {
             try export(cid, &finder) { (bytes) throws(Failure) in try Output.bytes(bytes) }
         } else {
@@ -43,22 +43,13 @@ enum ExportCARRun {
         try finder.close()
     }
 
-    private static func root(
-        of path: String, _ finder: inout VolumeFinder
-    ) throws(Failure) -> String {
-        guard let cid = try finder.ask(.cid, path: path).cid else {
-            throw Failure("\(RawText.shown(path)): the daemon tells no CID")
-        }
-        return cid
-    }
-
     private static func export(
         _ cid: String, _ finder: inout VolumeFinder,
         _ sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(Failure) {
         var bar = ProgressBar("exporting")
         var count: UInt64 = 0
-        try finder.ask(.exportCAR, cid: cid) { (bytes) throws(Failure) in
+        try finder.export(cid) { (bytes) throws(Failure) in
             try sink(bytes)
             count += UInt64(bytes.count)
             bar.update(bytes: count)

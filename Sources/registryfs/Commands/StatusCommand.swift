@@ -34,18 +34,29 @@ enum StatusRun {
         if let stateDirectory {
             let path = RawText.bytes(of: stateDirectory) + Array("/.".utf8)
             if case .elsewhere(let wanted) = try PathWalk.place(of: path, in: MountTable.read()) {
-                mounts.removeAll { $0.source != wanted }
+                mounts.removeAll { $0.source != wanted || !$0.isTrusted }
             }
         }
-        let report = StatusReport(mounts: mounts.map { status($0, computesRoot: computesRoot) })
+        let answers = mounts.map { status($0, computesRoot: computesRoot) }
         if json {
-            try Output.line(try ReportText.json(report))
-        } else if report.mounts.isEmpty {
+            try Output.line(try ReportText.json(StatusReport(mounts: answers.map(\.status))))
+        } else if answers.isEmpty {
             try Output.line("nothing is mounted")
         } else {
-            try Output.line(report.mounts.map(text).joined(separator: "\n\n"))
+            try Output.line(answers.map(text).joined(separator: "\n\n"))
         }
-        guard report.mounts.allSatisfy({ $0.error == nil }) else { throw ExitCode(1) }
+        // Another user's mount is nobody's failure, unless it was asked for.
+        let isAskedFor = !points.isEmpty || stateDirectory != nil
+        let failures = answers.compactMap(\.failure).filter { isAskedFor || $0.kind != .foreign }
+        guard failures.isEmpty else { throw ExitCode(1) }
+    }
+
+    /// What became of one mount.
+    private struct Answer {
+        var status: MountStatus
+        var failure: Failure?
+        /// What a person can do about the failure, where that is certain.
+        var nextStep: String?
     }
 
     /// One mount for each volume, bind mounts left out, or those that the person named.
@@ -66,25 +77,40 @@ enum StatusRun {
         return mounts
     }
 
-    private static func status(_ mount: MountEntry, computesRoot: Bool) -> MountStatus {
+    private static func status(_ mount: MountEntry, computesRoot: Bool) -> Answer {
         do throws(Failure) {
+            guard mount.isTrusted else { throw Failure(mount.otherUser, kind: .foreign) }
             let client = ControlClient(stateDirectory: mount.stateDirectory)
             let request = ControlRequest(command: .status, computesRoot: computesRoot)
-            if let status = try client.ask(request).status { return status }
-            throw Failure("the daemon tells no status")
+            guard var status = try client.ask(request).status else {
+                throw Failure("the daemon tells no status")
+            }
+            status.user = mount.user
+            return Answer(status: status)
         } catch {
-            return MountStatus(
+            let status = MountStatus(
                 mountpoint: RawText.shown(mount.point),
-                stateDirectory: RawText.shown(mount.stateDirectory), error: error.message)
+                stateDirectory: RawText.shown(mount.source), user: mount.user,
+                error: error.message)
+            return Answer(status: status, failure: error, nextStep: nextStep(error, mount))
         }
     }
 
-    private static func text(_ status: MountStatus) -> String {
+    /// Only what is dead for certain is to be unmounted: a daemon may be alive that does not answer.
+    private static func nextStep(_ failure: Failure, _ mount: MountEntry) -> String? {
+        guard failure.kind == .unreachable else { return nil }
+        return Unmounting.isDead(mount.point)
+            ? "registryfs unmount \(RawText.shown(mount.point))"
+            : "it still answers: see \(RawText.shown(mount.source))/\(LogFile.name)"
+    }
+
+    private static func text(_ answer: Answer) -> String {
+        let status = answer.status
         var table = Table(title: status.mountpoint)
         table.add("state directory", status.stateDirectory)
-        if let error = status.error {
-            table.add("daemon", "none: \(error)")
-            table.add("next step", "registryfs unmount \(status.mountpoint)")
+        if let failure = answer.failure {
+            table.add("daemon", (failure.kind == .unreachable ? "none: " : "") + failure.message)
+            if let step = answer.nextStep { table.add("next step", step) }
             return table.text
         }
         let files = Figures.count(status.files ?? 0, "file")
@@ -137,17 +163,17 @@ extension StatusRun {
     }
 }
 
-/// Names and values in two columns.
+/// Names and values in two columns, what may be others' text for a person to read.
 struct Table {
     let title: String
     private var rows: [(name: String, value: String)] = []
 
     init(title: String) {
-        self.title = title
+        self.title = RawText.shown(title)
     }
 
     mutating func add(_ name: String, _ value: String) {
-        rows.append((name, value))
+        rows.append((name, RawText.shown(value)))
     }
 
     var text: String {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Multiformats
 
 struct SyncCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -34,7 +35,7 @@ struct SyncCommand: ParsableCommand {
                 guard let progress else { return }
                 bar.update(bytes: progress.done, of: progress.done + progress.left)
             })
-        if let root = result.cid { try Output.line(root) }
+        if let root = result.cid { try Output.line(try ContentID.parse(root).description) }
     }
 }
 
@@ -50,7 +51,7 @@ enum SyncRun {
             return mount
         }
         var devices: Set<String> = []
-        let mounts = table.registryMounts.filter { devices.insert($0.device).inserted }
+        let mounts = table.trustedRegistryMounts.filter { devices.insert($0.device).inserted }
         guard let mount = mounts.first, mounts.count == 1 else {
             throw Failure(
                 mounts.isEmpty
