@@ -264,7 +264,8 @@ struct VolumeFinder {
         }
         guard places.count > 1 else { throw first }
         let reasons = unasked.map(\.message).joined(separator: "; ")
-        throw Failure("\(cid): not found in \(places.count) volumes, of which not all answered: \(reasons)")
+        throw Failure(
+            "\(cid): not found in \(places.count) volumes, of which not all answered: \(reasons)")
     }
 
     /// Where a volume may be found.
