@@ -57,7 +57,8 @@ struct DirectRequest {
         }
         let written = try volume.write(
             HandleID(body.fh), at: body.offset, bytes,
-            clearSetID: body.write_flags & BodyFlag.writeKillSetID != 0)
+            clearSetID: body.write_flags & BodyFlag.writeKillSetID != 0,
+            caller: body.write_flags & BodyFlag.writeFromPages == 0 ? caller() : nil)
         var out = fuse_write_out()
         out.size = UInt32(clamping: written)
         return store(out)

@@ -192,6 +192,9 @@ public final class FuseSession: @unchecked Sendable {
         }
         context.volume.observeWaits(context.waits)
         context.volume.observeNames(names)
+        context.volume.observePrivileges { [weak context] inode in
+            context?.dropAttributes(of: inode)
+        }
         var failure: FuseError?
         let veto = prepareVeto(mounted)
         startWorkers(mounted, &failure)

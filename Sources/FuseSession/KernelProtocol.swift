@@ -65,6 +65,8 @@ enum InitFlag {
 
 /// Bits inside the bodies of requests and answers.
 enum BodyFlag {
+    /// WRITE's write_flags: pages of a mapping, written back on nobody's behalf.
+    static let writeFromPages: UInt32 = 1 << 0
     /// WRITE's write_flags: clear set-id bits.
     static let writeKillSetID: UInt32 = 1 << 2
     /// OPEN's and CREATE's open_flags: clear set-id bits, because O_TRUNC changes the content.

@@ -21,7 +21,8 @@ extension Operations {
         table.removexattr = { request, inode, name in
             Operations.done(request) { context throws(Errno) in
                 try context.volume.removeExtendedAttribute(
-                    try Operations.name(name), of: Inode(inode))
+                    try Operations.name(name), of: Inode(inode),
+                    caller: Operations.caller(of: request))
             }
         }
     }

@@ -33,7 +33,8 @@ extension Operations {
                 guard let offset = UInt64(exactly: offset), let length = UInt64(exactly: length)
                 else { throw Errno.invalidArgument }
                 try context.volume.allocate(
-                    try Operations.handle(of: file), mode: mode, offset: offset, length: length)
+                    try Operations.handle(of: file), mode: mode, offset: offset, length: length,
+                    caller: Operations.caller(of: request))
             }
         }
         table.copy_file_range = { request, _, from, source, _, to, destination, length, flags in
@@ -46,7 +47,8 @@ extension Operations {
                 out.size = UInt32(
                     clamping: try context.volume.copyRange(
                         from: try Operations.handle(of: source), at: from,
-                        to: try Operations.handle(of: destination), at: to, length: length))
+                        to: try Operations.handle(of: destination), at: to, length: length,
+                        caller: Operations.caller(of: request)))
                 return out
             }
         }
@@ -81,9 +83,9 @@ extension Operations {
         let volume = context.volume
         let flags = OpenFlags(rawValue: file?.pointee.flags ?? 0)
         do throws(Errno) {
-            let opened = try volume.open(Inode(inode), flags: flags, caller: caller(of: request))
-            try clearSetIDIfAsked(
-                volume, Inode(inode), opened, flags, openFlagsOffset: 44, caller(of: request))
+            let opened = try volume.open(
+                Inode(inode), flags: flags, caller: caller(of: request),
+                clearSetID: clearsSetID(flags))
             if !reply.value(opened.encoded(isWritable: flags.isWritable, context)) {
                 volume.release(opened.handle)
             }
@@ -117,24 +119,12 @@ extension Operations {
         }
     }
 
-    /// Clears set-id bits after an open with O_TRUNC by somebody without CAP_FSETID. Of the request
-    /// libfuse 3.14 hands on everything but this flag, so it is read from the raw one.
-    private static func clearSetIDIfAsked(
-        _ volume: Volume, _ inode: Inode, _ opened: OpenedFile, _ flags: OpenFlags,
-        openFlagsOffset: Int, _ caller: Caller
-    ) throws(Errno) {
-        guard flags.truncates,
-            let openFlags = Current.worker?.request?.word(at: openFlagsOffset),
-            openFlags & BodyFlag.openKillSetID != 0
-        else { return }
-        var change = AttributeChange()
-        change.clearSetID = true
-        do throws(Errno) {
-            _ = try volume.setAttributes(
-                of: inode, change, handle: opened.handle, caller: caller)
-        } catch {
-            volume.release(opened.handle)
-            throw error
+    /// Whether an open with O_TRUNC comes from somebody without CAP_FSETID. Of the request libfuse
+    /// 3.14 hands on everything but this flag, so it is read from the raw one.
+    private static func clearsSetID(_ flags: OpenFlags) -> Bool {
+        guard flags.truncates, let openFlags = Current.worker?.request?.word(at: 44) else {
+            return false
         }
+        return openFlags & BodyFlag.openKillSetID != 0
     }
 }

@@ -61,10 +61,16 @@ public struct AttributeChange: Sendable {
     public var accessed: TimeChange?
     public var modified: TimeChange?
     public var changed: Timestamp?
-    /// Clear set-user-id and set-group-id, as the kernel asks with FATTR_KILL_SUIDGID.
+    /// With a size: clear set-user-id and set-group-id, as the kernel asks with FATTR_KILL_SUIDGID.
     public var clearSetID = false
 
     public init() {}
+
+    /// Nothing is set; see Privileges.swift for what that asks for.
+    var isEmpty: Bool {
+        mode == nil && uid == nil && gid == nil && size == nil && accessed == nil && modified == nil
+            && changed == nil
+    }
 }
 
 /// The flags of renameat2(2).

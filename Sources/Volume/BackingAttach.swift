@@ -15,7 +15,7 @@ public import struct SystemPackage.Errno
 //   flat, one inode's           its object                 its object, unsealed durably first
 //   flat, shared                its object, for one of     by requests; where a reader has it open
 //                               the inodes at a time       already, the others get a copy
-//   set-id bits                 as above                   by requests: only they can clear the bits
+//   set-id bits                 as above                   by requests
 //
 // The first open decides, and what it decided holds until the last close: the kernel refuses to mix
 // both ways, or two backing files, on one inode.

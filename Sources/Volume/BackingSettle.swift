@@ -154,7 +154,6 @@ extension Volume {
     func takeOverTimes(
         of record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
     ) {
-        dropSetID(of: record, backing, status, state)
         let (modified, changed, accessed) = times(of: record, backing, status)
         backing.modifiedSeen = status.modified
         backing.accessedSeen = status.accessed
@@ -165,19 +164,6 @@ extension Volume {
         record.changed = changed
         record.accessed = accessed
         state.mark(record)
-    }
-
-    /// Clears set-id bits that were set before the last write to a backing file: who wrote, nobody
-    /// was told, and most may not keep them (write(2)).
-    func dropSetID(
-        of record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
-    ) {
-        guard record.mode & 0o6000 != 0, backing.isWritable,
-            status.modified != backing.modifiedSeen
-        else { return }
-        let mode = record.mode
-        clearSetIDBits(of: record)
-        if record.mode != mode { state.mark(record) }
     }
 
     /// The times of an inode, with what its backing file knows and it does not yet.
@@ -195,9 +181,9 @@ extension Volume {
 
     /// Notes that the volume itself changed a backing file, by a request; under the manifest's lock.
     func noteBackingChange(
-        of record: InodeRecord, _ backing: Backing, clearSetID: Bool, _ state: ManifestState
+        of record: InodeRecord, _ backing: Backing, by writer: Writer, _ state: ManifestState
     ) throws(Errno) {
-        try noteChange(of: record, clearSetID: clearSetID, state)
+        try noteChange(of: record, by: writer, state)
         backing.settled = nil
         if let status = try? Sys.status(of: backing.file.raw) {
             backing.modifiedSeen = status.modified

@@ -10,21 +10,24 @@ extension Volume {
     /// than asked only at the end of the source, and where that has to be fetched. Blocks for the node
     /// then.
     ///
+    /// - Parameter caller: whose rights decide on set-id bits; nil takes no privileges.
     /// - Throws: EBADF, EINVAL for overlapping ranges of one file, EFBIG, ENOSPC, EIO, EINTR.
     public func copyRange(
         from source: HandleID, at sourceOffset: UInt64, to destination: HandleID,
-        at destinationOffset: UInt64, length: UInt64
+        at destinationOffset: UInt64, length: UInt64, caller: Caller? = nil
     ) throws(Errno) -> UInt64 {
         let from = try handles.handle(source)
         let to = try handles.handle(destination)
         guard from.flags.isReadable, to.flags.isWritable else { throw .badFileDescriptor }
+        let writer = Writer(changing: caller)
+        defer { tellLostPrivileges(of: to.file) }
         var done: UInt64 = 0
         var attempts = 1
         while done < length {
             do throws(Errno) {
                 let (count, isPart) = try copyOnce(
                     from: from, at: sourceOffset + done, to: to, at: destinationOffset + done,
-                    length: length - done)
+                    length: length - done, by: writer)
                 done += count
                 // The kernel holds a lock of the target for as long as a call takes, on which its
                 // removal waits with the directory's.
@@ -48,11 +51,11 @@ extension Volume {
     /// Copies all that is here, or a part of what has to be fetched.
     private func copyOnce(
         from: FileHandle, at sourceOffset: UInt64, to: FileHandle,
-        at destinationOffset: UInt64, length: UInt64
+        at destinationOffset: UInt64, length: UInt64, by writer: Writer
     ) throws(Errno) -> (count: UInt64, isPart: Bool) {
         let copied = try withWriteLock(of: to.file) { () throws(Errno) -> UInt64? in
             if sourceOffset == 0, destinationOffset == 0, from.inode != to.inode,
-                let shared = try share(from.file, with: to.file, length: length)
+                let shared = try share(from.file, with: to.file, length: length, by: writer)
             {
                 return shared
             }
@@ -66,8 +69,9 @@ extension Volume {
                 {
                     throw .invalidArgument
                 }
+                guard count > 0 else { return 0 }
                 if case .remote = content { return nil }
-                try changeBytes(of: to.file, in: destinationOffset..<end) {
+                try changeBytes(of: to.file, in: destinationOffset..<end, by: writer) {
                     (target) throws(Errno) in
                     try copy(
                         content, at: sourceOffset, to: target, at: destinationOffset, count: count)
@@ -77,14 +81,15 @@ extension Volume {
         }
         if let copied { return (copied, false) }
         let count = try copyFetched(
-            from: from.file, at: sourceOffset, to: to.file, at: destinationOffset, length: length)
+            from: from.file, at: sourceOffset, to: to.file, at: destinationOffset, length: length,
+            by: writer)
         return (count, true)
     }
 
     /// Copies a part of content that is at the node: it is fetched first, without any lock.
     private func copyFetched(
         from: OpenFile, at sourceOffset: UInt64, to: OpenFile, at destinationOffset: UInt64,
-        length: UInt64
+        length: UInt64, by writer: Writer
     ) throws(Errno) -> UInt64 {
         let wanted = Int(min(length, Self.fetchedAtOnce))
         var bytes = [UInt8](repeating: 0, count: wanted)
@@ -95,7 +100,8 @@ extension Volume {
         bytes.removeLast(wanted - count)
         let end = destinationOffset + UInt64(count)
         try withWriteLock(of: to) { () throws(Errno) in
-            try changeBytes(of: to, in: destinationOffset..<end) { (target) throws(Errno) in
+            try changeBytes(of: to, in: destinationOffset..<end, by: writer) {
+                (target) throws(Errno) in
                 try copy(
                     .inline(bytes), at: 0, to: target, at: destinationOffset, count: UInt64(count))
             }
@@ -147,7 +153,7 @@ extension Volume {
 
     /// Lets an empty file share the whole sealed content of another; nil where that cannot be.
     private func share(
-        _ source: OpenFile, with destination: OpenFile, length: UInt64
+        _ source: OpenFile, with destination: OpenFile, length: UInt64, by writer: Writer
     ) throws(Errno) -> UInt64? {
         try changing { (state) throws(Errno) in
             let from = try record(source.inode, state)
@@ -167,7 +173,7 @@ extension Volume {
             destination.file = nil
             running.forgetUnsynchronized(to.inode)
             if let old { state.release(old) }
-            try noteChange(of: to, clearSetID: false, state)
+            try noteChange(of: to, by: writer, state)
             return from.size
         }
     }

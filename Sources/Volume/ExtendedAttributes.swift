@@ -107,9 +107,10 @@ extension Volume {
 
     /// Removes an attribute (removexattr(2)).
     ///
+    /// - Parameter caller: for a capability, whose SETATTR of nothing may follow; see Privileges.swift.
     /// - Throws: ENODATA where there is none, EPERM.
     public func removeExtendedAttribute(
-        _ name: FileName, of inode: Inode
+        _ name: FileName, of inode: Inode, caller: Caller? = nil
     ) throws(Errno) {
         try checkAttributeName(name)
         try changing { (state) throws(Errno) in
@@ -120,6 +121,9 @@ extension Volume {
             }
             record.changed = Timestamp.now()
             state.setAttributes(of: record, to: attributes)
+            if name == Self.capabilityName {
+                running.openFiles[inode.number]?.capabilityRemover = caller?.pid
+            }
         }
     }
 

@@ -8,10 +8,11 @@ extension Volume {
     /// Opens a regular file. O_TRUNC empties it; O_CREAT and O_EXCL are `create`'s. Blocks for the node
     /// where content that is there only is to be written, unless O_NONBLOCK is set.
     ///
+    /// - Parameter clearSetID: with O_TRUNC, the caller may not keep set-id bits.
     /// - Throws: EISDIR, ELOOP for a symlink, ENXIO for what is no regular file, EROFS; EINTR where
     ///   the wait was interrupted.
     public func open(
-        _ inode: Inode, flags: OpenFlags, caller: Caller
+        _ inode: Inode, flags: OpenFlags, caller: Caller, clearSetID: Bool = false
     ) throws(Errno) -> OpenedFile {
         if options.isReadOnly, flags.isWritable || flags.truncates { throw .readOnlyFileSystem }
         let opened = try reading { (state) throws(Errno) in
@@ -23,7 +24,8 @@ extension Volume {
             case .fifo, .socket, .characterDevice, .blockDevice: throw .noSuchAddressOrDevice
             }
         }
-        return try finishOpening(opened)
+        defer { tellLostPrivileges(of: opened.1.file) }
+        return try finishOpening(opened, by: Writer(caller: caller, clearsSetID: clearSetID))
     }
 
     /// Makes a handle; under the manifest's lock. `finishOpening` must follow without it.
@@ -39,12 +41,12 @@ extension Volume {
 
     /// Empties the file where O_TRUNC asks for it, and decides how its bytes are got at.
     func finishOpening(
-        _ opened: (HandleID, FileHandle), isNew: Bool = false
+        _ opened: (HandleID, FileHandle), isNew: Bool = false, by writer: Writer = .nobody
     ) throws(Errno) -> OpenedFile {
         let (handle, description) = opened
         do throws(Errno) {
             // First, so that content which goes anyway is neither unsealed nor copied.
-            if description.flags.truncates { try truncate(description.file, to: 0) }
+            if description.flags.truncates { try truncate(description.file, to: 0, by: writer) }
             if description.flags.isWritable, !description.flags.isNonblocking {
                 try fetchBeforeWrites(to: description.file)
             }

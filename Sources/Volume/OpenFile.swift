@@ -1,6 +1,7 @@
 internal import Base
 internal import InodeManifest
 internal import ObjectStore
+internal import Synchronization
 
 /// What all open file descriptions of one inode share.
 ///
@@ -27,6 +28,10 @@ final class OpenFile: @unchecked Sendable {
     var backing: Backing?
     /// The first of the open handles was told to ask, and so must all others be.
     var isServedByRequest = false
+    /// The thread that removed `security.capability` last, and has asked for nothing since.
+    var capabilityRemover: Int32?
+    /// The mode has lost bits that the kernel may not know of; read without the lock.
+    let hasLostPrivileges = Atomic<Bool>(false)
 
     /// Whether the bytes may be changed by somebody who has the file open.
     var hasWriters: Bool { writers > 0 || backing?.isWritable == true }

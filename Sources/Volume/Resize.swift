@@ -8,12 +8,12 @@ public import struct SystemPackage.Errno
 extension Volume {
     /// Cuts a file, or makes it longer with a hole (truncate(2)).
     func truncate(
-        _ file: OpenFile, to size: UInt64, clearSetID: Bool = false
+        _ file: OpenFile, to size: UInt64, by writer: Writer
     ) throws(Errno) {
         guard size <= Self.fileSizeMax else { throw .fileTooLarge }
         try withWriteLock(of: file, keeping: size) { () throws(Errno) in
             if let backing = manifest.withLock({ _ in file.backing }) {
-                return try truncate(file, backing, to: size, clearSetID: clearSetID)
+                return try truncate(file, backing, to: size, by: writer)
             }
             let isDone = try changing { (state) throws(Errno) in
                 let record = try record(file.inode, state)
@@ -37,7 +37,7 @@ extension Volume {
                     return false
                 }
                 record.size = size
-                try noteChange(of: record, clearSetID: clearSetID, state)
+                try noteChange(of: record, by: writer, state)
                 return true
             }
             guard !isDone else { return }
@@ -48,13 +48,13 @@ extension Volume {
                 let record = try record(file.inode, state)
                 record.size = size
                 running.noteUnsynchronized(flat, of: file.inode)
-                try noteChange(of: record, clearSetID: clearSetID, state)
+                try noteChange(of: record, by: writer, state)
             }
         }
     }
 
     private func truncate(
-        _ file: OpenFile, _ backing: Backing, to size: UInt64, clearSetID: Bool
+        _ file: OpenFile, _ backing: Backing, to size: UInt64, by writer: Writer
     ) throws(Errno) {
         if !manifest.withLock({ _ in backing.isWritable }) { try makeWritable(file, backing) }
         if size > 0 {
@@ -64,16 +64,18 @@ extension Volume {
         }
         try changing { (state) throws(Errno) in
             try noteBackingChange(
-                of: try record(file.inode, state), backing, clearSetID: clearSetID, state)
+                of: try record(file.inode, state), backing, by: writer, state)
         }
     }
 
     /// Reserves, punches or zeroes a range (fallocate(2)).
     ///
+    /// - Parameter caller: whose rights decide on set-id bits; nil takes no privileges.
     /// - Throws: EOPNOTSUPP for the modes that move bytes, which FUSE does not pass on either;
     ///   EINVAL, EFBIG, ENOSPC, EBADF.
     public func allocate(
-        _ handle: HandleID, mode: Int32, offset: UInt64, length: UInt64
+        _ handle: HandleID, mode: Int32, offset: UInt64, length: UInt64,
+        caller: Caller? = nil
     ) throws(Errno) {
         let description = try handles.handle(handle)
         guard description.flags.isWritable else { throw .badFileDescriptor }
@@ -88,6 +90,8 @@ extension Volume {
         // fallocate(2): PUNCH_HOLE must be ORed with KEEP_SIZE.
         guard !(punches && (!keepsSize || zeroes)) else { throw Errno(rawValue: EOPNOTSUPP) }
         let file = description.file
+        let writer = Writer(changing: caller)
+        defer { tellLostPrivileges(of: file) }
         try withWriteLock(of: file) { () throws(Errno) in
             let (size, isInline) = try sizeAndForm(of: file)
             let reach = keepsSize ? min(end, size) : end
@@ -95,15 +99,18 @@ extension Volume {
             if isInline, max(reach, size) <= options.inlineSizeMax, isChange || !keepsSize {
                 // Inline content has no holes, and no room of its own to reserve: zeros are both.
                 let start = isChange ? offset : size
-                guard start < reach else { return }
-                try changeBytes(of: file, in: start..<reach) { (target) throws(Errno) in
+                guard start < reach else {
+                    return try takePrivileges(of: file, by: writer)
+                }
+                try changeBytes(of: file, in: start..<reach, by: writer) { (target) throws(Errno) in
                     guard isChange, case .inline(let bytes) = target else { return }
                     for index in Int(start)..<Int(reach) { bytes[index] = 0 }
                 }
                 return
             }
-            try changeBytes(of: file, in: offset..<end, keepsSize: keepsSize, mustBeFlat: true) {
-                (target) throws(Errno) in
+            try changeBytes(
+                of: file, in: offset..<end, by: writer, keepsSize: keepsSize, mustBeFlat: true
+            ) { (target) throws(Errno) in
                 guard case .flat(let flat) = target else { return }
                 try Sys.allocate(flat.raw, mode: mode, offset: offset, length: length)
             }

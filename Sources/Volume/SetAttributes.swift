@@ -13,7 +13,7 @@ extension Volume {
     public func setAttributes(
         of inode: Inode, _ change: AttributeChange, handle: HandleID?, caller: Caller
     ) throws(Errno) -> Attributes {
-        if let size = change.size { try resize(inode, to: size, change) }
+        if let size = change.size { try resize(inode, to: size, change, caller) }
         return try changing { (state) throws(Errno) in
             let record = try record(inode, state)
             // What was written before this is older than what is set here.
@@ -24,12 +24,11 @@ extension Volume {
             }
             let now = Timestamp.now()
             if change.uid != nil || change.gid != nil {
+                try dropPrivilegesForOwner(of: record, by: caller, state)
                 record.uid = change.uid ?? record.uid
                 record.gid = change.gid ?? record.gid
-                // chown(2): the set-id bits of an executable file are cleared, for root as well.
-                if record.kind != .directory { clearSetIDBits(of: record) }
-            } else if change.clearSetID {
-                clearSetIDBits(of: record)
+            } else if change.isEmpty {
+                try dropPrivilegesAsAsked(of: record, by: caller, state)
             }
             if let mode = change.mode { try setMode(of: record, to: mode & 0o7777, state) }
             if let accessed = change.accessed { record.accessed = accessed.time(now: now) }
@@ -41,7 +40,7 @@ extension Volume {
     }
 
     private func resize(
-        _ inode: Inode, to size: UInt64, _ change: AttributeChange
+        _ inode: Inode, to size: UInt64, _ change: AttributeChange, _ caller: Caller
     ) throws(Errno) {
         guard !options.isReadOnly else { throw .readOnlyFileSystem }
         let file = try reading { (state) throws(Errno) in
@@ -61,7 +60,9 @@ extension Volume {
             }
             if isUnused { enqueueSeal(inode) }
         }
-        try truncate(file, to: size, clearSetID: change.clearSetID)
+        // The answer tells the kernel of the mode.
+        try truncate(
+            file, to: size, by: Writer(caller: caller, clearsSetID: change.clearSetID))
     }
 }
 

@@ -65,6 +65,8 @@ public final class Volume: Sendable {
     public var background: BackgroundWork { manifest.background }
     /// Who is told of names that others change at the node.
     let names = Guarded<(any NamesObserver)?>(nil)
+    /// Who is told of inodes that lost set-id bits.
+    let privileges = Guarded<(@Sendable (Inode) -> Void)?>(nil)
     /// Operations that wait for it.
     let waits = RemoteWaits()
     /// Threads that may hash beside those that seal, all seals together. Measured on two processors:
@@ -421,7 +423,6 @@ public final class Volume: Sendable {
         if record.kind == .regular {
             let file = running.openFiles[record.inode.number]
             if let backing = file?.backing, let status = try? Sys.status(of: backing.file.raw) {
-                dropSetID(of: record, backing, status, state)
                 times = self.times(of: record, backing, status)
                 if backing.isWritable {
                     (size, record.blocks) = (status.size, status.blocks)

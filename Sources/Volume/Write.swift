@@ -8,18 +8,23 @@ extension Volume {
     /// Writes all bytes at an offset, and makes the file longer where it must. Blocks for the disk
     /// only as write(2) to the disk below does.
     ///
-    /// - Parameter clearSetID: the writer may not keep set-user-id and set-group-id bits.
+    /// - Parameters:
+    ///   - clearSetID: the writer may not keep set-user-id and set-group-id bits.
+    ///   - caller: who writes, which takes the file's capability; nil for pages of a mapping.
     /// - Throws: EBADF, EFBIG, ENOSPC, EIO, EROFS. Nothing is counted as written then.
     public func write(
-        _ handle: HandleID, at offset: UInt64, _ bytes: UnsafeRawBufferPointer, clearSetID: Bool
+        _ handle: HandleID, at offset: UInt64, _ bytes: UnsafeRawBufferPointer, clearSetID: Bool,
+        caller: Caller? = nil
     ) throws(Errno) -> Int {
         let description = try handles.handle(handle)
         guard description.flags.isWritable else { throw .badFileDescriptor }
         guard !bytes.isEmpty else { return 0 }
         let (end, overflow) = offset.addingReportingOverflow(UInt64(bytes.count))
         guard !overflow, end <= Self.fileSizeMax else { throw .fileTooLarge }
+        let writer = Writer(caller: caller, clearsSetID: clearSetID)
+        defer { tellLostPrivileges(of: description.file) }
         try withWriteLock(of: description.file) { () throws(Errno) in
-            try changeBytes(of: description.file, in: offset..<end, clearSetID: clearSetID) {
+            try changeBytes(of: description.file, in: offset..<end, by: writer) {
                 (target) throws(Errno) in
                 switch target {
                 case .inline(let content):
@@ -53,7 +58,7 @@ extension Volume {
     /// - Throws: `RemoteFile.elsewhere` before anything was changed, as does all that makes a flat
     ///   file the inode's own: see `withWriteLock`.
     func changeBytes(
-        of file: OpenFile, in range: Range<UInt64>, clearSetID: Bool = false,
+        of file: OpenFile, in range: Range<UInt64>, by writer: Writer,
         keepsSize: Bool = false, mustBeFlat: Bool = false,
         _ body: (WritableContent) throws(Errno) -> Void
     ) throws(Errno) {
@@ -67,7 +72,7 @@ extension Volume {
             guard !mustBeFlat, try state.object(of: record)?.isInline ?? true,
                 max(range.upperBound, record.size) <= options.inlineSizeMax
             else { return .needsFlatFile }
-            try changeInline(record, in: range, clearSetID: clearSetID, state, body)
+            try changeInline(record, in: range, by: writer, state, body)
             return .done
         }
         let target: ObjectFile
@@ -86,15 +91,14 @@ extension Volume {
                 file.backing == nil ? try record(file.inode, state).size : nil
             }
             if let size { try? Sys.truncate(target.raw, to: size) }
-            try noteFlatChange(of: file, target, end: 0, clearSetID: clearSetID)
+            try noteFlatChange(of: file, target, end: 0, by: writer)
             throw error
         }
-        try noteFlatChange(
-            of: file, target, end: keepsSize ? 0 : range.upperBound, clearSetID: clearSetID)
+        try noteFlatChange(of: file, target, end: keepsSize ? 0 : range.upperBound, by: writer)
     }
 
     private func changeInline(
-        _ record: InodeRecord, in range: Range<UInt64>, clearSetID: Bool, _ state: ManifestState,
+        _ record: InodeRecord, in range: Range<UInt64>, by writer: Writer, _ state: ManifestState,
         _ body: (WritableContent) throws(Errno) -> Void
     ) throws(Errno) {
         try checkRoom(state)
@@ -116,7 +120,7 @@ extension Volume {
         }
         record.size = UInt64(end)
         record.blocks = (record.size + 511) / 512
-        try noteChange(of: record, clearSetID: clearSetID, state)
+        try noteChange(of: record, by: writer, state)
     }
 
     /// The flat file, where it is this inode's alone and staging already.
@@ -152,36 +156,28 @@ extension Volume {
 
     /// Notes after a change that a file's bytes are new.
     func noteChange(
-        of record: InodeRecord, clearSetID: Bool, _ state: ManifestState
+        of record: InodeRecord, by writer: Writer, _ state: ManifestState
     ) throws(Errno) {
         record.contentVersion += 1
         let now = Timestamp.now()
         record.modified = now
         record.changed = now
-        if clearSetID { clearSetIDBits(of: record) }
+        try dropPrivileges(of: record, by: writer, state)
         state.mark(record)
         try outdateTree(above: record, state)
     }
 
-    /// write(2), chown(2): set-user-id goes, and set-group-id where group execution is allowed.
-    func clearSetIDBits(of record: InodeRecord) {
-        record.mode &= ~UInt32(0o4000)
-        // inode(7): without group execution the bit once meant mandatory locking.
-        if record.mode & 0o010 != 0 { record.mode &= ~UInt32(0o2000) }
-    }
-
     private func noteFlatChange(
-        of file: OpenFile, _ flat: ObjectFile, end: UInt64, clearSetID: Bool
+        of file: OpenFile, _ flat: ObjectFile, end: UInt64, by writer: Writer
     ) throws(Errno) {
         try changing { (state) throws(Errno) in
             let record = try record(file.inode, state)
             if let backing = file.backing {
-                return try noteBackingChange(
-                    of: record, backing, clearSetID: clearSetID, state)
+                return try noteBackingChange(of: record, backing, by: writer, state)
             }
             record.size = max(record.size, end)
             running.noteUnsynchronized(flat, of: file.inode)
-            try noteChange(of: record, clearSetID: clearSetID, state)
+            try noteChange(of: record, by: writer, state)
         }
     }
 

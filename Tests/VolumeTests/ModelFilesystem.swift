@@ -288,7 +288,7 @@ final class ModelFilesystem {
             let node = try node(inode)
             node.uid = uid ?? node.uid
             node.gid = gid ?? node.gid
-            if node.kind != .directory, uid != nil || gid != nil { clearSetID(of: node) }
+            if node.kind != .directory { clearSetID(of: node) }
             return .status(status(of: node))
         case .setTimes(let inode, let accessed, let modified):
             _ = try node(inode)

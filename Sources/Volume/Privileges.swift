@@ -1,0 +1,173 @@
+public import Base
+internal import InodeManifest
+internal import Synchronization
+
+internal import struct SystemPackage.Errno
+
+// Set-user-id, set-group-id and `security.capability` let who runs a file do what its owner, its group
+// or root may. They are given to its bytes, so a change of the bytes takes them, and so does chown(2):
+//
+//                                by whoever has CAP_FSETID    by others
+//   bytes or size     4000       stays                        goes
+//                     2000       stays                        goes with group execution (0010), and
+//                                                             where the caller is not in the group
+//                     capability goes                         goes
+//   chown(2)          4000       goes                         goes
+//                     2000       goes with 0010               as above
+//                     capability goes                         goes
+//
+// A store to a mapping takes nothing. All that is what ext4 does.
+//
+// The kernel says with WRITE, OPEN and SETATTR whether the caller lacks CAP_FSETID; with FALLOCATE and
+// COPY_FILE_RANGE it does not, so /proc is asked, of files that have such bits. Before a write to a
+// backing file it sends a SETATTR of nothing, as it does for chown(2) with -1 for both ids.
+
+/// Who changes a file's bytes, as far as it matters for the file's privileges.
+struct Writer: Sendable {
+    /// Nil where the change takes no capability: nobody makes it, as with the pages of a mapping.
+    let caller: Caller?
+    /// Set-id bits go, or may stay; nil where the caller's rights decide.
+    let clearsSetID: Bool?
+
+    /// A change that takes no privileges.
+    static let nobody = Writer(caller: nil, clearsSetID: false)
+
+    init(caller: Caller?, clearsSetID: Bool?) {
+        self.caller = caller
+        self.clearsSetID = clearsSetID
+    }
+
+    /// A change of which the kernel does not say what becomes of set-id bits.
+    init(changing caller: Caller?) {
+        self.init(caller: caller, clearsSetID: caller == nil ? false : nil)
+    }
+}
+
+/// What a caller may do with privileges.
+private struct Rights {
+    private let caller: Caller
+    private let credentials: ThreadCredentials?
+
+    init(of caller: Caller) {
+        self.caller = caller
+        let shown = ThreadCredentials(thread: caller.pid)
+        // Who acts with other credentials than its own (nfsd, io_uring) has only the user and the group
+        // that the kernel told.
+        credentials = shown?.uid == caller.uid ? shown : nil
+    }
+
+    var keepsSetID: Bool { credentials?.has(.keepSetIDBits) == true }
+
+    func owns(_ record: InodeRecord) -> Bool {
+        caller.uid == record.uid || credentials?.has(.changeFilesOfOthers) == true
+    }
+
+    func keepsGroupID(_ gid: UInt32) -> Bool {
+        caller.gid == gid || credentials?.groups.contains(gid) == true || keepsSetID
+    }
+}
+
+extension Volume {
+    private static let setIDBits: UInt32 = 0o6000
+    static let capabilityName = FileName("security.capability")
+
+    /// Takes the privileges that a change of the bytes takes; under the manifest's lock.
+    func dropPrivileges(
+        of record: InodeRecord, by writer: Writer, _ state: ManifestState
+    ) throws(Errno) {
+        guard record.mode & Self.setIDBits != 0 || record.hasAttributes else { return }
+        if writer.caller != nil { try dropCapability(of: record, state) }
+        guard record.mode & Self.setIDBits != 0 else { return }
+        let clears = writer.clearsSetID ?? writer.caller.map { !Rights(of: $0).keepsSetID } ?? false
+        if clears { dropSetIDBits(of: record, by: writer.caller, state) }
+    }
+
+    /// Takes the privileges although the bytes stay as they are: what was asked for was there already.
+    func takePrivileges(of file: OpenFile, by writer: Writer) throws(Errno) {
+        try changing { (state) throws(Errno) in
+            try dropPrivileges(of: try record(file.inode, state), by: writer, state)
+        }
+    }
+
+    /// Takes the privileges that a new owner or group takes; under the manifest's lock.
+    func dropPrivilegesForOwner(
+        of record: InodeRecord, by caller: Caller, _ state: ManifestState
+    ) throws(Errno) {
+        guard record.kind != .directory else { return }
+        try dropCapability(of: record, state)
+        dropSetIDBits(of: record, by: caller, state)
+    }
+
+    /// Does what a SETATTR of nothing stands for; under the manifest's lock. Somebody is about to
+    /// write, who may keep nothing, or it is chown(2) with -1 for both ids.
+    ///
+    /// - Throws: EPERM for chown(2) by somebody who does not own the file, where it would take a bit.
+    func dropPrivilegesAsAsked(
+        of record: InodeRecord, by caller: Caller, _ state: ManifestState
+    ) throws(Errno) {
+        guard record.kind != .directory, record.mode & Self.setIDBits != 0 else { return }
+        let file = running.openFiles[record.inode.number]
+        let isOpen = (file?.writers ?? 0) > 0
+        let hasRemovedCapability = file?.capabilityRemover == caller.pid
+        file?.capabilityRemover = nil
+        let rights = Rights(of: caller)
+        let mayBeWrite: Bool
+        if rights.keepsSetID {
+            // Before such a one writes, this is asked because of a capability alone, which the kernel
+            // has removed. It does so for chown(2), too; then a file that is open keeps its bits.
+            mayBeWrite = isOpen && hasRemovedCapability
+            if mayBeWrite { return }
+        } else {
+            mayBeWrite = isOpen
+        }
+        if rights.owns(record) || (mayBeWrite && file?.backing?.isWritable == true) {
+            dropSetIDBits(of: record, by: caller, state)
+        } else if !mayBeWrite, record.mode != modeWithoutSetID(of: record, by: caller) {
+            throw .notPermitted
+        }
+        // Else a write may follow, by a request that takes the bits.
+    }
+
+    private func dropCapability(of record: InodeRecord, _ state: ManifestState) throws(Errno) {
+        guard record.hasAttributes else { return }
+        var attributes = try state.attributes(of: record)
+        guard attributes.removeValue(forKey: Self.capabilityName) != nil else { return }
+        state.setAttributes(of: record, to: attributes)
+    }
+
+    private func dropSetIDBits(
+        of record: InodeRecord, by caller: Caller?, _ state: ManifestState
+    ) {
+        let mode = modeWithoutSetID(of: record, by: caller)
+        guard record.mode != mode else { return }
+        record.mode = mode
+        state.mark(record)
+        running.openFiles[record.inode.number]?.hasLostPrivileges.store(true, ordering: .relaxed)
+    }
+
+    private func modeWithoutSetID(of record: InodeRecord, by caller: Caller?) -> UInt32 {
+        var mode = record.mode & ~UInt32(0o4000)
+        // inode(7): without group execution the bit once meant mandatory locking.
+        if mode & 0o010 != 0 {
+            mode &= ~UInt32(0o2000)
+        } else if mode & 0o2000 != 0, let caller, !Rights(of: caller).keepsGroupID(record.gid) {
+            mode &= ~UInt32(0o2000)
+        }
+        return mode
+    }
+
+    /// Has the kernel told, before the answer to a request that says nothing of the mode, that a file
+    /// has lost bits of it: it would run the file by the mode that it remembers.
+    func tellLostPrivileges(of file: OpenFile) {
+        guard file.hasLostPrivileges.load(ordering: .relaxed),
+            file.hasLostPrivileges.exchange(false, ordering: .relaxed)
+        else { return }
+        privileges.withLock { $0 }?(file.inode)
+    }
+
+    /// Has somebody told of inodes that lost set-id bits by a change of their bytes. Called on the
+    /// thread of the operation, without any lock.
+    public func observePrivileges(_ observer: @escaping @Sendable (Inode) -> Void) {
+        privileges.withLock { $0 = observer }
+    }
+}
