@@ -10,7 +10,7 @@ public enum Sys {
 
     /// open(2) relative to a directory descriptor; O_CLOEXEC is always added.
     public static func open(
-        _ path: String, in directory: Int32 = AT_FDCWD, flags: Int32, mode: mode_t = 0o600
+        _ path: String, in directory: Int32 = AT_FDCWD, flags: Int32, mode: UInt32 = 0o600
     ) throws(Errno) -> OwnedDescriptor {
         try Faults.check(.open)
         return OwnedDescriptor(
@@ -205,7 +205,7 @@ public enum Sys {
     /// mkdirat(2); false where the name is there already.
     @discardableResult
     public static func makeDirectory(
-        _ path: String, in directory: Int32 = AT_FDCWD, mode: mode_t = 0o700
+        _ path: String, in directory: Int32 = AT_FDCWD, mode: UInt32 = 0o700
     ) throws(Errno) -> Bool {
         try Faults.check(.makeDirectory)
         do throws(Errno) {
