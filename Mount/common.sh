@@ -53,14 +53,45 @@ is_mounted() {
     awk -v at="$1" '$5 == at { found = 1 } END { exit !found }' /proc/self/mountinfo
 }
 
-# wait_for SECONDS COMMAND...: true as soon as the command is, false when the time is over.
+# wait_for SECONDS COMMAND...: true as soon as the command is, false when the time is over; that is
+# `patience` times as long, where a script has set it.
 wait_for() {
-    local end=$((SECONDS + $1))
+    local end=$((SECONDS + $1 * ${patience:-1}))
     shift
     until "$@"; do
         ((SECONDS < end)) || return 1
         sleep 0.05
     done
+}
+
+# The kernel's switch for FUSE over io_uring (Linux 6.14 and later). It is the whole machine's, and
+# matters to a mount until that has answered INIT.
+ring_switch=/sys/module/fuse/parameters/enable_uring
+# Who changes it holds this locked (flock(2)) until it is put back; what it was stands in here
+# meanwhile, so that whoever comes next puts it back where one was killed. Unit tests know it too.
+ring_switch_lock=/run/registryfs-enable-uring.lock
+
+# with_ring_switch VALUE COMMAND...: runs a command while the switch is Y or N, and puts it back as it
+# was; without that where it cannot be changed. Others who need it wait meanwhile.
+with_ring_switch() {
+    local value=$1
+    shift
+    if [[ ! -w $ring_switch ]]; then
+        "$@"
+        return
+    fi
+    (
+        # Not truncated by the open: it may tell what to put back.
+        exec 9>>"$ring_switch_lock"
+        flock -w 600 9 || die "another process holds $ring_switch_lock: $ring_switch stays as it is"
+        before=$(<"$ring_switch_lock")
+        [[ $before == [YN] ]] || before=$(<"$ring_switch")
+        trap 'echo "$before" >"$ring_switch" && : >"$ring_switch_lock"' EXIT
+        trap 'exit 130' INT TERM HUP
+        echo "$before" >"$ring_switch_lock"
+        echo "$value" >"$ring_switch"
+        "$@" 9>&-
+    )
 }
 
 registry_answers() { curl -fsS -o /dev/null --max-time 2 "http://127.0.0.1:$1/v2/" 2>/dev/null; }

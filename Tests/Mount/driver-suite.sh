@@ -14,7 +14,7 @@ TMPDIR=$work go test -c -o "$work/driver.test" "$suite"
 volume_up
 
 begin "all $expected tests of the storage driver suite pass"
-(cd "$work" && TMPDIR=$mnt timeout 600 ./driver.test -test.v -check.v) >"$work/suite.log" 2>&1 ||
+(cd "$work" && TMPDIR=$mnt within 300 ./driver.test -test.v -check.v) >"$work/suite.log" 2>&1 ||
     fail "$(excerpt '^(FAIL|panic|---)' "$work/suite.log")"
 same "passed tests" "$expected" "$(grep -c '^PASS: ' "$work/suite.log")"
 same "summary" "OK: $expected passed" "$(grep '^OK: ' "$work/suite.log")"

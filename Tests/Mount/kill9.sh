@@ -9,6 +9,22 @@ rounds=50
 limit_milliseconds=2000
 slowest=0
 
+# Hundredths of a second of processor time that all programs have taken, and that the daemon has.
+ticks_of_all() { awk '/^cpu / { print $2 + $3 + $4 + $7 + $8 + $9 }' /proc/stat; }
+ticks_of_daemon() { sed 's/.*) //' "/proc/$(daemon_pid)/stat" | awk '{ print $12 + $13 }'; }
+# mount_in_time ROUND: the mount takes less than the limit. Where others had more than a tenth of a
+# processor meanwhile, it is the machine that is measured, and only a mount that hangs fails.
+mount_in_time() {
+    local start ticks took others limit=$limit_milliseconds
+    start=$(date +%s%N) ticks=$(ticks_of_all)
+    volume_up
+    took=$((($(date +%s%N) - start) / 1000000))
+    others=$(($(ticks_of_all) - ticks - $(ticks_of_daemon)))
+    ((others * 100 < took)) || limit=$((30 * limit_milliseconds))
+    ((took <= slowest)) || slowest=$took
+    ((took < limit)) || fail "round $1: mounted after $took ms"
+}
+
 # Pushes one image after the other, and notes those that the registry acknowledged.
 pusher() { # pusher ROUND
     local index digest
@@ -37,6 +53,7 @@ check_blobs() {
         fail "blob with wrong bytes: $(head -n 1 "$work/wrong")"
 }
 
+with_seed
 mkdir "$work/images"
 touch "$work/acknowledged"
 volume_up
@@ -51,23 +68,19 @@ for round in $(seq "$rounds"); do
     pushes=$!
     background+=("$storm" "$pushes")
     wait_for 20 ready "$round" || fail "round $round: the storm does not start: $(<"$work/storm-problems")"
-    sleep "$((RANDOM % 2)).$((RANDOM % 1000 + 1000))"
+    pause 100 2000
     daemon_kill
     wait "$storm" || fail "round $round: $(head -n 2 "$work/storm-problems" | tr '\n' ' ')"
     wait "$pushes"
     rm -rf "$work/images"/*
     background=()
     volume_check
-    start=$(date +%s%N)
-    volume_up
-    took=$((($(date +%s%N) - start) / 1000000))
-    ((took <= slowest)) || slowest=$took
-    ((took < limit_milliseconds)) || fail "round $round: mounted after $took ms"
+    mount_in_time "$round"
     durable=$(python3 "$here/storm.py" verify "$mnt/storm-$round" "$work/journal-$round" \
         2>"$work/storm-problems") ||
         fail "round $round: $(head -n 3 "$work/storm-problems" | tr '\n' ' ')"
     check_blobs
-    echo "round $round: mounted in $took ms; $durable" >&2
+    echo "round $round: $durable" >&2
 done
 echo "slowest mount after kill -9: $slowest ms; $(wc -l <"$work/acknowledged") pushes acknowledged" >&2
 

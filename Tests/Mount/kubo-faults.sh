@@ -6,6 +6,7 @@ in_both_nodes
 
 rounds=10
 [[ -z $quick ]] || rounds=3
+with_seed
 node_up
 node_mount
 registry_up
@@ -21,9 +22,9 @@ push_round() {
 for round in $(seq "$rounds"); do
     push_round "$round" &
     pushing=$!
-    sleep 0.$((RANDOM % 9))
+    pause 0 900
     node_kill
-    sleep 0.$((RANDOM % 9))
+    pause 0 900
     node_up
     wait "$pushing" || fail "push $round failed, with the node's end alone: $(tail -n 2 "$work/push.log")"
 done
@@ -34,7 +35,7 @@ begin "pushes while the daemon is killed"
 for round in $(seq $((rounds + 1)) $((2 * rounds))); do
     push_round "$round" &
     pushing=$!
-    sleep 0.$((1 + RANDOM % 8))
+    pause 100 900
     daemon_kill
     wait "$pushing" || :
     registry_down
@@ -88,13 +89,13 @@ publish_file() { # publish_file NAME COUNT: a file of COUNT MiB at the MFS path
 }
 publish_file lost 4
 publish_file good 4
-node_mount --from-mfs --fetch-timeout 3
+node_mount --from-mfs --fetch-timeout 10
 leaf=$(rpc refs "arg=$(<"$work/lost.cid")" | jq -rs '.[2].Ref')
 rpc block/rm "arg=$leaf&force=true" >/dev/null
-if timeout 30 cat "$mnt/lost" >/dev/null 2>"$work/cat.log"; then fail "it was read"; fi
+if within 30 cat "$mnt/lost" >/dev/null 2>"$work/cat.log"; then fail "it was read"; fi
 grep -q "Input/output error" "$work/cat.log" || fail "$(<"$work/cat.log")"
 cmp "$work/good" "$mnt/good"
-timeout 5 stat "$mnt/lost" >/dev/null
+within 5 stat "$mnt/lost" >/dev/null || fail "stat waits too"
 grep -q "$leaf" "$state/registryfs.log" || fail "the log does not name the block"
 
 if is_double; then
@@ -103,7 +104,7 @@ if is_double; then
         publish_file "lie-$kind" 3
         wait_for 20 test -e "$mnt/lie-$kind"
         control POST faults "{\"command\":\"block/get\",\"kind\":\"$kind\",\"value\":7}"
-        if timeout 60 cat "$mnt/lie-$kind" >"$work/lie" 2>"$work/cat.log"; then fail "$kind: it was read"; fi
+        if within 60 cat "$mnt/lie-$kind" >"$work/lie" 2>"$work/cat.log"; then fail "$kind: it was read"; fi
         grep -q "Input/output error" "$work/cat.log" || fail "$kind: $(<"$work/cat.log")"
         cmp -n "$(stat -c %s "$work/lie")" "$work/lie" "$work/lie-$kind"
         grep -q "block baf.* is not to be had" "$state/registryfs.log" || fail "the log does not name the block"
@@ -115,17 +116,24 @@ fi
 
 if is_double; then
     begin "Ctrl-C ends a reader that waits, and unmount does not wait"
+    # The wait for the node must not end by itself meanwhile.
+    volume_down
+    node_mount --fetch-timeout 600
     publish_file slow 3
     wait_for 20 test -e "$mnt/slow"
     control POST faults '{"command":"block/get","kind":"hang"}'
-    cat "$mnt/slow" >/dev/null 2>&1 &
+    # Bash has what it starts in the background ignore Ctrl-C.
+    env --default-signal=INT cat "$mnt/slow" >/dev/null 2>&1 &
     reader=$!
     sleep 1
-    timeout 5 ls "$mnt" >/dev/null || fail "ls waits too"
+    ! process_gone "$reader" || fail "the reader does not wait"
+    within 5 ls "$mnt" >/dev/null || fail "ls waits too"
     kill -INT "$reader"
     wait_for 5 process_gone "$reader" || fail "the reader waits on"
-    wait "$reader" || :
-    timeout 20 "$registryfs" unmount "$mnt" || fail "unmount waits"
+    status=0
+    wait "$reader" || status=$?
+    same "how the reader ended" $((128 + 2)) "$status"
+    within 20 "$registryfs" unmount "$mnt" || fail "unmount waits"
     control DELETE faults
 else
     volume_down

@@ -58,7 +58,7 @@ mkdir "$mnt" "$state"
 node_mount
 echo own >"$mnt/own"
 publish
-same "their content" two "$(cat "$mnt/dir/file.mfs-"* | sed 's/theirs/two/')"
+same "their content" "ours theirs" "$(cat "$mnt/dir/file" "$mnt"/dir/file.mfs-* | tr '\n' ' ' | sed 's/ $//')"
 same "own content" own "$(cat "$mnt/own")"
 same "CID of $mfs" "$(root_cid)" "$(mfs_hash $mfs)"
 volume_down

@@ -5,14 +5,36 @@
 # REGISTRYFS            the executable under test (default: the release build of this tree)
 # REGISTRYFS_TEST_DIR   where the temporary directories go; must be on a real disk
 # REGISTRYFS_TEST_QUICK set: smaller amounts, for a look while working
+# REGISTRYFS_TEST_SEED  repeats the random choices of a run that told this seed
+#
+# A script runs in namespaces of its own, so it meets nothing of what else runs on the machine: no
+# mounts (an `unshare --mount` elsewhere would take ours along, and keep them in use), no semaphores
+# and shared memory of other programs (dbench and podman give theirs fixed names), and all ports are
+# free. How fast it goes is the machine's: limits of time are against hanging alone.
 set -euo pipefail
+if [[ -z ${REGISTRYFS_TEST_APART:-} ]]; then
+    kinds=(--mount --ipc)
+    # A node of somebody else's is reached through the machine's network.
+    [[ -n ${REGISTRYFS_TEST_KUBO:-} ]] || kinds+=(--net)
+    REGISTRYFS_TEST_APART=1 exec unshare "${kinds[@]}" --propagation private "$BASH" "$0" "$@"
+fi
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$here/../.." && pwd)
 source "$top/Mount/common.sh"
+patience=6
 registryfs=${REGISTRYFS:-$top/.build/release/registryfs}
 [[ -x $registryfs ]] || die "no $registryfs: build it first (swift build -c release)"
 quick=${REGISTRYFS_TEST_QUICK:-}
+if [[ $REGISTRYFS_TEST_APART == 1 ]]; then
+    # A script that runs itself once more stays where it is.
+    export REGISTRYFS_TEST_APART=inside
+    # The copies of others' mounts would keep their daemons alive.
+    awk '$0 ~ / - fuse\.registryfs / { print $5 }' /proc/self/mountinfo | tac |
+        while read -r at; do umount -l "$at" 2>/dev/null || :; done
+    [[ ! -d /dev/shm ]] || mount -t tmpfs -o mode=1777 none /dev/shm
+    [[ -n ${REGISTRYFS_TEST_KUBO:-} ]] || ip link set lo up
+fi
 
 work=$(mktemp -d "${REGISTRYFS_TEST_DIR:-/var/tmp}/registryfs-test.XXXXXX")
 chmod 755 "$work"
@@ -56,7 +78,7 @@ clean_up() {
     set +e
     cd /
     if [[ -n $current ]] && { ((status != 0)) || [[ $current != "set up" ]]; }; then
-        echo "not ok $current: ${why:-ended with status $status, see above}"
+        echo "not ok $current: ${why:-ended with status $status, see above}${seed:+ (seed $seed)}"
         ((status)) || status=1
         tail -n 20 "$work"/state*/registryfs.log >&2 2>/dev/null
     fi
@@ -80,6 +102,25 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 trap 'why="line $LINENO: $BASH_COMMAND"' ERR
 set -E
+
+# within SECONDS COMMAND...: ends a command that hangs, with status 124; `patience` times as late.
+within() { timeout "$(($1 * patience))" "${@:2}"; }
+# For a command that has to end, well or not at all.
+in_time() { within 60 "$@" || fail "$* ended with status $?"; }
+
+# with_seed: from here on RANDOM follows a seed, which is told. Only in the script's own shell: bash
+# gives each subshell another one.
+seed=""
+with_seed() {
+    seed=${REGISTRYFS_TEST_SEED:-$((SRANDOM % 1000000))}
+    RANDOM=$seed
+    say "REGISTRYFS_TEST_SEED=$seed repeats the random choices"
+}
+# pause LEAST MOST: a random number of milliseconds.
+pause() {
+    local milliseconds=$(($1 + RANDOM % ($2 - $1 + 1)))
+    sleep "$((milliseconds / 1000)).$(printf %03d $((milliseconds % 1000)))"
+}
 
 same() { # same WHAT EXPECTED FOUND
     [[ $2 == "$3" ]] || fail "$1: expected $2, found $3"
@@ -110,8 +151,9 @@ in_all_modes() {
         env REGISTRYFS_TEST_MODE="$mode" "$@" "$here/$(basename "$0")" || failed=1
     done
 }
+# Mounts can have requests come through io_uring, whatever the machine's administrator has chosen.
 volume_up() { # volume_up [OPTION...]: mounts $state at $mnt
-    "$registryfs" mount --state-dir "$state" "${mode_options[@]}" "$@" "$mnt"
+    with_ring_switch Y "$registryfs" mount --state-dir "$state" "${mode_options[@]}" "$@" "$mnt"
     is_mounted "$mnt" || fail "mount returned, and $mnt is not mounted"
 }
 volume_down() {
@@ -150,8 +192,16 @@ PYTHON
 }
 state_megabytes() { du -sm "$state" | cut -f1; }
 
+# A port that nothing else has, and nothing else gets: in a network of its own a script counts them
+# below those that the kernel gives to connections.
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    if [[ -n ${REGISTRYFS_TEST_KUBO:-} ]]; then
+        python3 -c 'import socket
+s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+        return
+    fi
+    echo port >>"$work/ports"
+    echo $((20000 + $(wc -l <"$work/ports")))
 }
 registry_up() { # registry_up [ROOT]: sets $port
     port=$(free_port)

@@ -37,8 +37,9 @@ begin "deleting an image and collecting gives its space back"
 delete_and_collect test/gone "$gone"
 registry_up
 begin "the deleted image is gone"
-! skopeo inspect --tls-verify=false "docker://127.0.0.1:$port/test/gone@$gone" >/dev/null 2>&1 ||
+! output=$(skopeo inspect --tls-verify=false "docker://127.0.0.1:$port/test/gone@$gone" 2>&1) ||
     fail "it is still there"
+[[ $output == *"manifest unknown"* ]] || fail "it is gone in another way: $output"
 begin "the other image still pulls"
 pull test/kept:v1 "$kept"
 

@@ -6,7 +6,8 @@ source "$(dirname "$0")/lib.sh"
 # Everything of podman stays below the work directory. A container image is made of Debian's
 # registry and the libraries that it needs; nothing is downloaded.
 engine() {
-    podman --root "$work/podman" --runroot "$work/podman-run" --storage-driver vfs \
+    podman --root "$work/podman" --runroot "$work/podman-run" --tmpdir "$work/podman-tmp" \
+        --storage-driver vfs \
         --runtime runc --cgroup-manager cgroupfs --events-backend file "$@"
 }
 import_registry() {

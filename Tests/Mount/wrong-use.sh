@@ -6,7 +6,7 @@ source "$(dirname "$0")/lib.sh"
 one_line() {
     local name=$1 pattern=$2 status=0 lines
     shift 2
-    timeout 30 "$@" >"$work/output" 2>"$work/error" </dev/null || status=$?
+    within 30 "$@" >"$work/output" 2>"$work/error" </dev/null || status=$?
     lines=$(grep -c '' "$work/error" || true)
     if ((status == 0)); then
         result "$name" "it succeeded"
