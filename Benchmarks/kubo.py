@@ -11,6 +11,7 @@ import sys
 import time
 
 MIB = 1 << 20
+COMMON = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "Mount", "common.sh")
 OWN = "registryfs"
 MFS, ADD, RPC_ADD, CAT = "ipfs mount", "ipfs add", "RPC add", "ipfs cat"
 
@@ -242,6 +243,7 @@ class Bench:
 
         def own():
             call(
+                "bash", "-c", 'source "$0"; with_ring_switch Y "$@"', COMMON,
                 self.options.registryfs, "mount", "--state-dir", state, "--kubo", self.options.rpc,
                 "--mfs-path", "/bench", "--from-mfs", second)
             self.settle(drop=True)

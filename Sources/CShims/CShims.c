@@ -47,8 +47,6 @@ void rfs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), 
 
 int rfs_lock_exclusively(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
 
-int rfs_lock_shared(int fd) { return flock(fd, LOCK_SH | LOCK_NB); }
-
 int rfs_unlock(int fd) { return flock(fd, LOCK_UN); }
 
 int rfs_exchange(int directory, const char *one, const char *other) {

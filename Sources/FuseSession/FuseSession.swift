@@ -26,7 +26,6 @@ public final class FuseSession: @unchecked Sendable {
     private let context: FuseContext
     private let receivers: Receivers
     private let names: ChangedNames
-    private let ringSwitch = HeldRingSwitch()
     private let state: Monitor<State>
 
     private struct State {
@@ -112,7 +111,6 @@ public final class FuseSession: @unchecked Sendable {
                 state.phase = .mounted
             }
         } catch {
-            ringSwitch.putBack()
             userdata.release()
             throw error
         }
@@ -200,7 +198,6 @@ public final class FuseSession: @unchecked Sendable {
         startWorkers(mounted, &failure)
         if failure != nil { abandon(mounted) }
         let isReady = waitForReady()
-        ringSwitch.putBack()
         if isReady {
             startRings(mounted, veto)
             raiseReadAhead(mounted)
@@ -391,17 +388,17 @@ extension FuseSession {
 // MARK: - Rings
 
 extension FuseSession {
-    /// Finds out whether requests may come by io_uring, and has the kernel offer it.
+    /// Finds out whether requests may come by io_uring.
     private func prepareRings() {
         guard configuration.usesRings else {
             return state.withLock { $0.rings = .off(reason: "no_io_uring was asked for") }
         }
         do throws(RingsUnavailable) {
+            try RingSupport.checkSwitch()
             try RingSupport.checkRings()
             let queueCount = try RingSupport.queueCount()
             try RingSupport.checkDescriptors(
                 rings: queueCount * threads(queueCount: queueCount))
-            try ringSwitch.turnOn()
             context.askForRings(true)
             state.withLock { $0.queueCount = queueCount }
         } catch {
@@ -672,7 +669,6 @@ extension FuseSession {
     /// Frees what the mount consists of, once, after the last worker.
     private func finish(_ mounted: Mounted) {
         detachIfStillThere(mounted)
-        ringSwitch.putBack()
         names.end()
         context.releases.end()
         state.withLock { $0.backings }?.end()

@@ -3,12 +3,15 @@
 
     io-uring.py DIRECTORY [no-xattrs]   prints what was seen; the same for every filesystem
     io-uring.py load DIRECTORY READY    works until an error, and prints its name
+    io-uring.py forbidden PROGRAM...    runs a program that may make no rings, as seccomp(2) forbids them
 """
 
+import ctypes
 import errno
 import hashlib
 import mmap
 import os
+import struct
 import sys
 import threading
 
@@ -212,11 +215,29 @@ def verify(root, ready):
     print(count)
 
 
+def forbidden(words):
+    """The whole machine has a switch for it, too (kernel.io_uring_disabled); this is one process's."""
+    load_number, jump_if_equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    setup = 425  # io_uring_setup(2), on every architecture
+    refuse, allow = 0x00050000 | errno.EPERM, 0x7fff0000
+    filters = b"".join(struct.pack("HBBI", *each) for each in (
+        (load_number, 0, 0, 0), (jump_if_equal, 0, 1, setup), (give, 0, 0, refuse),
+        (give, 0, 0, allow)))
+    memory = ctypes.create_string_buffer(filters, len(filters))
+    program = struct.pack("HxxxxxxP", 4, ctypes.addressof(memory))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(22, 2, program, 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        raise OSError(ctypes.get_errno(), "seccomp")
+    os.execvp(words[0], words)
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "load":
         load(sys.argv[2], sys.argv[3])
     elif sys.argv[1] == "verify":
         verify(sys.argv[2], sys.argv[3])
+    elif sys.argv[1] == "forbidden":
+        forbidden(sys.argv[2:])
     else:
         for test in (direct_io, cached_io, names, listing, side_by_side):
             test(sys.argv[1])

@@ -1,20 +1,17 @@
 #!/usr/bin/env bash
-# Requests that come through io_uring: when they do, the kernel's switch for it, what happens where
+# Requests that come through io_uring: when they do, where the kernel's switch is off, what happens where
 # something is missing, requests of every size, and ends of a daemon that has some in its queues.
 source "$(dirname "$0")/lib.sh"
 
 begun=$(cut -d' ' -f1 /proc/uptime)
-switch=/sys/module/fuse/parameters/enable_uring
 ring() { "$registryfs" status --json "$mnt" | jq -r '.mounts[0].ioUring'; }
 # Why not, in words; empty where they do.
 reason() { "$registryfs" status --json "$mnt" | jq -r '.mounts[0].ioUringOff // ""'; }
 told() { grep -c 'without io_uring' "$state/registryfs.log" || :; }
 works() { # a mount that answers, all within a time
-    timeout 60 bash -euc 'echo "$1" >"$2/works"; sync "$2/works"; [[ $(<"$2/works") == "$1" ]]
-        rm "$2/works"; ls "$2" >/dev/null' - "$RANDOM" "$mnt" || fail "the mount does not work"
+    within 60 bash -euc 'echo "$1" >"$2/works"; sync "$2/works"; [[ $(<"$2/works") == "$1" ]]
+        rm "$2/works"; ls "$2" >/dev/null' - "$SRANDOM" "$mnt" || fail "the mount does not work"
 }
-# Ends with a failure where a command takes so long that it hangs.
-in_time() { timeout 60 "$@" || fail "$* ended with status $?"; }
 # What is compared with the disk below does not come out of the page cache, nor past the daemon.
 same_as_disk() { # same_as_disk OPTION...
     mkdir -p "$work/disk"
@@ -26,7 +23,7 @@ same_as_disk() { # same_as_disk OPTION...
     cmp "$work/expected" "$work/seen" >&2 || fail "not as on the disk below"
 }
 
-if [[ ! -e $switch ]]; then
+if [[ ! -e $ring_switch ]]; then
     begin "this kernel has no io_uring for FUSE, and status says so"
     volume_up
     same "io_uring of the mount" false "$(ring)"
@@ -39,53 +36,58 @@ if [[ ! -e $switch ]]; then
     finish
 fi
 
-before=$(<"$switch")
-restore_switch() { echo "$before" >"$switch"; }
-trap 'restore_switch; clean_up' EXIT
+# mount_leaves VALUE: mounts, and leaves the switch as it is.
+mount_leaves() {
+    "$registryfs" mount --state-dir "$state" "$mnt" && same "the switch" "$1" "$(<"$ring_switch")"
+}
+begin "where the switch is on requests come through io_uring"
+with_ring_switch Y mount_leaves Y || fail "the mount fails, or changes the switch"
+same "io_uring of the mount" true "$(ring)"
+same "the reason why not" "" "$(reason)"
+[[ $("$registryfs" status "$mnt") =~ io_uring\ +on ]] || fail "status does not say so"
+same "lines of the log about it" 0 "$(told)"
+works
+volume_down
 
-for value in N Y; do
-    begin "requests come through io_uring, and the switch stays at $value"
-    echo "$value" >"$switch"
-    volume_up
-    same "the switch" "$value" "$(<"$switch")"
-    same "io_uring of the mount" true "$(ring)"
-    same "the reason why not" "" "$(reason)"
-    [[ $("$registryfs" status "$mnt") =~ io_uring\ +on ]] || fail "status does not say so"
-    same "lines of the log about it" 0 "$(told)"
-    works
-    volume_down
-    same "the switch at the end" "$value" "$(<"$switch")"
+begin "where it is off a mount leaves it off, and tells how to turn it on, once"
+with_ring_switch N mount_leaves N || fail "the mount fails, or changes the switch"
+same "io_uring of the mount" false "$(ring)"
+for word in "$ring_switch" modprobe.d; do
+    [[ $(reason) == *"$word"* ]] || fail "status says: $(reason)"
+    grep -q "without io_uring.*$word" "$state/registryfs.log" || fail "the log does not name $word"
 done
+same "lines of the log about it" 1 "$(told)"
+works
+volume_down
 
-begin "mounts made at the same moment all have it, and the switch goes back"
-echo N >"$switch"
-rounds=5
-[[ -z $quick ]] || rounds=2
-for _ in $(seq "$rounds"); do
-    pids=()
+begin "a test that was killed while it had the switch changed is put right by the next"
+# The lock's file tells what is to be put back.
+was=$(with_ring_switch Y cat "$ring_switch_lock")
+other=Y
+[[ $was == N ]] || other=N
+with_ring_switch "$other" bash -c 'kill -9 $PPID' || :
+same "what is to be put back" "$was" "$(with_ring_switch Y cat "$ring_switch_lock")"
+
+begin "mounts made at the same moment all have it"
+mount_four() {
+    local number pid pids=()
     for number in 1 2 3 4; do
         mkdir -p "$work/at-$number" "$work/state-$number"
         "$registryfs" mount --state-dir "$work/state-$number" "$work/at-$number" &
         pids+=("$!")
     done
-    for pid in "${pids[@]}"; do wait "$pid" || fail "a mount failed"; done
-    same "the switch" N "$(<"$switch")"
+    for pid in "${pids[@]}"; do wait "$pid" || return 1; done
+}
+rounds=5
+[[ -z $quick ]] || rounds=2
+for _ in $(seq "$rounds"); do
+    with_ring_switch Y mount_four || fail "a mount failed"
     for number in 1 2 3 4; do
         same "io_uring of mount $number" true \
             "$("$registryfs" status --json "$work/at-$number" | jq '.mounts[0].ioUring')"
         "$registryfs" unmount "$work/at-$number"
     done
 done
-
-begin "a switch that another process holds locked delays a mount, and does not stop it"
-exec 5<"$(dirname "$switch")"
-flock -x 5
-volume_up
-exec 5<&-
-same "io_uring of the mount" false "$(ring)"
-[[ $(reason) == *lock* ]] || fail "status says: $(reason)"
-works
-volume_down
 
 begin "without it when told so"
 : >"$state/registryfs.log"
@@ -98,9 +100,8 @@ for option in --no-io-uring -ono_io_uring; do
     volume_down
 done
 
-begin "where the switch cannot be turned on the mount works, and says why, once"
-: >"$state/registryfs.log"
-unshare -m --propagation private bash -euc '
+begin "with a read-only /sys, as in containers, it is the same"
+with_ring_switch Y unshare -m --propagation private bash -euc '
     mount --bind /sys/module/fuse/parameters /sys/module/fuse/parameters
     mount -o remount,ro,bind /sys/module/fuse/parameters
     "$1" mount --state-dir "$2" "$3"
@@ -109,20 +110,14 @@ unshare -m --propagation private bash -euc '
     [[ $(<"$3/file") == content ]]
     "$1" unmount "$3"' - "$registryfs" "$state" "$mnt" "$work" ||
     fail "the mount does not work there"
-same "io_uring of the mount" false "$(jq '.mounts[0].ioUring' "$work/status")"
-[[ $(jq -r '.mounts[0].ioUringOff' "$work/status") == *"turned off"* ]] ||
-    fail "status says: $(<"$work/status")"
-same "lines of the log about it" 1 "$(told)"
+same "io_uring of the mount" true "$(jq '.mounts[0].ioUring' "$work/status")"
 
-begin "where it is forbidden to processes the mount works, and says why"
-forbidden=/proc/sys/kernel/io_uring_disabled
-was=$(<"$forbidden")
-# 2 forbids it to all, root among them.
-echo 2 >"$forbidden"
-volume_up || :
-echo "$was" >"$forbidden"
+begin "where it is forbidden to processes the mount works, and says why, once"
+: >"$state/registryfs.log"
+with_ring_switch Y python3 "$here/io-uring.py" forbidden "$registryfs" mount --state-dir "$state" "$mnt"
 same "io_uring of the mount" false "$(ring)"
 [[ $(reason) == *refuses* ]] || fail "status says: $(reason)"
+same "lines of the log about it" 1 "$(told)"
 works
 volume_down
 
@@ -144,15 +139,20 @@ threads=$(((32 + queues - 1) / queues))
 ((threads >= 2)) || threads=2
 limit=$((2 * queues * threads))
 few=0 none=0
-for free in $(seq 26 -1 20); do
+mount_with_few() { # mount_with_few FREE: mounts with so many descriptors left of the limit
     (
-        for descriptor in $(seq 10 $((9 + limit - free))); do eval "exec $descriptor</dev/null"; done
+        for descriptor in $(seq 10 $((9 + limit - $1))); do eval "exec $descriptor</dev/null"; done
         ulimit -n "$limit"
         exec "$registryfs" mount --foreground --state-dir "$state" "$mnt" 2>"$work/log"
     ) &
-    pid=$!
+    echo "$!" >"$work/daemon"
+    # Listed only where it is served: the switch matters until then.
+    wait_for 20 is_mounted "$mnt" && within 60 ls "$mnt" >/dev/null
+}
+for free in $(seq 26 -1 20); do
+    with_ring_switch Y mount_with_few "$free" || fail "no mount with $free free descriptors: $(<"$work/log")"
+    pid=$(<"$work/daemon")
     background=("$pid")
-    wait_for 20 is_mounted "$mnt" || fail "no mount with $free free descriptors: $(<"$work/log")"
     works
     few=$((few + $(grep -c "few threads" "$work/log" || :)))
     none=$((none + $(grep -c "could not take part" "$work/log" || :)))
@@ -187,7 +187,7 @@ same_as_disk --no-io-uring
 begin_load() {
     mkdir "$1"
     : >"$work/noted"
-    timeout 60 python3 "$here/io-uring.py" load "$1" "$work/noted" >"$work/errors" &
+    within 60 python3 "$here/io-uring.py" load "$1" "$work/noted" >"$work/errors" &
     load=$!
     background=("$load")
     wait_for 30 test -s "$work/noted" || fail "no load"
@@ -235,12 +235,13 @@ fi
 
 rounds=6
 [[ -z $quick ]] || rounds=2
+with_seed
 begin "kill -9 under load: users get an error, the next mount stands, nothing synced is lost"
 for round in $(seq "$rounds"); do
     volume_up
     same "io_uring of the mount" true "$(ring)"
     begin_load "$mnt/load-$round"
-    sleep "0.$((RANDOM % 900 + 100))"
+    pause 100 1000
     daemon_kill
     wait "$load" || fail "round $round: a user of the dead mount hangs"
     background=()
@@ -287,8 +288,7 @@ same "size" 4000 "$(stat -c %s "$mnt/open")"
 volume_down
 volume_check
 
-begin "the switch stands as before, and the kernel has nothing to complain of"
-echo "$before" >"$switch"
+begin "the kernel has nothing to complain of"
 # A thread that is being killed takes no request any more: EINTR to who asked.
 ! dmesg 2>/dev/null | tr -d '[]' | awk -v since="$begun" '$1 > since' | grep -v 'failed: -4$' |
     grep -iE 'WARNING.*fuse|unique mismatch|commit_id .* not found|entry teardown|Copy to ring failed' ||

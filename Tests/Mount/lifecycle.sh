@@ -38,7 +38,7 @@ gone || fail "still mounted"
 
 begin "a dead mount point is mounted over, also while a process stands in it"
 volume_up
-(cd "$mnt" && exec sleep 60) &
+(cd "$mnt" && exec sleep 600) &
 background+=("$!")
 daemon_kill
 ! stat "$mnt" >/dev/null 2>&1 || fail "the mount survived its daemon"
@@ -91,20 +91,23 @@ unshare --mount --propagation private bash -euc '
     umount "$mnt"
     sleep 0.5
     mount -t fuse.registryfs -o "ro,state-dir=$state" registryfs "$mnt"
-    ! touch "$mnt/new"
+    if touch "$mnt/new" 2>/dev/null; then echo "mounted with ro, and a file is made" >&2; exit 1; fi
     umount "$mnt"
     sleep 0.5
 ' 2>"$work/helper.log" || fail "$(tail -n 2 "$work/helper.log" | tr '\n' ' ')"
 
 begin "install puts everything in place, and takes it away"
 if [[ -x $top/.build/release/registryfs ]]; then
-    DESTDIR=$work/root PREFIX=/usr "$top/Mount/install" 2>/dev/null
+    DESTDIR=$work/root PREFIX=/usr "$top/Mount/install" 2>"$work/install.log"
     for file in usr/bin/registryfs sbin/mount.fuse.registryfs \
         etc/systemd/system/registryfs.service etc/systemd/system/registryfs@.service; do
         [[ -s $work/root/$file ]] || fail "$file is missing"
     done
     grep -q '^ExecStart=/usr/bin/registryfs mount' "$work/root/etc/systemd/system/registryfs.service" ||
         fail "the unit does not name the installed program"
+    grep -q '^options fuse enable_uring=1$' "$work/root/etc/modprobe.d/registryfs.conf" ||
+        fail "nothing turns on io_uring for FUSE"
+    grep -q "enable_uring" "$work/install.log" || fail "install does not say what it turns on: $(<"$work/install.log")"
     DESTDIR=$work/root PREFIX=/usr "$top/Mount/install" --uninstall
     same "files after --uninstall" 0 "$(find "$work/root" -type f | wc -l)"
 else

@@ -31,9 +31,6 @@ void rfs_set_thread_name(const char *name);
 /// flock(2) with LOCK_EX | LOCK_NB; 0 or -1 with errno.
 int rfs_lock_exclusively(int fd);
 
-/// flock(2) with LOCK_SH | LOCK_NB; 0 or -1 with errno.
-int rfs_lock_shared(int fd);
-
 /// flock(2) with LOCK_UN; 0 or -1 with errno.
 int rfs_unlock(int fd);
 
