@@ -214,6 +214,15 @@ public final class FuseSession: @unchecked Sendable {
     /// Whether requests come through io_uring, or why they do not.
     public var rings: Rings { state.withLock { $0.rings } }
 
+    /// Where the mount stands, as the kernel lists it: not where it was made when it, or a directory
+    /// above it, was moved since. Nil where it does not stand. Touches no mount.
+    public var mountPath: String? { state.withLock { $0.mount }.map(Self.path) }
+
+    private static func path(of mounted: Mounted) -> String {
+        let own = (try? MountEntry.all())?.last { $0.isSameMount(as: mounted.entry) }
+        return own?.mountPoint ?? mounted.point.path
+    }
+
     /// Whether the kernel reads and writes open files itself, or why it does not.
     public var passthrough: Passthrough { state.withLock { $0.passthrough } }
 
@@ -265,7 +274,7 @@ public final class FuseSession: @unchecked Sendable {
         if let mounted = begun?.mount {
             if begun?.phase == .mounted {
                 // Nobody serves, so nothing has been written, and nothing may wait for an answer.
-                _ = KernelMount.unmount(mounted.point.path, detach: true)
+                _ = KernelMount.unmount(Self.path(of: mounted), detach: true)
                 return finish(mounted)
             }
             endMount(mounted)
@@ -573,7 +582,7 @@ private struct UncheckedPointer: @unchecked Sendable {
 extension FuseSession {
     /// Takes the mount out of the tree and makes every worker end, while they serve.
     private func endMount(_ mounted: Mounted) {
-        let path = mounted.point.path
+        let path = Self.path(of: mounted)
         // Not busy: the kernel writes back, unmounts, and the workers' reads give ENODEV.
         switch KernelMount.unmount(path, detach: false) {
         case nil:
@@ -596,7 +605,7 @@ extension FuseSession {
 
     /// Ends a mount that could not be served by all its threads, and so has had no use.
     private func abandon(_ mounted: Mounted) {
-        _ = KernelMount.unmount(mounted.point.path, detach: true)
+        _ = KernelMount.unmount(Self.path(of: mounted), detach: true)
         waitForWorkers(milliseconds: 0, mounted)
     }
 
@@ -688,13 +697,12 @@ extension FuseSession {
     /// After an abort of the connection the mount still stands, and would answer ENOTCONN to all.
     /// It is known by its id and device, so that a mount of somebody else's is left alone.
     private func detachIfStillThere(_ mounted: Mounted) {
-        guard let entry = mounted.entry, MountEntry.top(at: mounted.point.path) == entry else {
-            return
-        }
-        if let error = KernelMount.unmount(mounted.point.path, detach: true) {
+        let path = Self.path(of: mounted)
+        guard MountEntry.top(at: path)?.isSameMount(as: mounted.entry) == true else { return }
+        if let error = KernelMount.unmount(path, detach: true) {
             log.warning(
                 "the dead mount could not be removed",
-                metadata: ["path": "\(mounted.point.path)", "errno": "\(error)"])
+                metadata: ["path": "\(path)", "errno": "\(error)"])
         }
     }
 

@@ -48,6 +48,11 @@ package struct MountEntry: Equatable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
+    /// Whether it is the same mount, wherever that stands by now.
+    func isSameMount(as other: MountEntry?) -> Bool {
+        identifier == other?.identifier && device == other?.device
+    }
+
     /// The mounts of this process's namespace, in the order of the file: of several at one place
     /// the last one is on top. Reading this touches no mounted filesystem.
     static func all() throws(Errno) -> [MountEntry] {

@@ -90,7 +90,8 @@ struct ControlRequest: Codable, Sendable {
     var names: [Data] = []
     /// How many of `names` belong to a bind mount and cannot be left by `..`.
     var fixedCount = 0
-    /// `cid`, `inspect`: the path as the person wrote it, for messages.
+    /// `cid`, `inspect`: the path as the person wrote it, for messages; `unmount`: the mount point, as the
+    /// client's mount table has it.
     var shownPath = ""
     /// `block`, `exportCAR`: the CID.
     var cid: String?

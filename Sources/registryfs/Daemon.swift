@@ -28,6 +28,9 @@ final class Daemon: Sendable {
     private let log: Logger
     private let state = Monitor(State())
 
+    /// The mount point, as the kernel lists it now.
+    private var mountPoint: String { session.mountPath ?? settings.mountPoint }
+
     private init(settings: MountSettings, volume: Volume, session: FuseSession, log: Logger) {
         self.settings = settings
         self.volume = volume
@@ -255,14 +258,27 @@ final class Daemon: Sendable {
     }
 
     private func takeMountAway(isLazy: Bool) throws(Failure) {
+        let point = mountPoint
         do throws(Errno) {
-            try Unmounting.unmount(RawText.bytes(of: settings.mountPoint), isLazy: isLazy)
+            try Unmounting.unmount(RawText.bytes(of: point), isLazy: isLazy)
         } catch {
             let kind: Failure.Kind = error == .resourceBusy ? .busy : .failed
             throw Failure(
-                "\(RawText.shown(settings.mountPoint)): cannot unmount: \(error.reason)",
-                kind: kind)
+                "\(RawText.shown(point)): cannot unmount: \(error.reason)", kind: kind)
         }
+    }
+
+    /// Refuses where the person named another mount of the same filesystem, which is not this daemon's to
+    /// take away. A client in another mount namespace names what is not known here.
+    private func checkIsOwnMount(_ request: ControlRequest) throws(Failure) {
+        let asked = RawText.bytes(of: request.shownPath)
+        let point = RawText.bytes(of: mountPoint)
+        let table = try MountTable.read()
+        guard asked != point, let other = table.mount(at: asked), let own = table.mount(at: point),
+            other.device == own.device
+        else { return }
+        throw Failure(
+            "\(RawText.shown(asked)) is a bind mount of \(RawText.shown(point)): use umount(8)")
     }
 
     // MARK: Requests
@@ -306,6 +322,7 @@ final class Daemon: Sendable {
     private static let stallMilliseconds = 60_000
 
     private func unmount(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
+        try checkIsOwnMount(request)
         log.info("unmounting: a command asked for it", metadata: ["lazy": "\(request.isLazy)"])
         do throws(Failure) {
             try synchronize()
@@ -361,7 +378,7 @@ final class Daemon: Sendable {
     /// Refuses while another mount namespace, a container's say, has the filesystem mounted:
     /// the daemon could not end.
     private func checkNamespaces() throws(Failure) {
-        let point = RawText.bytes(of: settings.mountPoint)
+        let point = RawText.bytes(of: mountPoint)
         let table = try MountTable.read()
         guard let mount = table.mount(at: point), mount.isRegistry else { return }
         let group = table.groupOfParent(of: mount)
@@ -369,7 +386,7 @@ final class Daemon: Sendable {
         if let other = others.first {
             throw Failure(
                 "\(RawText.shown(point)) is also mounted at \(RawText.shown(other.point)): "
-                    + "unmount that first, or use --lazy", kind: .busy)
+                    + "umount(8) that first, or use --lazy", kind: .busy)
         }
         let users = Unmounting.namespaceUsers(of: mount.device, outside: group)
         guard users.isEmpty else {
@@ -399,7 +416,7 @@ final class Daemon: Sendable {
             }
         }
         var status = try volumeStatus()
-        status.mountpoint = RawText.shown(settings.mountPoint)
+        status.mountpoint = RawText.shown(mountPoint)
         status.stateDirectory = settings.stateDirectory
         status.pid = getpid()
         switch session.passthrough {

@@ -91,6 +91,13 @@ enum SystemFiles {
         }
     }
 
+    /// Whether a path stands for a directory by its form, `NAME/` or `NAME/.`: then a symlink at its
+    /// end is followed, path_resolution(7).
+    static func namesDirectory(_ path: [UInt8]) -> Bool {
+        let last = path.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).last
+        return last.map { $0.isEmpty || $0.elementsEqual(".".utf8) } ?? false
+    }
+
     /// An absolute path of its parts.
     static func join(_ components: [[UInt8]]) -> [UInt8] {
         guard !components.isEmpty else { return [UInt8(ascii: "/")] }

@@ -130,7 +130,8 @@ struct VolumeFinder {
     ) throws(Failure) -> ControlResult {
         var path = RawText.bytes(of: shown)
         if let stateDirectory {
-            let names = SystemFiles.components(path).map { FileName($0) }
+            var names = SystemFiles.components(path).map { FileName($0) }
+            if SystemFiles.namesDirectory(path), !names.isEmpty { names.append(FileName(".")) }
             let result = try access(stateDirectory).ask(
                 request(command, names, fixedCount: 0, shown), pulse: pulse)
             guard result.elsewhere == nil else {
@@ -151,10 +152,8 @@ struct VolumeFinder {
             guard let elsewhere = result.elsewhere else { return result }
             path = Array(elsewhere)
             if path.first != UInt8(ascii: "/") {
-                // The first `..` leaves the mount; that step is taken here, as a walk down to
-                // the mount point would end in the mount again.
-                let above = Array(SystemFiles.components(mount.point).dropLast())
-                path = SystemFiles.join(above + SystemFiles.components(path).dropFirst())
+                // The first `..` leaves the mount.
+                path = mount.point + [UInt8(ascii: "/")] + path
             }
         }
         throw Failure("\(RawText.shown(shown)): too many levels of symbolic links")

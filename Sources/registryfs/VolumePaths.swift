@@ -12,7 +12,8 @@ enum VolumePlace {
 }
 
 extension Volume {
-    /// Follows names from the root, symlinks among them; the last name's is not followed.
+    /// Follows names from the root, symlinks among them; the last name's is not followed. A `.` asks for
+    /// a directory.
     ///
     /// - Parameters:
     ///   - fixedCount: how many of the first names `..` cannot leave.
@@ -30,6 +31,11 @@ extension Volume {
                         return .elsewhere(Self.path([name] + pending.reversed()))
                     }
                     resolved.removeLast()
+                    continue
+                }
+                if name.bytes == Array(".".utf8) {
+                    let inode = try resolve(path: resolved)
+                    guard try attributes(of: inode).kind == .directory else { throw .notDirectory }
                     continue
                 }
                 resolved.append(name)

@@ -3,8 +3,10 @@
 source "$(dirname "$0")/lib.sh"
 
 port=$(free_port)
+# As many have it: the place is a symlink.
+ln -s mnt "$work/link"
 quickstart() {
-    HOME=$caller_home "$top/Mount/quickstart" --mount-point "$mnt" --state-dir "$state" --port "$port" "$@"
+    HOME=$caller_home "$top/Mount/quickstart" --mount-point "$work/link" --state-dir "$state" --port "$port" "$@"
 }
 # What the person sees: an image, the tree, a link file's digest, and a root CID.
 shows_all() {

@@ -123,7 +123,8 @@ enum MountRun {
     private static func location(of path: String, in table: MountTable) throws(Failure) -> [UInt8] {
         guard !path.isEmpty else { throw Failure("a path cannot be empty", exitCode: 64) }
         let bytes = RawText.bytes(of: path)
-        // Asked as the directory that it names, so that its own symlink is followed too.
+        // Asked as the directory that it names, so that its own symlink is followed too: the kernel
+        // lists a mount by the name without symlinks.
         switch try PathWalk.place(of: bytes + Array("/.".utf8), in: table) {
         case .elsewhere(let path):
             return path

@@ -68,11 +68,10 @@ enum StatusRun {
         }
         var mounts: [MountEntry] = []
         for point in points {
-            let path = RawText.bytes(of: point) + Array("/.".utf8)
-            guard case .registry(let mount, _, _) = try PathWalk.place(of: path, in: table) else {
+            guard let named = try PathWalk.mount(named: point, in: table) else {
                 throw Failure("\(RawText.shown(point)) is not on a mount of registryfs")
             }
-            mounts.append(mount)
+            mounts.append(named.mount)
         }
         return mounts
     }

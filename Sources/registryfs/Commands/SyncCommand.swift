@@ -44,11 +44,10 @@ enum SyncRun {
     static func mount(_ point: String?) throws(Failure) -> MountEntry {
         let table = try MountTable.read()
         if let point {
-            let path = RawText.bytes(of: point) + Array("/.".utf8)
-            guard case .registry(let mount, _, _) = try PathWalk.place(of: path, in: table) else {
+            guard let named = try PathWalk.mount(named: point, in: table) else {
                 throw Failure("\(RawText.shown(point)) is not on a mount of registryfs")
             }
-            return mount
+            return named.mount
         }
         var devices: Set<String> = []
         let mounts = table.trustedRegistryMounts.filter { devices.insert($0.device).inserted }

@@ -28,7 +28,9 @@ enum UnmountRun {
         let client = ControlClient(stateDirectory: mount.stateDirectory)
         let daemon = client.process
         do throws(Failure) {
-            let result = try client.ask(ControlRequest(command: .unmount, isLazy: isLazy))
+            var request = ControlRequest(command: .unmount, isLazy: isLazy)
+            request.shownPath = RawText.text(of: mount.point)
+            let result = try client.ask(request)
             if result.isLingering == true {
                 SystemFiles.say(
                     "registryfs: \(RawText.shown(mount.point)) is detached; its daemon"
@@ -44,26 +46,22 @@ enum UnmountRun {
 
     private static func mount(at shown: String) throws(Failure) -> MountEntry {
         let table = try MountTable.read()
-        let path = RawText.bytes(of: shown) + Array("/.".utf8)
-        guard
-            case .registry(let mount, let names, let fixedCount) = try PathWalk.place(
-                of: path, in: table)
-        else {
+        guard let named = try PathWalk.mount(named: shown, in: table) else {
             throw Failure(
                 "\(RawText.shown(shown)) is not a mount of registryfs: "
                     + "'registryfs status' lists them")
         }
-        guard names.count == fixedCount else {
+        guard named.isRoot else {
             throw Failure(
-                "\(RawText.shown(shown)) lies on the mount \(RawText.shown(mount.point)): "
+                "\(RawText.shown(shown)) lies on the mount \(RawText.shown(named.mount.point)): "
                     + "unmount that")
         }
-        guard fixedCount == 0 else {
+        guard !named.isBound else {
             throw Failure(
                 "\(RawText.shown(shown)) is a bind mount of a directory of registryfs: "
                     + "use umount(8)")
         }
-        return mount
+        return named.mount
     }
 
     /// The daemon's process ends after its answer; only then are its locks gone for certain.
