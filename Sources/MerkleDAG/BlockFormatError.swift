@@ -30,6 +30,9 @@ public enum BlockFormatError: Error, Hashable, Sendable {
 
     // MARK: UnixFS
 
+    /// The target of a symlink is empty, longer than `UnixFSEntry.symlinkTargetLengthMax`, or has a NUL.
+    case badSymlinkTarget
+
     /// The dag-pb node holds no UnixFS message.
     case noUnixFSData
     /// UnixFS has no type of this number.

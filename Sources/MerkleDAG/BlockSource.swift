@@ -61,6 +61,16 @@ public enum DAGReadError: Error {
     case noSuchEntry(CID, name: [UInt8])
     /// There is more than the caller wants to have.
     case tooMany(limit: Int)
+
+    /// Whether the blocks themselves are at fault: whoever gives them, the same is found.
+    public var isOfContent: Bool {
+        switch self {
+        case .unavailable, .wrongBytes, .unsupportedHash: false
+        case .unsupportedCodec, .malformed, .tooDeep, .notFile, .notDirectory, .duplicateName,
+            .noSuchEntry, .tooMany:
+            true
+        }
+    }
 }
 
 extension BlockSource {
@@ -150,12 +160,17 @@ public enum UnixFSEntry: Hashable, Sendable {
     case file(size: UInt64, metadata: UnixFSMetadata)
     /// A directory, in one node or in several.
     case directory(isSharded: Bool, metadata: UnixFSMetadata)
-    /// A symbolic link to `target`.
+    /// A symbolic link to `target`, which a file system can have.
     case symlink(target: [UInt8], metadata: UnixFSMetadata)
+
+    /// The longest target of a symbolic link, in bytes: PATH_MAX of linux/limits.h without its NUL.
+    public static let symlinkTargetLengthMax = 4095
 }
 
 extension BlockSource {
     /// Says what a CID is, from its root block alone.
+    ///
+    /// - Throws: `malformed`, among others, for a symlink whose target no file system can have.
     public func unixfsEntry(_ cid: CID) throws(DAGReadError) -> UnixFSEntry {
         let block = try unixfsBlock(cid)
         guard let fields = block.fields else {
@@ -167,8 +182,11 @@ extension BlockSource {
         case .directory, .hamtShard:
             return .directory(isSharded: fields.kind == .hamtShard, metadata: fields.metadata)
         case .symlink:
-            return .symlink(
-                target: Array(block.bytes[block.contentRange]), metadata: fields.metadata)
+            let target = block.bytes[block.contentRange]
+            guard (1...UnixFSEntry.symlinkTargetLengthMax).contains(target.count),
+                !target.contains(0)
+            else { throw .malformed(cid, .badSymlinkTarget) }
+            return .symlink(target: Array(target), metadata: fields.metadata)
         case .metadata:
             throw .malformed(cid, .unknownType(fields.kind.rawValue))
         }

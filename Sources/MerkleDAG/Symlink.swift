@@ -3,12 +3,11 @@ internal import Multiformats
 extension ImportProfile {
     /// The block of a symbolic link, with its root.
     ///
-    /// - Parameter target: what the link points to, any bytes.
-    /// - Precondition: the target is shorter than `chunkSizeMax`; no file system has such a path.
+    /// - Parameter target: what the link points to, any bytes. Of one that is longer than
+    ///   `UnixFSEntry.symlinkTargetLengthMax` the block may be larger than any node takes.
     public func symlink(
         target: [UInt8], metadata: UnixFSMetadata = .none
     ) -> (root: DAGRoot, block: [UInt8]) {
-        precondition(target.count < Self.chunkSizeMax, "a symlink's target fits a block")
         let message = UnixFSData(kind: .symlink, data: target, metadata: metadata)
         let block = DAGNode(data: message.encoded()).encoded()
         let cid = nodeCID(.sha256(of: block))

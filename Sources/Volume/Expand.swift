@@ -25,18 +25,19 @@ extension Volume {
             guard let cid = found else { return }
             // One who waits for another's expansion would be another to interrupt; blocks are asked
             // for twice at worst.
-            let source = RecordedBlocks(
-                NodeBlocks(
-                    volume: self, node: node, cancellation: wait.cancellation, user: waits.user))
+            let expansion = Expansion(self, node, cancellation: wait.cancellation)
+            defer { expansion.end() }
             let children: [ExpandedEntry]
             do throws(DAGReadError) {
-                children = try entries(of: cid, source, node, wait)
+                children = try expansion.children(of: cid, expansion.links(of: cid))
             } catch {
                 guard !wait.isInterrupted else { throw .interrupted }
                 node.note(problem: "directory \(cid): \(error.reason)")
                 throw .ioError
             }
-            let (nodes, isOwn) = (source.nodes, isOwn(cid, children))
+            let (nodes, isOwn) = (
+                expansion.nodes, Expansion.isOwn(cid, children, by: profile)
+            )
             try reading { (state) throws(Errno) in
                 let record = try record(inode, state)
                 guard !record.isExpanded, record.cid == cid else { return }
@@ -54,21 +55,6 @@ extension Volume {
         let entry: UnixFSEntry
     }
 
-    private func entries(
-        of directory: CID, _ source: RecordedBlocks, _ node: NodeLink, _ wait: RemoteWait
-    ) throws(DAGReadError) -> [ExpandedEntry] {
-        let links = try DirectoryReader(root: directory, source: source).entries()
-        let usable = links.filter { (try? checkName(FileName($0.name))) != nil }
-        if usable.count < links.count {
-            log.warning(
-                "directory \(directory): \(links.count - usable.count) entries no file could name")
-        }
-        // What a child is, its own root block says; only a raw one is known to be a file.
-        let blocks = NodeBlocks(
-            volume: self, node: node, cancellation: wait.cancellation, user: waits.user)
-        return try ChildKinds(links: usable, blocks: blocks).find()
-    }
-
     /// Makes the inodes and entries of a directory. It keeps its CID where the profile makes the same
     /// of these entries; else it gets a new one, as after a change.
     private func fill(
@@ -84,29 +70,6 @@ extension Volume {
             state.notePublished(directory)
         } else {
             try outdateTree(of: directory, state)
-        }
-    }
-
-    /// Whether the profile makes the nodes of a directory of its entries.
-    private func isOwn(_ cid: CID, _ children: [ExpandedEntry]) -> Bool {
-        var builder = DirectoryBuilder(profile: profile)
-        for child in children {
-            let (cid, treeSize) = canonical(child)
-            builder.add(name: child.name.bytes, cid: cid, treeSize: treeSize)
-        }
-        return (try? builder.finish { _, _ in })?.cid == cid
-    }
-
-    /// The CID that an entry will have in the tree: of files, the one that they come with.
-    private func canonical(_ child: ExpandedEntry) -> (CID, UInt64) {
-        switch child.entry {
-        case .file(0, _):
-            let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
-            return (leaf.cid, leaf.treeSize)
-        case .symlink(let target, _):
-            let root = profile.symlink(target: target).root
-            return (root.cid, root.treeSize)
-        case .file, .directory: return (child.cid, child.treeSize)
         }
     }
 
@@ -213,88 +176,5 @@ extension Timestamp {
         let (sum, isBeyond) = base.addingReportingOverflow(Int64(time.nanoseconds))
         guard !isOverflow, !isBeyond else { return nil }
         self.init(nanoseconds: sum)
-    }
-}
-
-/// A source that keeps the nodes that it gave.
-private final class RecordedBlocks: BlockSource {
-    private let source: NodeBlocks
-    private(set) var nodes: [StoredNode] = []
-
-    init(_ source: NodeBlocks) { self.source = source }
-
-    func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
-        let bytes = try source.block(cid)
-        nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: bytes))
-        return bytes
-    }
-}
-
-/// Finds out what the children of a directory are, several at a time.
-private final class ChildKinds: Sendable {
-    private struct State {
-        var next = 0
-        var found: [UnixFSEntry?]
-        var failure: DAGReadError?
-    }
-
-    private static let threadsMax = 8
-
-    private let links: [MerkleDAG.DirectoryEntry]
-    private let blocks: NodeBlocks
-    private let state: Guarded<State>
-
-    init(links: [MerkleDAG.DirectoryEntry], blocks: NodeBlocks) {
-        self.links = links
-        self.blocks = blocks
-        state = Guarded(State(found: Array(repeating: nil, count: links.count)))
-    }
-
-    func find() throws(DAGReadError) -> [Volume.ExpandedEntry] {
-        let unknown = links.count { $0.cid.codec != .raw }
-        var threads: [JoinableThread] = []
-        for _ in 0..<max(0, min(Self.threadsMax, unknown) - 1) {
-            // Without more threads it takes longer.
-            if let thread = try? Threads.start(name: "rfs-expand", { [self] in work() }) {
-                threads.append(thread)
-            }
-        }
-        work()
-        for thread in threads { thread.join() }
-        let (found, failure) = state.withLock { ($0.found, $0.failure) }
-        if let failure { throw failure }
-        return zip(links, found).compactMap { link, entry in
-            entry.map {
-                Volume.ExpandedEntry(
-                    name: FileName(link.name), cid: link.cid, treeSize: link.treeSize, entry: $0)
-            }
-        }
-    }
-
-    private func work() {
-        while let index = next() {
-            do throws(DAGReadError) {
-                let entry = try blocks.entry(of: links[index].cid, treeSize: links[index].treeSize)
-                state.withLock { $0.found[index] = entry }
-            } catch {
-                state.withLock { $0.failure = error }
-            }
-        }
-    }
-
-    private func next() -> Int? {
-        state.withLock { state in
-            guard state.failure == nil, state.next < links.count else { return nil }
-            defer { state.next += 1 }
-            return state.next
-        }
-    }
-}
-
-extension BlockSource {
-    /// What a CID is. A raw one is a file, as long as the link to it says, and is not asked for.
-    func entry(of cid: CID, treeSize: UInt64) throws(DAGReadError) -> UnixFSEntry {
-        guard cid.codec != .raw else { return .file(size: treeSize, metadata: .none) }
-        return try unixfsEntry(cid)
     }
 }

@@ -122,10 +122,11 @@ extension Volume {
             if state.published != nil {
                 isPublished = object.map { state.isPublished($0) } ?? state.isPublished(record)
             }
+            // A size may come from outside, and is whatever it is: nothing is added to it.
+            let (whole, rest) = record.size.quotientAndRemainder(
+                dividingBy: UInt64(profile.chunkSize))
             let leafCount =
-                record.kind == .regular && cid != nil
-                ? max(1, (record.size + UInt64(profile.chunkSize) - 1) / UInt64(profile.chunkSize))
-                : 0
+                record.kind == .regular && cid != nil ? max(1, whole + (rest == 0 ? 0 : 1)) : 0
             return InodeReport(
                 attributes: attributes(of: record, state), cid: cid,
                 treeSize: cid == nil ? nil : treeSize, childCount: childCount,

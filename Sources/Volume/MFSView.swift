@@ -137,6 +137,8 @@ struct NodeBlocks: BlockSource {
     var asksPeers = true
     /// On whose behalf; nil: on the volume's own.
     var user: UInt32?
+    /// How long a block may take; nil for as long as a read waits.
+    var milliseconds: Int?
 
     func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
         try block(cid, memory: nil)
@@ -170,7 +172,8 @@ struct NodeBlocks: BlockSource {
         _ cid: CID, isOffline: Bool, _ memory: ReplyMemory?
     ) throws(KuboError) -> [UInt8] {
         let block = try node.client.block(
-            cid, isOffline: isOffline, deadlineMilliseconds: node.options.fetchMilliseconds,
+            cid, isOffline: isOffline,
+            deadlineMilliseconds: milliseconds ?? node.options.fetchMilliseconds,
             cancellation: cancellation ?? node.cancellation, memory: memory, user: user)
         node.noteFetched(bytes: block.count)
         return block
@@ -226,7 +229,12 @@ final class ViewChanges {
 
     private func isDirectory(_ cid: CID) throws(DAGReadError) -> Bool {
         guard cid.codec != .raw else { return false }
-        if case .directory = try blocks.unixfsEntry(cid) { return true }
+        do throws(DAGReadError) {
+            if case .directory = try blocks.unixfsEntry(cid) { return true }
+        } catch {
+            // What is nothing at all can be replaced as a file can.
+            guard error.isOfContent else { throw error }
+        }
         return false
     }
 
@@ -261,12 +269,29 @@ final class ViewChanges {
 }
 
 extension DAGReadError {
-    /// What went wrong, for people.
+    /// What went wrong, for people; names the block.
     var reason: String {
-        if case .unavailable(let error) = self {
+        switch self {
+        case .unavailable(let error):
             if let cause = error.cause as? KuboError { return "\(cause)" }
+            if let cause = error.cause as? ExpansionLimit { return cause.reason }
             return "block \(error.cid) is not to be had"
+        case .wrongBytes(let cid): return "block \(cid): the bytes are not those of its hash"
+        case .unsupportedHash(let cid): return "block \(cid): its hash function is not known here"
+        case .unsupportedCodec(let cid):
+            return "block \(cid) is no file, directory or symlink (codec \(cid.codec))"
+        case .malformed(let cid, let error): return "block \(cid) is malformed: \(error)"
+        case .tooDeep(let cid): return "block \(cid) lies deeper than any writer makes it"
+        case .notFile(let cid): return "block \(cid) is no file"
+        case .notDirectory(let cid): return "block \(cid) is no directory"
+        case .duplicateName(let cid, let name):
+            return "directory \(cid) has two entries \(shown(name))"
+        case .noSuchEntry(let cid, let name):
+            return "directory \(cid) has no entry \(shown(name))"
+        case .tooMany(let limit): return "there are more than \(limit)"
         }
-        return "\(self)"
     }
 }
+
+/// A name of others for a line of the log: quoted, without anything that would move a terminal.
+func shown(_ name: [UInt8]) -> String { String(decoding: name, as: UTF8.self).debugDescription }

@@ -23,7 +23,7 @@ extension Volume {
         }
         guard status.cid != view else { return }
         log.notice("MFS \(node.path) was changed by others: merging \(status.cid)")
-        let merge = ViewMerge(volume: self, blocks: NodeBlocks(volume: self, node: node))
+        let merge = ViewMerge(volume: self, node: node)
         do throws(MergeStop) {
             try merge.run(base: view, theirs: status.cid)
         } catch {
@@ -59,12 +59,17 @@ private final class ViewMerge {
     private typealias Link = MerkleDAG.DirectoryEntry
 
     private let volume: Volume
+    private let node: NodeLink
     private let blocks: NodeBlocks
     private var pending: [Directory] = []
+    /// What was found of blocks that may be linked again; nil for what is nothing at all.
+    private var kinds: [CID: UnixFSEntry?] = [:]
+    private static let kindsMax = 4_096
 
-    init(volume: Volume, blocks: NodeBlocks) {
+    init(volume: Volume, node: NodeLink) {
         self.volume = volume
-        self.blocks = blocks
+        self.node = node
+        blocks = NodeBlocks(volume: volume, node: node)
     }
 
     func run(base: CID?, theirs: CID) throws(MergeStop) {
@@ -73,7 +78,16 @@ private final class ViewMerge {
     }
 
     private func merge(_ directory: Directory) throws(MergeStop) {
-        let theirs = try links(of: directory.theirs)
+        let theirs: [Link]
+        do throws(DAGReadError) {
+            theirs = try links(of: directory.theirs)
+        } catch {
+            // What nobody can read is nothing that they could mean; ours stays in its place.
+            guard error.isOfContent, !directory.path.isEmpty else { throw .read(error) }
+            let path = shown(Array(directory.path.utf8))
+            volume.log.warning("MFS: \(path) is passed over: \(error.reason)")
+            return
+        }
         // What the node has let go of cannot be compared with: then nothing counts as removed.
         var base: [[UInt8]: Link] = [:]
         if let cid = directory.base, let known = try? links(of: cid) {
@@ -87,12 +101,10 @@ private final class ViewMerge {
         for link in base.values { try mergeRemoval(of: link, directory) }
     }
 
-    private func links(of cid: CID) throws(MergeStop) -> [Link] {
-        do throws(DAGReadError) {
-            return try DirectoryReader(root: cid, source: blocks).entries()
-        } catch {
-            throw .read(error)
-        }
+    private func links(of cid: CID) throws(DAGReadError) -> [Link] {
+        let expansion = Expansion(volume, node)
+        defer { expansion.end() }
+        return try expansion.links(of: cid)
     }
 
     /// A name that is new or different there.
@@ -100,9 +112,8 @@ private final class ViewMerge {
         _ link: Link, _ before: Link?, _ directory: Directory
     ) throws(MergeStop) {
         let name = FileName(link.name)
-        guard (try? volume.checkName(name)) != nil else { return }
         let path = directory.path + "/" + String(decoding: link.name, as: UTF8.self)
-        let theirs = try expanded(link)
+        guard let theirs = try expanded(link) else { return }
         guard let ours = try ours(name, directory.inode) else {
             // Where we removed what they changed, it comes back: theirs is the newer content.
             try change(path, "added") { () throws(Errno) in
@@ -113,8 +124,17 @@ private final class ViewMerge {
         let cid = try self.cid(of: ours.inode)
         if cid == link.cid { return }
         if case .directory = theirs.entry, ours.kind == .directory {
+            // Nobody has looked into it: it need not be compared, which for a DAG that links the same
+            // directories again and again would never end.
+            if let before, cid == before.cid, try isUnexpanded(ours.inode) {
+                try change(path, "changed") { () throws(Errno) in
+                    try self.volume.retarget(ours.inode, from: before.cid, to: theirs)
+                    self.volume.nameChanged(name, in: directory.inode)
+                }
+                return
+            }
             let isDirectoryBefore = try before.map { (link) throws(MergeStop) in
-                if case .directory = try expanded(link).entry { true } else { false }
+                if case .directory? = try expanded(link)?.entry { true } else { false }
             }
             pending.append(
                 Directory(
@@ -203,6 +223,16 @@ private final class ViewMerge {
         }
     }
 
+    private func isUnexpanded(_ inode: Inode) throws(MergeStop) -> Bool {
+        do throws(Errno) {
+            return try volume.reading { (state) throws(Errno) in
+                !(try self.volume.record(inode, state).isExpanded)
+            }
+        } catch {
+            throw error == Volume.stale ? .changed : .tree(error)
+        }
+    }
+
     private func cid(of inode: Inode) throws(MergeStop) -> CID {
         do throws(Errno) {
             return try volume.cid(of: inode)
@@ -214,14 +244,29 @@ private final class ViewMerge {
         }
     }
 
-    private func expanded(_ link: Link) throws(MergeStop) -> Volume.ExpandedEntry {
+    /// What a link leads to; nil, and a line in the log, for what cannot be in a file system.
+    private func expanded(_ link: Link) throws(MergeStop) -> Volume.ExpandedEntry? {
+        guard let entry = try kind(of: link) else { return nil }
+        return Volume.ExpandedEntry(
+            name: FileName(link.name), cid: link.cid, treeSize: link.treeSize, entry: entry)
+    }
+
+    private func kind(of link: Link) throws(MergeStop) -> UnixFSEntry? {
+        // Of a raw block, each link says for itself how long it is.
+        let isOwn = link.cid.codec != .raw
+        if isOwn, let known = kinds[link.cid] { return known }
+        var entry: UnixFSEntry?
         do throws(DAGReadError) {
-            return Volume.ExpandedEntry(
-                name: FileName(link.name), cid: link.cid, treeSize: link.treeSize,
-                entry: try blocks.entry(of: link.cid, treeSize: link.treeSize))
+            entry = try blocks.entry(of: link.cid, treeSize: link.treeSize)
         } catch {
-            throw .read(error)
+            guard error.isOfContent else { throw .read(error) }
+            volume.log.warning("MFS: \(shown(link.name)) is left out: \(error.reason)")
         }
+        if isOwn {
+            if kinds.count >= Self.kindsMax { kinds = [:] }
+            kinds[link.cid] = .some(entry)
+        }
+        return entry
     }
 }
 
@@ -250,6 +295,23 @@ extension Volume {
             try touchDirectory(directory, state)
         }
         nameChanged(entry.name, in: parent)
+    }
+
+    /// Lets a directory that nobody has looked into stand for another CID.
+    ///
+    /// - Throws: ESTALE where it is not what it was.
+    fileprivate func retarget(
+        _ inode: Inode, from old: CID, to entry: ExpandedEntry
+    ) throws(Errno) {
+        try changing { (state) throws(Errno) in
+            let record = try record(inode, state)
+            guard !record.isExpanded, record.cid == old else { throw Self.stale }
+            try outdateTree(above: record, state)
+            (record.cid, record.treeSize) = (entry.cid, entry.treeSize)
+            let now = Timestamp.now()
+            (record.modified, record.changed) = (now, now)
+            state.mark(record)
+        }
     }
 
     /// Removes a directory with all that is in it.

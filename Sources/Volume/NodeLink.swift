@@ -31,6 +31,8 @@ public struct NodeOptions: Sendable {
     public var pinMilliseconds = 120_000
     /// A new volume takes the tree that stands at the MFS path.
     public var adoptsTree = false
+    /// What it may take to look into one directory that comes from the node.
+    public var expansion = ExpansionBounds()
 
     public init(client: KuboClient) {
         self.client = client
@@ -123,6 +125,7 @@ final class NodeLink: Sendable {
     /// as they are let, and hold up none that it has.
     let searches = Fetches(threadsMax: 256)
     private let tickets = Atomic<UInt64>(0)
+    let expansions = Expansions()
     let ahead = Guarded(AheadLeaves())
     let streams = LeafStreams()
     let state = Monitor(State())

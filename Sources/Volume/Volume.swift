@@ -396,9 +396,13 @@ public final class Volume: Sendable {
     /// Checks the name of a new entry.
     func checkName(_ name: FileName) throws(Errno) {
         guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
-        guard !name.bytes.isEmpty, !name.bytes.contains(0x2f), !name.bytes.contains(0),
-            name.bytes != [0x2e], name.bytes != [0x2e, 0x2e]
-        else { throw .invalidArgument }
+        guard Self.isUsable(name.bytes) else { throw .invalidArgument }
+    }
+
+    /// Whether an entry can have a name.
+    static func isUsable(_ name: [UInt8]) -> Bool {
+        (1...nameLengthMax).contains(name.count) && !name.contains(0x2f) && !name.contains(0)
+            && name != [0x2e] && name != [0x2e, 0x2e]
     }
 
     /// Refuses to take more room while the disk is known to be full.

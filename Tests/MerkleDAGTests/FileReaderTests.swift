@@ -282,6 +282,32 @@ import Testing
         }
     }
 
+    @Test func aSymlinksTargetIsOneThatAFileSystemCanHave() throws {
+        let blocks = MemoryBlocks()
+        func symlink(_ target: [UInt8]) -> CID {
+            blocks.put(DAGNode(data: UnixFSData(kind: .symlink, data: target).encoded()))
+        }
+        let longest = [UInt8](repeating: 0x61, count: 4095)
+        #expect(
+            try blocks.unixfsEntry(symlink(longest))
+                == .symlink(target: longest, metadata: .none))
+        for target in [[], [0x61, 0], longest + [0x61]] {
+            let cid = symlink(target)
+            #expect {
+                try blocks.unixfsEntry(cid)
+            } throws: { error in
+                guard case DAGReadError.malformed(cid, .badSymlinkTarget) = error else {
+                    return false
+                }
+                return true
+            }
+        }
+        // Of any target there is a block, whoever takes it.
+        let block = ImportProfile.unixfsV1_2025.symlink(
+            target: [UInt8](repeating: 0x61, count: 3 << 20))
+        #expect(block.block.count > 3 << 20)
+    }
+
     @Test func aBlockBeyondTheLimitIsRefused() {
         let blocks = MemoryBlocks()
         let large = blocks.putLeaf([UInt8](repeating: 0, count: DAGNode.blockSizeMax + 1))
