@@ -86,7 +86,7 @@ extension Volume {
             (kind, mode, metadata, target) = (.symlink, 0o777, own, path)
         }
         let record = state.makeInode(
-            kind: kind, mode: kind == .symlink ? mode : metadata.mode.map { $0 & 0o7777 } ?? mode,
+            kind: kind, mode: permitted(metadata.mode, of: kind) ?? mode,
             uid: directory.uid, gid: directory.gid, parent: directory.inode, target: target)
         if let time = metadata.mtime.flatMap({ Timestamp($0) }) { record.modified = time }
         switch child.entry {
@@ -109,6 +109,16 @@ extension Volume {
             }
         }
         state.insert(child.name, in: directory, inode: record.inode, kind: kind)
+    }
+
+    /// What a mode from outside grants here; nil where it says nothing. Whoever writes the MFS path is
+    /// not the owner: of set-id bits he would make another's programs, and of write permission for all
+    /// another's files.
+    private func permitted(_ mode: UInt32?, of kind: FileKind) -> UInt32? {
+        guard let mode, kind != .symlink else { return nil }
+        guard node?.options.trustsModes == true else { return mode & 0o755 }
+        // Where all may write, the sticky bit keeps them from each other's names.
+        return mode & (kind == .directory ? 0o1777 : 0o777)
     }
 
     /// The object of a CID with a reference more, made where there is none.

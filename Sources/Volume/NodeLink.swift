@@ -31,6 +31,8 @@ public struct NodeOptions: Sendable {
     public var pinMilliseconds = 120_000
     /// A new volume takes the tree that stands at the MFS path.
     public var adoptsTree = false
+    /// Modes that come from the node may let the group and others write.
+    public var trustsModes = false
     /// What it may take to look into one directory that comes from the node.
     public var expansion = ExpansionBounds()
 

@@ -15,6 +15,7 @@ struct NodeSettings: Sendable, Equatable {
     var uploadLimit: UInt64?
     var isDurableAtNode = false
     var adoptsTree = false
+    var trustsModes = false
     var keptPaths: [String] = []
     /// A file with the credentials.
     var credentialsFile: String?
@@ -29,6 +30,7 @@ struct NodeSettings: Sendable, Equatable {
         if let uploadLimit { arguments += ["--upload-limit", String(uploadLimit)] }
         if isDurableAtNode { arguments += ["--durability", "kubo"] }
         if adoptsTree { arguments.append("--from-mfs") }
+        if trustsModes { arguments.append("--trust-modes") }
         for path in keptPaths { arguments += ["--keep", path] }
         if let credentialsFile { arguments += ["--kubo-auth-file", credentialsFile] }
         if let fetchSeconds { arguments += ["--fetch-timeout", String(fetchSeconds)] }
@@ -71,6 +73,7 @@ struct NodeSettings: Sendable, Equatable {
         }
         options.isDurableAtNode = isDurableAtNode
         options.adoptsTree = adoptsTree
+        options.trustsModes = trustsModes
         options.keptPaths = keptPaths
         return options
     }
@@ -172,6 +175,9 @@ struct NodeArguments: ParsableArguments {
     @Flag(help: "Begin a new volume with the tree that stands at the MFS path.")
     var fromMfs = false
 
+    @Flag(help: "Let modes that come from the node allow writing to the group and to others.")
+    var trustModes = false
+
     @Option(
         help: ArgumentHelp(
             "Content that always stays here: paths from the mount point on, with * and ?.",
@@ -197,8 +203,8 @@ struct NodeArguments: ParsableArguments {
         guard let address = kubo ?? base?.address else {
             let isAlone =
                 mfsPath == nil && cacheSize == nil && publishInterval == nil && uploadLimit == nil
-                && durability == nil && !fromMfs && keep.isEmpty && kuboAuthFile == nil
-                && fetchTimeout == nil
+                && durability == nil && !fromMfs && !trustModes && keep.isEmpty
+                && kuboAuthFile == nil && fetchTimeout == nil
             guard isAlone else {
                 throw Failure("options for a node need the node: add --kubo ADDR", exitCode: 64)
             }
@@ -212,6 +218,7 @@ struct NodeArguments: ParsableArguments {
         if let uploadLimit { settings.uploadLimit = try NodeSettings.size(uploadLimit) }
         if let durability { try settings.set(durability: durability) }
         if fromMfs { settings.adoptsTree = true }
+        if trustModes { settings.trustsModes = true }
         settings.keptPaths += keep
         if let kuboAuthFile { settings.credentialsFile = kuboAuthFile }
         if let fetchTimeout { settings.fetchSeconds = fetchTimeout }
@@ -236,7 +243,7 @@ extension NodeSettings {
     ) throws(Failure) -> Bool {
         let names = [
             "kubo", "mfs-path", "cache-size", "publish-interval", "upload-limit", "durability",
-            "from-mfs", "keep", "kubo-auth-file", "fetch-timeout",
+            "from-mfs", "trust-modes", "keep", "kubo-auth-file", "fetch-timeout",
         ]
         guard names.contains(name) else { return false }
         var node = settings ?? NodeSettings(address: "")
@@ -249,6 +256,7 @@ extension NodeSettings {
         case "fetch-timeout": node.fetchSeconds = try seconds(value, name)
         case "durability": try node.set(durability: value)
         case "from-mfs": node.adoptsTree = true
+        case "trust-modes": node.trustsModes = true
         case "keep": node.keptPaths.append(value)
         default: node.credentialsFile = value
         }
