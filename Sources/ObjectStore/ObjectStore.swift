@@ -207,6 +207,12 @@ package final class ObjectStore: Sendable {
         return ObjectFile(id: id, descriptor: descriptor, isNew: false)
     }
 
+    /// Opens the file of an object in the cache.
+    package func openCached(_ id: UInt64) throws(Errno) -> ObjectFile {
+        let descriptor = try open(Self.hexadecimal(id, digits: 16), in: cache, flags: O_RDWR)
+        return ObjectFile(id: id, descriptor: descriptor, isNew: false)
+    }
+
     /// Makes the file of the cache the object's flat file, durably. The number must have none.
     package func keepCached(_ file: ObjectFile) throws(Errno) {
         try makeBucket(of: file.id)

@@ -12,15 +12,17 @@ internal import struct SystemPackage.Errno
 
 /// What could be let go, in the order in which it came; what was used since goes to the end once.
 struct CacheLedger {
-    private enum Item {
+    enum Candidate: Hashable {
         case object(UInt64)
         case part(object: UInt64, start: UInt64)
     }
 
-    private var queue: [Item] = []
+    private var queue: [Candidate] = []
     private var head = 0
     private var objects: [UInt64: UInt64] = [:]
     private var used: Set<UInt64> = []
+    /// Parts of remote objects that are here; the queue may have more, of which some went otherwise.
+    private var partCount = 0
     /// Bytes of all of it.
     private(set) var bytes: UInt64 = 0
 
@@ -38,19 +40,34 @@ struct CacheLedger {
 
     mutating func add(partOf object: UInt64, start: UInt64, bytes count: UInt64) {
         bytes += count
+        partCount += 1
         queue.append(.part(object: object, start: start))
     }
 
-    mutating func removeParts(bytes count: UInt64) { bytes -= min(bytes, count) }
+    mutating func remove(_ parts: CachedParts) {
+        bytes -= min(bytes, parts.bytes)
+        partCount -= min(partCount, parts.count)
+    }
+
+    /// Whether most of the queue is of things that went otherwise.
+    var isStale: Bool { queue.count - head > 2 * (partCount + objects.count) + Self.staleMin }
+    private static let staleMin = 4_096
+
+    /// Gives the queue out, for what is of nobody any more to be taken from it; `putBack` must follow.
+    mutating func takeQueue() -> [Candidate] {
+        defer { (queue, head) = ([], 0) }
+        return Array(queue[head...])
+    }
+
+    /// Takes the queue again, before what came meanwhile.
+    mutating func putBack(_ items: [Candidate]) {
+        queue = items + queue[head...]
+        head = 0
+    }
 
     /// Notes that an object is read.
     mutating func use(_ object: UInt64) {
         if objects[object] != nil { used.insert(object) }
-    }
-
-    enum Candidate {
-        case object(UInt64)
-        case part(object: UInt64, start: UInt64)
     }
 
     /// The next candidate; nil once each has been one.
@@ -64,40 +81,39 @@ struct CacheLedger {
             head += 1
             examined += 1
             switch item {
-            case .part(let object, let start): return .part(object: object, start: start)
+            case .part: return item
             case .object(let object):
                 guard objects[object] != nil else { continue }
                 if used.remove(object) != nil {
                     queue.append(item)
                     continue
                 }
-                return .object(object)
+                return item
             }
         }
         return nil
     }
 
     /// Puts a candidate back that cannot go now.
-    mutating func keep(_ candidate: Candidate) {
-        switch candidate {
-        case .object(let object): queue.append(.object(object))
-        case .part(let object, let start): queue.append(.part(object: object, start: start))
-        }
-    }
+    mutating func keep(_ candidate: Candidate) { queue.append(candidate) }
+
+    /// Whether an object is one that could be let go.
+    func has(_ object: UInt64) -> Bool { objects[object] != nil }
+}
+
+/// Parts of remote objects that are here.
+struct CachedParts {
+    var count = 0
+    var bytes: UInt64 = 0
 }
 
 extension Volume {
-    /// Notes that bytes of a remote object have come, and lets others go where they are too many.
-    func noteCached(_ file: RemoteFile, start: UInt64, bytes: UInt64, _ node: NodeLink) {
-        node.cache.withLock { $0.add(partOf: file.object, start: start, bytes: bytes) }
-        trimCache(node)
-    }
-
     /// Notes that a remote object has become an ordinary one.
-    func noteKept(_ object: UInt64, size: UInt64, isInline: Bool) {
+    func noteKept(_ object: UInt64, _ parts: CachedParts, isInline: Bool) {
         guard let node else { return }
         node.cache.withLock { cache in
-            cache.removeParts(bytes: size)
+            cache.remove(parts)
+            let size = parts.bytes
             if !isInline { cache.add(object: object, size: size) }
         }
     }
@@ -122,6 +138,7 @@ extension Volume {
     func trimCache(_ node: NodeLink) {
         let gone = manifest.withLock { $0.takeGone() }
         for id in gone { forgetRemote(id, node) }
+        if node.cache.withLock({ $0.isStale }) { compactCache(node) }
         guard let limit = node.options.cacheSizeMax else { return }
         // Which files hold an object is asked of SQLite.
         if !node.options.keptPaths.isEmpty { try? manifest.bringUpToDate() }
@@ -131,12 +148,7 @@ extension Volume {
         }) {
             switch candidate {
             case .part(let object, let start):
-                let file = manifest.withLock { _ in running.remoteFiles[object] }
-                // Of an object that became whole, or went, the parts are no candidates any more.
-                guard let file else { continue }
-                if let bytes = file.drop(partAt: start) {
-                    node.cache.withLock { $0.removeParts(bytes: bytes) }
-                } else if file.hasPart(at: start) {
+                if !drop(partAt: start, of: object, node) {
                     node.cache.withLock { $0.keep(candidate) }
                 }
             case .object(let object):
@@ -157,14 +169,79 @@ extension Volume {
         removeDeletedObjects()
     }
 
+    /// Takes from the ledger's queue what went otherwise than by it.
+    private func compactCache(_ node: NodeLink) {
+        let files = manifest.withLock { _ in running.remoteFiles }
+        let queue = node.cache.withLock { $0.takeQueue() }
+        var seen: Set<CacheLedger.Candidate> = []
+        let live = queue.filter { item in
+            switch item {
+            case .part(let object, let start):
+                files[object]?.hasPart(at: start) == true && seen.insert(item).inserted
+            case .object(let object):
+                node.cache.withLock { $0.has(object) } && seen.insert(item).inserted
+            }
+        }
+        node.cache.withLock { $0.putBack(live) }
+    }
+
     private func forgetRemote(_ object: UInt64, _ node: NodeLink) {
         node.cache.withLock { $0.remove(object: object) }
-        let file = manifest.withLock { _ in running.remoteFiles.removeValue(forKey: object) }
+        let file = manifest.withLock { _ in
+            running.closedRemotes.remove(object)
+            return running.remoteFiles.removeValue(forKey: object)
+        }
         guard let file else { return }
-        let bytes = file.end()
-        node.cache.withLock { $0.removeParts(bytes: bytes) }
+        let parts = file.end()
+        node.cache.withLock { $0.remove(parts) }
         try? store.removeCached(object)
     }
+
+    /// Lets a part of a remote object go; false where that cannot be now.
+    private func drop(partAt start: UInt64, of object: UInt64, _ node: NodeLink) -> Bool {
+        // Of an object that became whole, or went, the parts are no candidates any more.
+        let known = manifest.withLock { _ in running.remoteFiles[object] }
+        guard let file = known else { return true }
+        guard let bytes = file.drop(partAt: start, store) else { return !file.hasPart(at: start) }
+        node.cache.withLock { $0.remove(CachedParts(count: 1, bytes: bytes)) }
+        return true
+    }
+
+    // MARK: Room on the disk
+
+    /// Lets parts of remote objects go until so many bytes more leave the disk its reserve; false where
+    /// they would not.
+    ///
+    /// What one file claims has no bound but this: its leaves may be the same one again and again.
+    func makeRoomInCache(for count: UInt64, _ node: NodeLink) -> Bool {
+        guard !hasRoom(for: count, node) else { return true }
+        var examined = 0
+        while let candidate = node.cache.withLock({ $0.next(&examined) }) {
+            var isGone = false
+            if case .part(let object, let start) = candidate {
+                isGone = drop(partAt: start, of: object, node)
+            }
+            if !isGone {
+                node.cache.withLock { $0.keep(candidate) }
+            } else if hasRoom(for: count, node) {
+                return true
+            }
+        }
+        return hasRoom(for: count, node)
+    }
+
+    /// Whether so many bytes of what the node holds, too, leave the disk its reserve.
+    func hasRoom(for count: UInt64, _ node: NodeLink) -> Bool {
+        // What cannot be asked is told by the write.
+        guard let disk = try? store.filesystemStatus() else { return true }
+        let reserve =
+            node.options.diskReserve ?? min(Self.diskReserveMax, disk.blocks / 16 * disk.blockSize)
+        let free = disk.blocksAvailable * disk.blockSize
+        return free >= reserve && free - reserve >= count
+    }
+
+    /// Room that what comes from the node leaves on the disk, in bytes.
+    private static let diskReserveMax: UInt64 = 64 << 20
 
     /// Leaves the bytes of an object to the node; false where that cannot be now.
     private func evict(_ object: UInt64, _ node: NodeLink) -> Bool {
@@ -228,18 +305,19 @@ extension Volume {
 extension RemoteFile {
     func hasPart(at start: UInt64) -> Bool {
         state.withLock { state in
-            !state.isGone && state.parts.contains { $0.start == start && $0.isPresent }
+            let part = state.parts[index(of: start, state)]
+            return !state.isGone && part.start == start && part.isPresent
         }
     }
 
-    /// Ends the use of the file; gives the bytes that were here.
-    func end() -> UInt64 {
-        let bytes = presentBytes
-        state.withLock { state in
+    /// Ends the use of the file; gives what was here.
+    func end() -> CachedParts {
+        let parts = state.withLock { state in
             state.isGone = true
             state.file = nil
+            return present(state)
         }
         state.wakeAll()
-        return bytes
+        return parts
     }
 }

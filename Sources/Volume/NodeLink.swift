@@ -35,6 +35,12 @@ public struct NodeOptions: Sendable {
     public var trustsModes = false
     /// What it may take to look into one directory that comes from the node.
     public var expansion = ExpansionBounds()
+    /// Parts of remote files that are known at a time, of all files together: leaves, and nodes that
+    /// were not looked into. Each takes some 100 bytes of memory, twice that while a file's table grows.
+    public var remotePartsMax = 1 << 19
+    /// Bytes on the disk that what is fetched leaves to all else; nil for 64 MiB, or a sixteenth of a
+    /// small disk. The manifest's own reserve is a part of them.
+    public var diskReserve: UInt64?
 
     public init(client: KuboClient) {
         self.client = client
@@ -128,6 +134,7 @@ final class NodeLink: Sendable {
     let searches = Fetches(threadsMax: 256)
     private let tickets = Atomic<UInt64>(0)
     let expansions = Expansions()
+    let parts: RemoteParts
     let ahead = Guarded(AheadLeaves())
     let streams = LeafStreams()
     let state = Monitor(State())
@@ -139,6 +146,7 @@ final class NodeLink: Sendable {
     init(options: NodeOptions, volume uuid: String, log: Logger) {
         self.options = options
         self.log = log
+        parts = RemoteParts(countMax: options.remotePartsMax)
         let text = options.path ?? "/registryfs/\(uuid)"
         path = MFSPath(text)
         pinName = String(text.drop { $0 == "/" })

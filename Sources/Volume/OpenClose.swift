@@ -81,7 +81,10 @@ extension Volume {
     /// Ends a `use`; under the manifest's lock.
     func endUse(_ file: OpenFile, _ state: ManifestState) {
         file.users -= 1
-        if file.users == 0 { running.openFiles.removeValue(forKey: file.inode.number) }
+        if file.users == 0 {
+            running.openFiles.removeValue(forKey: file.inode.number)
+            running.endRemote(of: file)
+        }
         guard let record = try? state.inode(file.inode) else { return }
         record.pins -= 1
         if file.users == 0 { reapIfUnused(record, state) }
@@ -96,6 +99,7 @@ extension Volume {
     public func release(_ handle: HandleID) {
         guard let description = handles.remove(handle) else { return }
         let file = description.file
+        var isRemoteDue = false
         let (isLastWriter, hasBacking, mustSynchronize) = manifest.withLock { state in
             if description.flags.isWritable { file.writers -= 1 }
             file.opens -= 1
@@ -104,10 +108,14 @@ extension Volume {
             let hasBacking = file.backing != nil
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
+            if let node {
+                isRemoteDue = running.closedRemotes.partCount > node.parts.closedMax
+            }
             return (
                 isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax
             )
         }
+        if let node, isRemoteDue { letClosedGo(node) }
         if hasBacking { detachBacking(of: file) }
         if mustSynchronize { try? synchronizeBytes(of: file.inode) }
         if isLastWriter && !hasBacking { enqueueSeal(file.inode) }

@@ -26,6 +26,8 @@ final class OpenFile: @unchecked Sendable {
     var nameClass: SizeForecast.NameClass?
     /// Where the handles read and write without asking; nil while they ask, or there are none.
     var backing: Backing?
+    /// The remote object that was read through it.
+    var remoteObject: UInt64?
     /// The first of the open handles was told to ask, and so must all others be.
     var isServedByRequest = false
     /// The thread that removed `security.capability` last, and has asked for nothing since.
@@ -91,6 +93,32 @@ final class RunningState: @unchecked Sendable {
 
     /// Remote objects of which some bytes are here, or were asked for, by object.
     var remoteFiles: [UInt64: RemoteFile] = [:]
+    /// How many open files have read a remote object, by object.
+    private var remoteUsers: [UInt64: Int] = [:]
+    /// Remote objects that nobody has open.
+    var closedRemotes = ClosedRemotes()
+
+    /// Notes that an open file reads a remote object.
+    func noteRemote(_ object: UInt64, of file: OpenFile) {
+        guard file.remoteObject != object else { return }
+        endRemote(of: file)
+        file.remoteObject = object
+        remoteUsers[object, default: 0] += 1
+        closedRemotes.remove(object)
+    }
+
+    /// Ends the use of the remote object that a file has read.
+    func endRemote(of file: OpenFile) {
+        guard let object = file.remoteObject else { return }
+        file.remoteObject = nil
+        let left = remoteUsers[object, default: 1] - 1
+        remoteUsers[object] = left == 0 ? nil : left
+        guard left == 0, let remote = remoteFiles[object] else { return }
+        remote.closeFile()
+        closedRemotes.add(object, partCount: remote.partCount)
+    }
+
+    func hasRemoteOpen(_ object: UInt64) -> Bool { remoteUsers[object] != nil }
 
     /// Counts changes of names, attributes and content that came by requests.
     var changes: UInt64 = 0

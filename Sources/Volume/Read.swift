@@ -109,7 +109,10 @@ extension Volume {
             guard UInt64(bytes.count) == record.size else { throw .ioError }
             return .inline(bytes)
         }
-        if object.state == .remote { return .remote(try remoteFile(of: object)) }
+        if object.state == .remote {
+            running.noteRemote(object.id, of: file)
+            return .remote(try remoteFile(of: object))
+        }
         node?.cache.withLock { $0.use(object.id) }
         return .flat(try objectFile(file, object: object.id, forWriting: false))
     }

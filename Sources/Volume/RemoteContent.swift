@@ -14,9 +14,9 @@ extension Volume {
     ///
     /// - Throws: EIO where the volume has no node to get the rest from.
     func remoteFile(of object: ObjectRecord) throws(Errno) -> RemoteFile {
-        guard node != nil, let cid = object.cid else { throw .ioError }
+        guard let node, let cid = object.cid else { throw .ioError }
         if let file = running.remoteFiles[object.id] { return file }
-        let file = RemoteFile(object: object.id, cid: cid, size: object.size)
+        let file = RemoteFile(object: object.id, cid: cid, size: object.size, node.parts)
         running.remoteFiles[object.id] = file
         return file
     }
@@ -33,6 +33,8 @@ extension Volume {
     func copy(
         _ remote: RemoteFile, size: UInt64, to file: ObjectFile
     ) throws(Errno) {
+        // What others say that a file has, they need not have.
+        if let node, !hasRoom(for: size, node) { throw .noSpace }
         let buffer = OwnedBuffer(byteCount: 1 << 20)
         var offset: UInt64 = 0
         while offset < size {
@@ -51,12 +53,14 @@ extension Volume {
     func keepWhole(_ remote: RemoteFile) {
         guard let blocks = profileBlocks(of: remote) else { return }
         do throws(Errno) {
-            let file = remote.state.withLock { state in state.missing == 0 ? state.file : nil }
+            let file = try remote.state.withLock { (state) throws(Errno) in
+                state.missing == 0 ? try remote.openFile(&state, store) : nil
+            }
             let isInline = remote.size <= UInt64(options.inlineSizeMax)
             var inline: [UInt8]?
             if isInline {
                 // Some may have been let go again: a thread that fetches waits for no fetch.
-                guard let bytes = try remote.wholeBytes() else { return }
+                guard let bytes = try remote.wholeBytes(store) else { return }
                 inline = bytes
             } else {
                 let isEvicting = manifest.withLock { $0.isEvicting(remote.object) }
@@ -74,17 +78,21 @@ extension Volume {
                 else { return false }
                 state.keepLocally(record, blocks, inlineBytes: inline)
                 running.remoteFiles[remote.object] = nil
+                running.closedRemotes.remove(remote.object)
                 return true
             }
             if isKept {
-                noteKept(remote.object, size: remote.size, isInline: isInline)
+                let parts = remote.state.withLock { remote.present($0) }
+                noteKept(remote.object, parts, isInline: isInline)
                 if isInline { try store.removeCached(remote.object) }
             } else if !isInline {
                 // What is half a file must not stand where a whole one is looked for.
-                remote.state.withLock { $0.isGone = true }
+                let parts = remote.end()
+                node?.cache.withLock { $0.remove(parts) }
                 manifest.withLock { _ in
                     if running.remoteFiles[remote.object] === remote {
                         running.remoteFiles[remote.object] = nil
+                        running.closedRemotes.remove(remote.object)
                     }
                 }
                 try store.remove(remote.object)

@@ -29,7 +29,9 @@ final class RemoteFile: Sendable {
         let length: UInt64
         let cid: CID
         /// The links from the root to here.
-        let depth: Int
+        let depth: UInt16
+        /// The links that the nodes on the way here have together.
+        let pathLinks: UInt32
         var state: State = .missing
 
         var end: UInt64 { start + length }
@@ -43,8 +45,14 @@ final class RemoteFile: Sendable {
         /// In order, without gaps.
         var parts: [Part]
         var missing: Int
-        /// Made with the first bytes.
+        /// Made with the first bytes, and closed while nobody has the object open.
         var file: ObjectFile?
+        /// There is a file in the cache.
+        var isStored = false
+        /// Counts how often all was let go: what was asked for before is not taken any more.
+        var generation = 0
+        /// When it was read last, in milliseconds of `MonotonicClock`.
+        var usedAt: Int64 = 0
         /// Reads of `file` under way.
         var readers = 0
         /// The end of the read before, and how many parts are fetched ahead of the next one.
@@ -59,29 +67,42 @@ final class RemoteFile: Sendable {
     let cid: CID
     let size: UInt64
     let state: Monitor<State>
+    private let budget: RemoteParts
 
     /// Parts that are fetched ahead of a sequential reader at most, and their bytes.
     static let windowMax = 16
     static let windowBytesMax: UInt64 = 16 << 20
     /// Nodes below each other; no writer makes so many.
-    private static let depthMax = 64
-    /// The most parts; a file of more is refused.
-    private static let partsMax = 1 << 22
+    private static let depthMax: UInt16 = 64
+    /// The most links that the nodes on the way to one leaf may have together.
+    private static let pathLinksMax = 1 << 17
     /// How long a part that could not be had is not asked for again, in milliseconds.
     static let failureMilliseconds: Int64 = 5_000
 
-    init(object: UInt64, cid: CID, size: UInt64) {
+    init(object: UInt64, cid: CID, size: UInt64, _ budget: RemoteParts) {
         self.object = object
         self.cid = cid
         self.size = size
-        state = Monitor(
-            State(parts: [Part(start: 0, length: size, cid: cid, depth: 0)], missing: 1))
+        self.budget = budget
+        budget.add(1)
+        state = Monitor(State(parts: [Self.whole(cid, size)], missing: 1))
+    }
+
+    deinit { budget.remove(state.withLock { $0.parts.count }) }
+
+    private static func whole(_ cid: CID, _ size: UInt64) -> Part {
+        Part(start: 0, length: size, cid: cid, depth: 0, pathLinks: 0)
     }
 
     /// Bytes that are here.
-    var presentBytes: UInt64 {
-        state.withLock { state in
-            state.parts.reduce(0) { $0 + ($1.isPresent ? $1.length : 0) }
+    var presentBytes: UInt64 { state.withLock { present($0).bytes } }
+
+    /// What of the file is here.
+    func present(_ state: State) -> CachedParts {
+        state.parts.reduce(into: CachedParts()) { sum, part in
+            guard part.isPresent else { return }
+            sum.count += 1
+            sum.bytes += part.length
         }
     }
 
@@ -152,8 +173,11 @@ final class RemoteFile: Sendable {
     ) throws(Errno) -> (ObjectFile, end: UInt64)? {
         var wanted: [Part] = []
         var joined: Fetches.Ticket?
+        var generation = 0
         let found = try state.withLock { (state) throws(Errno) -> (ObjectFile, UInt64)? in
             guard !state.isGone else { throw Self.gone }
+            state.usedAt = MonotonicClock.milliseconds
+            generation = state.generation
             var index = index(of: range.lowerBound, state)
             let first = index
             // Before anything is noted as fetched that nobody would fetch.
@@ -169,7 +193,7 @@ final class RemoteFile: Sendable {
                 {
                     index += 1
                 }
-                guard let file = state.file else { throw .ioError }
+                guard let file = try openFile(&state, volume.store) else { throw .ioError }
                 state.readers += 1
                 return (file, min(range.upperBound, state.parts[index - 1].end))
             case .fetching(let ticket): joined = ticket
@@ -181,8 +205,9 @@ final class RemoteFile: Sendable {
         let user = volume.waits.user
         for part in wanted {
             guard case .fetching(let ticket) = part.state else { continue }
+            let fetch = Fetch(part: part, generation: generation, ticket: ticket)
             node.fetches.add(ticket, for: user) { [self] user, memory in
-                fetch(part, ticket, for: user, volume, node, asksPeers: false, memory)
+                self.fetch(fetch, for: user, volume, node, memory)
             }
         }
         // Who asked for it first may have to wait for others of his own.
@@ -224,9 +249,10 @@ final class RemoteFile: Sendable {
     }
 
     /// All bytes where they are here; nil where some are not, or no longer. Waits for nobody.
-    func wholeBytes() throws(Errno) -> [UInt8]? {
-        let file = state.withLock { state -> ObjectFile? in
-            guard !state.isGone, state.missing == 0, let file = state.file else { return nil }
+    func wholeBytes(_ store: ObjectStore) throws(Errno) -> [UInt8]? {
+        let file = try state.withLock { (state) throws(Errno) -> ObjectFile? in
+            guard !state.isGone, state.missing == 0, let file = try openFile(&state, store)
+            else { return nil }
             state.readers += 1
             return file
         }
@@ -243,7 +269,7 @@ final class RemoteFile: Sendable {
         state.withLock { $0.readers -= 1 }
     }
 
-    private func index(of offset: UInt64, _ state: State) -> Int {
+    func index(of offset: UInt64, _ state: State) -> Int {
         var (low, high) = (0, state.parts.count - 1)
         while low < high {
             let middle = (low + high + 1) / 2
@@ -254,32 +280,56 @@ final class RemoteFile: Sendable {
 
     // MARK: Fetching
 
+    private struct Fetch {
+        let part: Part
+        let generation: Int
+        let ticket: Fetches.Ticket
+        var asksPeers = false
+    }
+
     /// Fetches the block of a part that is marked so, and keeps what it holds. On a thread for it.
     private func fetch(
-        _ part: Part, _ ticket: Fetches.Ticket, for user: UInt32?, _ volume: Volume,
-        _ node: NodeLink, asksPeers: Bool, _ memory: ReplyMemory
+        _ fetch: Fetch, for user: UInt32?, _ volume: Volume, _ node: NodeLink,
+        _ memory: ReplyMemory
     ) {
+        let part = fetch.part
         var added: UInt64 = 0
         var isWhole = false
         do throws(FetchFailure) {
             let source = NodeBlocks(
-                volume: volume, node: node, asksPeers: asksPeers, user: user)
+                volume: volume, node: node, asksPeers: fetch.asksPeers, user: user)
             let bytes = try block(part.cid, source, memory)
             let block = try decode(part, bytes)
-            if !block.contentRange.isEmpty {
-                try keep(bytes, block.contentRange, at: part.start, volume)
+            // Before they are in memory twice.
+            guard volume.reserveParts(block.children.count, node) else {
+                throw .tooMany(part.cid)
             }
-            isWhole = try state.withLock { (state) throws(FetchFailure) in
-                try replace(part, by: block, &state)
+            var reserved = block.children.count
+            defer { budget.remove(reserved) }
+            if !block.contentRange.isEmpty {
+                try keep(bytes, block.contentRange, fetch, volume, node)
+            }
+            isWhole = state.withLock { state in
+                guard let more = replace(fetch, by: block, &state) else { return false }
+                // More only by parts that were reserved: a part's place is taken by one at least.
+                reserved -= more
                 added = UInt64(block.contentRange.count)
+                if added > 0 {
+                    // Together with the part, so that whoever lets that go takes it off again.
+                    node.cache.withLock {
+                        $0.add(partOf: object, start: part.start, bytes: added)
+                    }
+                }
                 return state.missing == 0
             }
             memory.keep(consume bytes)
         } catch {
-            if case .missing = error, !asksPeers {
+            if case .missing = error, !fetch.asksPeers {
                 // They may be many, and each rests for long.
-                node.searches.add(ticket, for: user) { [self] user, _ in
-                    fetch(part, ticket, for: user, volume, node, asksPeers: true, ReplyMemory())
+                var again = fetch
+                again.asksPeers = true
+                node.searches.add(fetch.ticket, for: user) { [self, again] user, _ in
+                    self.fetch(again, for: user, volume, node, ReplyMemory())
                 }
                 return
             }
@@ -288,16 +338,26 @@ final class RemoteFile: Sendable {
                 node.note(problem: "object \(object): \(error.reason)")
             }
             state.withLock { state in
-                let index = index(of: part.start, state)
-                guard state.parts[index].cid == part.cid, state.parts[index].length == part.length
-                else { return }
+                guard let index = index(of: fetch, state) else { return }
                 state.parts[index].state = .failed(
                     .ioError, until: MonotonicClock.milliseconds + Self.failureMilliseconds)
             }
         }
         state.wakeAll()
-        if added > 0 { volume.noteCached(self, start: part.start, bytes: added, node) }
+        // At once, so that a fast reader does not run ahead of what is let go.
+        if added > 0 { volume.trimCache(node) }
         if isWhole { volume.keepWhole(self) }
+    }
+
+    /// Where the part of a fetch is; nil where it was let go meanwhile.
+    private func index(of fetch: Fetch, _ state: State) -> Int? {
+        guard state.generation == fetch.generation else { return nil }
+        let index = index(of: fetch.part.start, state)
+        let part = state.parts[index]
+        guard part.start == fetch.part.start, part.length == fetch.part.length,
+            part.cid == fetch.part.cid
+        else { return nil }
+        return index
     }
 
     private enum FetchFailure: Error {
@@ -305,14 +365,21 @@ final class RemoteFile: Sendable {
         /// The node does not have it.
         case missing(CID, String)
         case malformed(CID, String)
+        /// The parts of remote files are too many already.
+        case tooMany(CID)
         case disk(Errno)
+        /// The cache would leave too little room to all else.
+        case full
 
         var reason: String {
             switch self {
             case .unavailable(let cid, let reason), .missing(let cid, let reason):
                 "block \(cid) is not to be had: \(reason)"
             case .malformed(let cid, let reason): "block \(cid) is no part of this file: \(reason)"
+            case .tooMany(let cid):
+                "block \(cid): more parts of remote files are being read than fit into memory"
             case .disk(let error): "the cache cannot be written: \(error)"
+            case .full: "the cache has no room: make room on the disk of the state directory"
             }
         }
     }
@@ -339,72 +406,85 @@ final class RemoteFile: Sendable {
         guard block.size == part.length else {
             throw .malformed(part.cid, "it has \(block.size) bytes, not \(part.length)")
         }
-        guard block.children.isEmpty || part.depth < Self.depthMax else {
-            throw .malformed(part.cid, "the file is too deep")
-        }
+        guard block.children.isEmpty || part.depth < Self.depthMax,
+            Int(part.pathLinks) + block.children.count <= Self.pathLinksMax
+        else { throw .malformed(part.cid, "the file is too deep") }
         return block
     }
 
     private func keep(
-        _ bytes: [UInt8], _ range: Range<Int>, at offset: UInt64, _ volume: Volume
+        _ bytes: [UInt8], _ range: Range<Int>, _ fetch: Fetch, _ volume: Volume, _ node: NodeLink
     ) throws(FetchFailure) {
+        guard volume.makeRoomInCache(for: UInt64(range.count), node) else { throw .full }
         do throws(Errno) {
             let file = try state.withLock { (state) throws(Errno) in
                 guard !state.isGone else { throw Volume.stale }
-                if let file = state.file { return file }
+                if let file = try openFile(&state, volume.store) { return file }
                 let made = try volume.store.createCached(object)
                 state.file = made
+                state.isStored = true
                 return made
             }
             try bytes.withBytes { (raw) throws(Errno) in
-                try Sys.write(file.raw, at: offset, UnsafeRawBufferPointer(rebasing: raw[range]))
+                try Sys.write(
+                    file.raw, at: fetch.part.start, UnsafeRawBufferPointer(rebasing: raw[range]))
             }
         } catch {
             throw .disk(error)
         }
     }
 
+    /// The file in the cache, opened where it was closed; nil where there is none.
+    func openFile(_ state: inout State, _ store: ObjectStore) throws(Errno) -> ObjectFile? {
+        if state.file == nil, state.isStored { state.file = try store.openCached(object) }
+        return state.file
+    }
+
     /// Puts what a block turned out to be in its part's place.
-    private func replace(
-        _ part: Part, by block: FileBlock, _ state: inout State
-    ) throws(FetchFailure) {
-        let index = index(of: part.start, state)
-        guard state.parts[index].start == part.start, state.parts[index].cid == part.cid else {
-            return
-        }
-        guard state.parts.count + block.children.count <= Self.partsMax else {
-            throw .malformed(part.cid, "the file has too many blocks")
-        }
+    ///
+    /// - Returns: by how many the parts have become more; nil where the part was let go meanwhile.
+    private func replace(_ fetch: Fetch, by block: FileBlock, _ state: inout State) -> Int? {
+        guard let index = index(of: fetch, state) else { return nil }
+        let part = fetch.part
         var parts: [Part] = []
+        parts.reserveCapacity(block.children.count + 1)
+        let pathLinks = part.pathLinks + UInt32(block.children.count)
         var start = part.start
         if !block.contentRange.isEmpty {
             parts.append(
                 Part(
                     start: start, length: UInt64(block.contentRange.count), cid: part.cid,
-                    depth: part.depth, state: .present))
+                    depth: part.depth, pathLinks: part.pathLinks, state: .present))
             start += UInt64(block.contentRange.count)
         }
         for child in block.children {
             parts.append(
-                Part(start: start, length: child.size, cid: child.cid, depth: part.depth + 1))
+                Part(
+                    start: start, length: child.size, cid: child.cid, depth: part.depth + 1,
+                    pathLinks: pathLinks))
             start += child.size
         }
         // The index comes back to the same place: an empty part is never replaced by none.
         state.missing += parts.count { !$0.isPresent } - 1
         state.parts.replaceSubrange(index...index, with: parts)
+        return parts.count - 1
     }
 
     // MARK: Letting go
 
-    /// Lets go of the bytes of the part that begins at an offset; false while somebody reads, or
+    /// Lets go of the bytes of the part that begins at an offset; nil while somebody reads, or
     /// where they are not here.
-    func drop(partAt start: UInt64) -> UInt64? {
+    func drop(partAt start: UInt64, _ store: ObjectStore) -> UInt64? {
         state.withLock { state in
             let index = index(of: start, state)
             let part = state.parts[index]
-            guard state.readers == 0, part.start == start, part.isPresent, let file = state.file
-            else { return nil }
+            guard state.readers == 0, !state.isGone, part.start == start, part.isPresent else {
+                return nil
+            }
             do throws(Errno) {
+                let wasOpen = state.file != nil
+                guard let file = try openFile(&state, store) else { return nil }
+                if !wasOpen { state.file = nil }
                 try Sys.allocate(
                     file.raw, mode: Self.punchHole, offset: start,
                     length: part.length)
@@ -414,6 +494,47 @@ final class RemoteFile: Sendable {
             state.parts[index].state = .missing
             state.missing += 1
             return part.length
+        }
+    }
+
+    /// Lets go of all bytes, and of what is known of the blocks; nil while somebody reads. Whoever waits
+    /// for some of it has it fetched again.
+    func reset(_ store: ObjectStore) -> CachedParts? {
+        let gone = state.withLock { state -> CachedParts? in
+            guard state.readers == 0, !state.isGone else { return nil }
+            let gone = present(state)
+            do throws(Errno) {
+                if let file = try openFile(&state, store) { try Sys.truncate(file.raw, to: 0) }
+            } catch {
+                return nil
+            }
+            budget.remove(state.parts.count - 1)
+            state.parts = [Self.whole(cid, size)]
+            state.missing = 1
+            state.file = nil
+            state.generation += 1
+            (state.nextOffset, state.window, state.grownAt) = (nil, 0, nil)
+            return gone
+        }
+        state.wakeAll()
+        return gone
+    }
+
+    /// Closes the file in the cache, which a descriptor and nothing else is saved by.
+    func closeFile() {
+        state.withLock { state in
+            if state.readers == 0 { state.file = nil }
+        }
+    }
+
+    /// Ends the use of a file of which nothing is here; false where something is, or is on its way.
+    func retire() -> Bool {
+        state.withLock { state in
+            guard state.readers == 0, !state.isGone, state.parts.count == 1, state.file == nil,
+                case .missing = state.parts[0].state
+            else { return false }
+            state.isGone = true
+            return true
         }
     }
 

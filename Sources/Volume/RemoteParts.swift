@@ -1,0 +1,154 @@
+internal import Base
+internal import InodeManifest
+internal import ObjectStore
+
+// What is known of the blocks of remote files costs memory, and whoever writes a file decides how much:
+// one of 8 MiB may have eight million leaves. So the parts of all files are counted. Where they are too
+// many, files that nobody has open are let go as if nothing of them had been read, the one that was closed
+// first before others; then those that were not read for the longest.
+
+/// Counts the parts of all remote files.
+final class RemoteParts: Sendable {
+    let countMax: Int
+    private let count = Guarded(0)
+
+    init(countMax: Int) { self.countMax = countMax }
+
+    /// Parts of files that nobody has open, at most.
+    var closedMax: Int { countMax / 4 }
+    /// Where parts were too many, so many are left, so that they are not for some time.
+    var goal: Int { countMax / 4 * 3 }
+
+    var total: Int { count.withLock { $0 } }
+
+    /// Counts parts; false, and none, where they would be too many.
+    func reserve(_ more: Int) -> Bool {
+        count.withLock { count in
+            guard count + more <= countMax else { return false }
+            count += more
+            return true
+        }
+    }
+
+    func add(_ more: Int) { count.withLock { $0 += more } }
+
+    func remove(_ less: Int) { count.withLock { $0 -= less } }
+}
+
+/// The remote objects that nobody has open, in the order in which they were closed.
+struct ClosedRemotes {
+    private struct Closed {
+        let serial: UInt64
+        let partCount: Int
+    }
+
+    private var queue: [(object: UInt64, serial: UInt64)] = []
+    private var head = 0
+    private var closed: [UInt64: Closed] = [:]
+    private var serial: UInt64 = 0
+    /// Their parts, as many as they had when they were closed.
+    private(set) var partCount = 0
+
+    mutating func add(_ object: UInt64, partCount count: Int) {
+        remove(object)
+        serial += 1
+        closed[object] = Closed(serial: serial, partCount: count)
+        partCount += count
+        queue.append((object, serial))
+        guard queue.count - head > 2 * closed.count + 1024 else { return }
+        queue = queue[head...].filter { closed[$0.object]?.serial == $0.serial }
+        head = 0
+    }
+
+    mutating func remove(_ object: UInt64) {
+        if let old = closed.removeValue(forKey: object) { partCount -= old.partCount }
+    }
+
+    /// Takes out the one that was closed first.
+    mutating func takeFirst() -> UInt64? {
+        while head < queue.count {
+            let (object, serial) = queue[head]
+            head += 1
+            guard closed[object]?.serial == serial else { continue }
+            remove(object)
+            return object
+        }
+        queue = []
+        head = 0
+        return nil
+    }
+}
+
+extension RemoteFile {
+    var partCount: Int { state.withLock { $0.parts.count } }
+}
+
+extension Volume {
+    /// Lets go of what is known of files that nobody has open, until it is within its bound.
+    func letClosedGo(_ node: NodeLink) {
+        while let file = manifest.withLock({ _ in takeClosed(beyond: node.parts.closedMax) }) {
+            letGo(file, node)
+        }
+    }
+
+    private func takeClosed(beyond bound: Int) -> RemoteFile? {
+        while running.closedRemotes.partCount > bound,
+            let object = running.closedRemotes.takeFirst()
+        {
+            if let file = running.remoteFiles[object] { return file }
+        }
+        return nil
+    }
+
+    /// Counts parts of a file that are about to be known, and lets others go where they are too many.
+    /// Blocks where files are being read that could go.
+    func reserveParts(_ count: Int, _ node: NodeLink) -> Bool {
+        guard count > 0, !node.parts.reserve(count) else { return true }
+        for _ in 0..<Self.roomAttemptsMax {
+            makeRoom(forParts: count, node)
+            if node.parts.reserve(count) { return true }
+            guard count <= node.parts.countMax, !node.isStopping else { return false }
+            Threads.sleep(milliseconds: 10)
+        }
+        return false
+    }
+
+    private static let roomAttemptsMax = 100
+
+    private func makeRoom(forParts count: Int, _ node: NodeLink) {
+        let goal = max(0, min(node.parts.goal, node.parts.countMax - count))
+        while node.parts.total > goal,
+            let file = manifest.withLock({ _ in takeClosed(beyond: 0) })
+        {
+            letGo(file, node)
+        }
+        guard node.parts.total > goal else { return }
+        let files = manifest.withLock { _ in Array(running.remoteFiles.values) }
+            .map { file in
+                file.state.withLock { (file: file, usedAt: $0.usedAt, parts: $0.parts.count) }
+            }
+            .filter { $0.parts > 1 }
+            .sorted { $0.usedAt < $1.usedAt }
+        for (file, _, _) in files where node.parts.total > goal { letGo(file, node) }
+    }
+
+    /// Lets a remote file be as if nothing of it had been read.
+    private func letGo(_ file: RemoteFile, _ node: NodeLink) {
+        guard let parts = file.reset(store) else { return }
+        node.cache.withLock { $0.remove(parts) }
+        manifest.withLock { _ in
+            guard !running.hasRemoteOpen(file.object),
+                running.remoteFiles[file.object] === file, file.retire()
+            else { return }
+            running.closedRemotes.remove(file.object)
+            running.remoteFiles[file.object] = nil
+            // Of no length by now.
+            try? store.removeCached(file.object)
+        }
+    }
+}
+
+extension Volume {
+    /// Parts of remote files that are known at the moment.
+    package var remotePartCount: Int { node?.parts.total ?? 0 }
+}

@@ -1,0 +1,87 @@
+import Base
+import Kubo
+import MerkleDAG
+import Multiformats
+import Volume
+
+/// Blocks that no writer of ours makes, for a node to give.
+final class ForeignBlocks {
+    private var blocks: [(cid: CID, bytes: [UInt8])] = []
+
+    @discardableResult
+    func add(_ node: DAGNode) -> CID {
+        let bytes = node.encoded()
+        let cid = CID.dagPB(sha256: bytes, version: 1)
+        blocks.append((cid, bytes))
+        return cid
+    }
+
+    @discardableResult
+    func raw(_ bytes: [UInt8]) -> CID {
+        let cid = CID.raw(sha256: bytes)
+        blocks.append((cid, bytes))
+        return cid
+    }
+
+    func symlink(_ target: [UInt8]) -> CID {
+        add(DAGNode(data: UnixFSData(kind: .symlink, data: target).encoded()))
+    }
+
+    func directory(_ links: [DAGLink], mode: UInt32? = nil) -> CID {
+        let message = UnixFSData(kind: .directory, metadata: UnixFSMetadata(mode: mode))
+        return add(DAGNode(links: links, data: message.encoded()))
+    }
+
+    /// A file of parts, each of which is said to have so many bytes.
+    func file(_ parts: [(cid: CID, size: UInt64)], mode: UInt32? = nil) -> CID {
+        let message = UnixFSData(
+            kind: .file, fileSize: parts.reduce(0) { $0 + $1.size }, blockSizes: parts.map(\.size),
+            metadata: UnixFSMetadata(mode: mode))
+        return add(
+            DAGNode(
+                links: parts.map { DAGLink(cid: $0.cid, treeSize: $0.size) },
+                data: message.encoded()))
+    }
+
+    /// A file of these bytes in leaves of one byte, in nodes of so many links.
+    func bytewise(_ bytes: [UInt8], width: Int) -> CID {
+        let leaves = (0...255).map { raw([UInt8($0)]) }
+        var nodes: [(cid: CID, size: UInt64)] = []
+        for start in stride(from: 0, to: bytes.count, by: width) {
+            let part = bytes[start..<min(bytes.count, start + width)]
+            nodes.append((file(part.map { (leaves[Int($0)], 1) }), UInt64(part.count)))
+        }
+        return file(nodes)
+    }
+
+    /// Directories of two links each to the next, above something.
+    func doubled(_ depth: Int, above bottom: CID) -> CID {
+        (0..<depth).reduce(bottom) { below, _ in
+            directory(["a", "b"].map { link($0, below, 100) })
+        }
+    }
+
+    /// Sends all to the node.
+    func send(to stand: NodeStand) throws {
+        try stand.client.importBlocks { () throws(Never) in blocks.popLast() }
+    }
+
+    /// Sends all to the node, and has a directory stand at the MFS path.
+    func show(_ root: CID, at stand: NodeStand) throws {
+        try send(to: stand)
+        try stand.client.filesRemove(MFSPath(stand.path), isRecursive: true, force: true)
+        try stand.client.filesCopy(
+            from: MFSPath("/ipfs/\(root)"), to: MFSPath(stand.path), parents: true)
+    }
+}
+
+func link(_ name: String, _ cid: CID, _ treeSize: UInt64) -> DAGLink {
+    DAGLink(cid: cid, name: Array(name.utf8), treeSize: treeSize)
+}
+
+extension Volume {
+    /// The names in a directory.
+    func names(in inode: Inode = .root) throws -> [String] {
+        try entries(of: inode).map { "\($0.name)" }.sorted()
+    }
+}
