@@ -14,7 +14,12 @@ let settings: [SwiftSetting] = [
 ]
 
 // FuzzControl has a planted fault, which proves that a run finds faults.
-let names = ["FuzzCID", "FuzzMultibase", "FuzzNode", "FuzzCAR", "FuzzTree", "FuzzControl"]
+let names = [
+    "FuzzCID", "FuzzMultibase", "FuzzNode", "FuzzCAR", "FuzzTree", "FuzzExpansion", "FuzzControl",
+]
+
+// What is above the decoders.
+let products = ["FuzzExpansion": ["Volume"]]
 
 let package = Package(
     name: "registryfs-fuzz",
@@ -24,10 +29,9 @@ let package = Package(
     targets: names.map { name in
         .executableTarget(
             name: name,
-            dependencies: [
-                .product(name: "MerkleDAG", package: "registryfs"),
-                .product(name: "Multiformats", package: "registryfs"),
-            ],
+            dependencies: (["MerkleDAG", "Multiformats"] + (products[name] ?? [])).map {
+                .product(name: $0, package: "registryfs")
+            },
             swiftSettings: settings)
     }
 )
