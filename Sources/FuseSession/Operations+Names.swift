@@ -69,15 +69,10 @@ extension Operations {
         }
         table.rename = { request, parent, name, newParent, newName, flags in
             Operations.done(request) { context throws(Errno) in
-                let flags = RenameFlags(rawValue: flags)
-                // renameat2(2): EINVAL for flags that the filesystem does not have
-                // (RENAME_WHITEOUT is the only other one).
-                guard flags.isSubset(of: [.noReplace, .exchange]) else {
-                    throw Errno.invalidArgument
-                }
                 try context.volume.rename(
                     try Operations.name(name), in: Inode(parent),
-                    to: try Operations.name(newName), in: Inode(newParent), flags: flags)
+                    to: try Operations.name(newName), in: Inode(newParent),
+                    flags: RenameFlags(rawValue: flags), caller: Operations.caller(of: request))
                 context.changedEntries(of: Inode(parent))
                 if newParent != parent { context.changedEntries(of: Inode(newParent)) }
             }

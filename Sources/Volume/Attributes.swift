@@ -41,6 +41,9 @@ public struct Caller: Sendable {
         self.pid = pid
         self.umask = umask
     }
+
+    /// Nobody in particular: root.
+    public static let system = Caller(uid: 0, gid: 0, pid: 0, umask: 0)
 }
 
 /// A new access or modification time, as utimensat(2) gives it.
@@ -85,6 +88,12 @@ public struct RenameFlags: OptionSet, Sendable {
     public static let noReplace = RenameFlags(rawValue: 1)
     /// RENAME_EXCHANGE: both names are there and change places.
     public static let exchange = RenameFlags(rawValue: 2)
+    /// RENAME_WHITEOUT: a character device 0:0 takes the old name, by which overlayfs hides a name
+    /// of its lower layers. Not together with `exchange`.
+    public static let whiteout = RenameFlags(rawValue: 4)
+
+    /// All that renameat2(2) knows.
+    public static let all: RenameFlags = [.noReplace, .exchange, .whiteout]
 }
 
 /// The flags of open(2).

@@ -160,7 +160,7 @@ extension Volume {
     }
 
     /// Makes an inode with the owner, group, mode and ACLs that it inherits.
-    private func makeInode(
+    func makeInode(
         in directory: InodeRecord, kind: FileKind, mode: UInt32, rdev: UInt64, target: [UInt8],
         caller: Caller, _ state: ManifestState
     ) throws(Errno) -> InodeRecord {

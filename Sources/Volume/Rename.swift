@@ -7,15 +7,20 @@ extension Volume {
     /// Moves a name, in one step for every observer and for a crash (renameat2(2)). What the new
     /// name stood for goes, unless the flags say otherwise.
     ///
+    /// - Parameter caller: owns the whiteout, where the flags ask for one.
     /// - Throws: ENOENT, ENOTDIR, EISDIR, ENOTEMPTY, EEXIST, EINVAL where a directory would become
-    ///   its own descendant, EROFS; ENOSPC and EIO where unwritten bytes cannot be made durable.
+    ///   its own descendant, EROFS; ENOSPC where there is no room for a whiteout; ENOSPC and
+    ///   EIO where unwritten bytes cannot be made durable.
     public func rename(
         _ name: FileName, in parent: Inode, to newName: FileName, in newParent: Inode,
-        flags: RenameFlags
+        flags: RenameFlags, caller: Caller = .system
     ) throws(Errno) {
         try checkName(name)
         try checkName(newName)
-        guard !flags.contains([.noReplace, .exchange]) else { throw .invalidArgument }
+        // renameat2(2): EINVAL for RENAME_EXCHANGE together with either of the others.
+        guard flags.isSubset(of: .all),
+            !flags.contains(.exchange) || flags.isDisjoint(with: [.noReplace, .whiteout])
+        else { throw .invalidArgument }
         try synchronizeBeforeReplacing(name, in: parent, by: newName, in: newParent, flags: flags)
         try changing { (state) throws(Errno) in
             let from = try directory(parent, state)
@@ -39,11 +44,16 @@ extension Volume {
                     (name, from, moved), (newName, to, replaced), state)
                 return
             }
-            if let other, let replaced {
+            if let replaced {
                 guard !flags.contains(.noReplace) else { throw .fileExists }
                 // rename(2): two names of one inode: it does nothing, and returns success.
                 if replaced.inode == moved.inode { return }
                 try checkReplacing(replaced, by: moved, state)
+            }
+            // Made before anything is changed: there may be no room for it.
+            let whiteout =
+                flags.contains(.whiteout) ? try makeWhiteout(in: from, caller, state) : nil
+            if let other, let replaced {
                 if replaced.kind == .directory {
                     to.dropLink()
                     dropDirectory(replaced, state)
@@ -54,11 +64,26 @@ extension Volume {
             } else {
                 state.insert(newName, in: to, inode: moved.inode, kind: moved.kind)
             }
-            state.remove(name, in: from)
+            if let whiteout {
+                state.replace(
+                    name, in: from, entry, inode: whiteout.inode, kind: whiteout.kind)
+            } else {
+                state.remove(name, in: from)
+            }
             moveParent(of: moved, from: from, to: to, state)
             try touchDirectory(from, state)
             if to !== from { try touchDirectory(to, state) }
         }
+    }
+
+    /// Makes the inode that takes the old name, with the mode and all else that ext4 gives it.
+    private func makeWhiteout(
+        in directory: InodeRecord, _ caller: Caller, _ state: ManifestState
+    ) throws(Errno) -> InodeRecord {
+        try checkRoom(state)
+        return try makeInode(
+            in: directory, kind: .characterDevice, mode: 0, rdev: 0, target: [], caller: caller,
+            state)
     }
 
     /// A directory must not be moved into its own subtree.

@@ -14,6 +14,7 @@ enum Deed: String, CaseIterable, Codable, Sendable {
     case growthOutOfManifest
     case replacementByRename
     case exchangeOfDirectories
+    case whiteoutByRename
     case truncationOfSharedFile
     case removalOfLastName
     case sealing
@@ -37,7 +38,7 @@ enum Deed: String, CaseIterable, Codable, Sendable {
         case .growthOutOfManifest:
             try volume.makeFile("file", Self.small)
             _ = try volume.cid(of: .root)
-        case .replacementByRename:
+        case .replacementByRename, .whiteoutByRename:
             try volume.makeFile("file", Self.old)
         case .growthAfterSynchronizing, .mappedWritesWithoutDescriptor, .manySmallFiles:
             break
@@ -80,6 +81,9 @@ enum Deed: String, CaseIterable, Codable, Sendable {
             try volume.synchronizeDirectory(.root)
         case .exchangeOfDirectories:
             try volume.rename("one", in: .root, to: "two", in: .root, flags: .exchange)
+            try volume.synchronizeDirectory(.root)
+        case .whiteoutByRename:
+            try volume.rename("file", in: .root, to: "moved", in: .root, flags: .whiteout)
             try volume.synchronizeDirectory(.root)
         case .truncationOfSharedFile:
             try volume.setSize(of: try volume.resolve(path: ["file"]), to: 40_000)
@@ -156,7 +160,7 @@ enum Deed: String, CaseIterable, Codable, Sendable {
             case .exchangeOfDirectories: [Self.old, Self.new]
             case .truncationOfSharedFile:
                 path == "/twin" ? [Self.old] : [Self.old, Array(Self.old[..<40_000])]
-            case .removalOfLastName, .sealing: [Self.old]
+            case .removalOfLastName, .sealing, .whiteoutByRename: [Self.old]
             case .growthAfterSynchronizing:
                 isSynchronized
                     ? [Self.small, Self.small + Self.new]
@@ -224,6 +228,14 @@ struct Death: Codable, Sendable {
         let volume = try openVolume(scratch, stillOptions)
         let isSynchronized = access(Deed.synchronizedMarker(volume), F_OK) == 0
         if isSynchronized { #expect(try volume.entries(of: .root).count == 1, "\(title)") }
+        if death.deed == .whiteoutByRename {
+            let entries = try volume.entries(of: .root)
+            let kinds = Dictionary(uniqueKeysWithValues: entries.map { ($0.name, $0.kind) })
+            #expect(
+                kinds == ["file": .regular]
+                    || kinds == ["file": .characterDevice, "moved": .regular],
+                "\(title)")
+        }
         try checkFiles(
             in: .root, path: "", of: volume, death.deed, isSynchronized: isSynchronized, title)
         #expect(
@@ -246,6 +258,7 @@ struct Death: Codable, Sendable {
                     isSynchronized: isSynchronized, title)
                 continue
             }
+            guard entry.kind == .regular else { continue }
             let bytes = try volume.contents(of: Inode(entry.inode))
             #expect(
                 deed.allows(path, bytes, isSynchronized: isSynchronized),

@@ -402,8 +402,9 @@ final class ModelFilesystem {
     ) throws(ModelFailure) -> Answer {
         let isNoReplace = flags & 1 != 0
         let isExchange = flags & 2 != 0
+        let leavesWhiteout = flags & 4 != 0
         var failures = failures(ofNewName: name).union(failures(ofNewName: newName))
-        if isNoReplace && isExchange { failures.insert(.invalidArgument) }
+        if isExchange && (isNoReplace || leavesWhiteout) { failures.insert(.invalidArgument) }
         guard let from = directory(fromInode, &failures), let to = directory(toInode, &failures)
         else { throw ModelFailure(failures) }
         if to.linkCount == 0 { failures.insert(.noSuchFileOrDirectory) }
@@ -440,7 +441,11 @@ final class ModelFilesystem {
             place(moved, from: from, in: to)
             return .nothing
         }
-        from.entries[name] = nil
+        if leavesWhiteout {
+            from.entries[name] = makeNode(.characterDevice, mode: 0, umask: 0, in: from).inode
+        } else {
+            from.entries[name] = nil
+        }
         to.entries[newName] = moved.inode
         place(moved, from: from, in: to)
         if let replaced {

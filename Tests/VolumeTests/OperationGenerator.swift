@@ -185,7 +185,7 @@ struct OperationGenerator {
         let (other, otherParent) = random.oneIn(2) ? entry(model) : (newName(), directory(model))
         return .rename(
             name, in: parent, to: other, inNew: otherParent,
-            flags: random.pick([0, 0, 0, 1, 2, 2, 3]))
+            flags: random.pick([0, 0, 0, 1, 2, 2, 3, 4, 4, 5, 6]))
     }
 
     private mutating func change(of handle: Int, _ model: ModelFilesystem) -> Operation {

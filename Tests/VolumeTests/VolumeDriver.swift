@@ -109,7 +109,7 @@ final class VolumeDriver {
         case .rename(let name, let from, let newName, let to, let flags):
             try volume.rename(
                 name, in: Inode(from), to: newName, in: Inode(to),
-                flags: RenameFlags(rawValue: flags))
+                flags: RenameFlags(rawValue: flags), caller: root)
             return .nothing
         case .open(let inode, let flags):
             let file = try volume.open(
