@@ -67,9 +67,10 @@ wait_for() {
 # The kernel's switch for FUSE over io_uring (Linux 6.14 and later). It is the whole machine's, and
 # matters to a mount until that has answered INIT.
 ring_switch=/sys/module/fuse/parameters/enable_uring
-# Who changes it holds this locked (flock(2)) until it is put back; what it was stands in here
-# meanwhile, so that whoever comes next puts it back where one was killed. Unit tests know it too.
-ring_switch_lock=/run/registryfs-enable-uring.lock
+# Who changes it holds its directory locked (flock(2)) until it is put back, which all mount namespaces
+# have. What it was stands in this file meanwhile, so that whoever comes next puts it back where one was
+# killed. Unit tests do the same (Tests/FuseSessionTests/RingSwitch.swift).
+ring_switch_note=/run/registryfs-enable-uring
 
 # with_ring_switch VALUE COMMAND...: runs a command while the switch is Y or N, and puts it back as it
 # was; without that where it cannot be changed. Others who need it wait meanwhile.
@@ -81,14 +82,14 @@ with_ring_switch() {
         return
     fi
     (
-        # Not truncated by the open: it may tell what to put back.
-        exec 9>>"$ring_switch_lock"
-        flock -w 600 9 || die "another process holds $ring_switch_lock: $ring_switch stays as it is"
-        before=$(<"$ring_switch_lock")
+        exec 9<"${ring_switch%/*}"
+        flock -w 600 9 || die "another process holds ${ring_switch%/*}: $ring_switch stays as it is"
+        before=""
+        [[ ! -s $ring_switch_note ]] || before=$(<"$ring_switch_note")
         [[ $before == [YN] ]] || before=$(<"$ring_switch")
-        trap 'echo "$before" >"$ring_switch" && : >"$ring_switch_lock"' EXIT
+        trap 'echo "$before" >"$ring_switch" && : >"$ring_switch_note"' EXIT
         trap 'exit 130' INT TERM HUP
-        echo "$before" >"$ring_switch_lock"
+        echo "$before" >"$ring_switch_note"
         echo "$value" >"$ring_switch"
         "$@" 9>&-
     )

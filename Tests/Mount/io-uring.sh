@@ -61,12 +61,11 @@ works
 volume_down
 
 begin "a test that was killed while it had the switch changed is put right by the next"
-# The lock's file tells what is to be put back.
-was=$(with_ring_switch Y cat "$ring_switch_lock")
+was=$(with_ring_switch Y cat "$ring_switch_note")
 other=Y
 [[ $was == N ]] || other=N
 with_ring_switch "$other" bash -c 'kill -9 $PPID' || :
-same "what is to be put back" "$was" "$(with_ring_switch Y cat "$ring_switch_lock")"
+same "what is to be put back" "$was" "$(with_ring_switch Y cat "$ring_switch_note")"
 
 begin "mounts made at the same moment all have it"
 mount_four() {
