@@ -34,7 +34,7 @@ struct OfflineTests {
     /// refusal says nothing.
     private func open() throws -> Volume {
         let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-        for _ in 0..<200 {
+        for _ in 0..<6000 {
             do throws(VolumeError) {
                 return try Volume.open(stateDirectory: state, options: VolumeOptions(), log: log)
             } catch {

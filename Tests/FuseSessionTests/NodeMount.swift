@@ -56,16 +56,19 @@ final class NodeMount: Sendable {
         configure(&configuration)
         let session = try FuseSession(volume: volume, configuration: configuration, log: log)
         self.session = session
-        try session.mount(at: path)
-        try beforeServed(double, path)
-        server = try Threads.start(name: "mount") {
-            do {
-                try session.run()
-            } catch {
-                Issue.record(error)
+        server = try RingSwitch.whileOn { [double, path] in
+            try session.mount(at: path)
+            try beforeServed(double, path)
+            let server = try Threads.start(name: "mount") {
+                do {
+                    try session.run()
+                } catch {
+                    Issue.record(error)
+                }
             }
+            guard session.waitUntilReady() else { throw Refused(reason: "the mount ended") }
+            return server
         }
-        guard session.waitUntilReady() else { throw Refused(reason: "the mount ended") }
     }
 
     /// Whether requests come through io_uring.
@@ -148,12 +151,13 @@ final class NodeMount: Sendable {
 }
 
 /// Waits for a condition, for so long that it fails only where it never comes.
-func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
-    for _ in 0..<3000 {
+func eventually(seconds: Int = 300, _ condition: () throws -> Bool) rethrows -> Bool {
+    let end = ContinuousClock.now + .seconds(seconds)
+    repeat {
         if try condition() { return true }
         usleep(10_000)
-    }
-    return false
+    } while ContinuousClock.now < end
+    return try condition()
 }
 
 /// A program that runs beside the test.

@@ -62,9 +62,7 @@ func aBusyThreadIsReplacedByARestingOne() throws {
     // The first takes a request and stays busy with it: the other one must get its place, whether
     // it came before this or comes after.
     receivers.leave()
-    entered.withLock { isOn in
-        while !isOn { entered.wait(&isOn) }
-    }
+    try #require(eventually { entered.withLock { $0 } })
     other.join()
 }
 

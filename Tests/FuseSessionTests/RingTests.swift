@@ -45,9 +45,6 @@ enum Processors {
         return String(line?.split(separator: "\t").last ?? "")
     }
 
-    /// Where the kernel tells whether it has queues for them.
-    static let ringSwitch = "/sys/module/fuse/parameters/enable_uring"
-
     /// One of this process's.
     static var first: Int { Int(ofThisThread.prefix { $0.isNumber }) ?? 0 }
 }

@@ -113,7 +113,7 @@ struct WaitingTests {
     }
 
     /// A place that is added would be given nothing of what is queued, and one cannot be taken back.
-    @Test(.enabled(if: FileManager.default.fileExists(atPath: Processors.ringSwitch)))
+    @Test(.enabled(if: RingSwitch.exists))
     func threadsOfAQueueAreThereFromTheStartAndStay() throws {
         let mount = try NodeMount(files: ["file": [1]]) {
             ($0.threads, $0.spareThreadsMax) = (2, 24)

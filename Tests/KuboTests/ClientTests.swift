@@ -207,7 +207,7 @@ struct ClientTests {
             }
         }
         let start = MonotonicClock.milliseconds
-        try client.pinAdd(root.cid, isOffline: true, stallMilliseconds: 2500)
+        try client.pinAdd(root.cid, isOffline: true, stallMilliseconds: 4000)
         #expect(MonotonicClock.milliseconds - start > 5000)
         giver.join()
         #expect(try client.pin(of: root.cid, kind: .recursive) != nil)

@@ -23,6 +23,16 @@ struct DoubleTests {
         return (node, client)
     }
 
+    /// Waits for a condition; false where it never comes.
+    private static func waits(for condition: () -> Bool) -> Bool {
+        let end = ContinuousClock.now + .seconds(300)
+        while !condition() {
+            guard ContinuousClock.now < end else { return false }
+            Thread.sleep(forTimeInterval: 0.005)
+        }
+        return true
+    }
+
     private static func get(_ client: RawClient) throws -> RawClient.Response {
         try client.send("POST", "/api/v0/block/get?arg=\(cid)")
     }
@@ -91,7 +101,7 @@ struct DoubleTests {
         defer { node.stop() }
         node.add(Fault(.hang, command: "version"))
         let call = Background { try? client.send("POST", "/api/v0/version") }
-        while node.statistics["version"]?.calls != 1 { Thread.sleep(forTimeInterval: 0.005) }
+        try #require(Self.waits { node.statistics["version"]?.calls == 1 })
         // Others are served meanwhile.
         #expect(try Self.get(client).status == 200)
         try node.clearFaults()
@@ -226,7 +236,7 @@ struct DoubleTests {
         let late = Array("late".utf8)
         let cid = CID.raw(sha256: late).description
         let call = Background { try? client.send("POST", "/api/v0/block/get?arg=\(cid)") }
-        while node.statistics["block/get"]?.calls != 1 { Thread.sleep(forTimeInterval: 0.005) }
+        try #require(Self.waits { node.statistics["block/get"]?.calls == 1 })
         let (headers, body) = RawClient.multipart([late])
         _ = try client.send("POST", "/api/v0/block/put", headers: headers, body: body)
         #expect(call.value()?.body == late)
@@ -268,11 +278,17 @@ private final class Background: @unchecked Sendable {
         }
     }
 
-    /// Blocks until the call is over.
+    /// Blocks until the call is over; records an issue where it never is.
     func value() -> RawClient.Response? {
         condition.lock()
         defer { condition.unlock() }
-        while result == nil { condition.wait() }
+        let end = Date.now + 300
+        while result == nil {
+            guard condition.wait(until: end) else {
+                Issue.record("the call does not end")
+                break
+            }
+        }
         return result ?? nil
     }
 }

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Kubo
 import Logging
+import Testing
 
 /// A server that reads requests and answers as a script says: cut, slow, wrong or not at all.
 final class ScriptedServer: Sendable {
@@ -104,11 +105,16 @@ final class ScriptedServer: Sendable {
     /// The most connections that were open at one time.
     var openCountMax: Int { state.withLock { $0.openCountMax } }
 
-    /// Blocks until so many requests have come.
+    /// Blocks until so many requests have come; records an issue where they never do.
     func waitForRequests(_ count: Int) {
-        state.withLock { state in
-            while state.requests.count < count { self.state.wait(&state) }
+        let end = ContinuousClock.now + .seconds(300)
+        let haveCome = state.withLock { state in
+            while state.requests.count < count, ContinuousClock.now < end {
+                self.state.wait(&state, milliseconds: 1000)
+            }
+            return state.requests.count >= count
         }
+        if !haveCome { Issue.record("\(count) requests never come") }
     }
 
     /// Ends the server with all connections.

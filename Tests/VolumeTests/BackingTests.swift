@@ -46,9 +46,9 @@ private var quickOptions: VolumeOptions {
         try volume.entries(of: directory).filter { $0.kind == .regular }.map { Inode($0.inode) }
     }
 
-    /// Waits for work in the background, for as long as the test may take.
+    /// Waits for work in the background.
     private func wait(until condition: () throws -> Bool) throws {
-        while try !condition() { usleep(1000) }
+        try #require(try eventually(everyMilliseconds: 1, condition))
     }
 
     @Test func allHandlesOfAFileHaveOneBackingFile() throws {

@@ -169,7 +169,7 @@ import struct SystemPackage.Errno
                 Faults.arm([.copy], passing: 0, outcome: .pause)
                 try? volume.setSize(of: shared, to: 300_000)
             }
-            while Faults.struckCount == 0 { usleep(1000) }
+            guard eventually(everyMilliseconds: 1, { Faults.struckCount > 0 }) else { exit(1) }
             for index in 0..<10 {
                 try volume.makeFile(
                     FileName("later\(index)"), content(seed: UInt64(index), count: 300))

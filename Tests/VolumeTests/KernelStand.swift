@@ -1,5 +1,6 @@
 import Base
 import Glibc
+import Testing
 import Volume
 
 import struct SystemPackage.Errno
@@ -303,11 +304,11 @@ extension Volume {
     /// Waits until no backing file of a closed file is in use: a process that is just being started
     /// has a copy of every descriptor for a moment.
     func awaitDetaching() {
-        detachLingering()
-        while mappedFileCount > 0 {
-            usleep(1000)
+        let isOver = eventually(everyMilliseconds: 1) {
             detachLingering()
+            return mappedFileCount == 0
         }
+        #expect(isOver, "backing files of closed files are in use")
     }
 }
 

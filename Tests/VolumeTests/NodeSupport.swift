@@ -81,19 +81,23 @@ extension Volume {
     /// Waits until all is published; the CID of the root.
     @discardableResult
     func published() throws -> CID? {
-        try waitUntilPublished(stallMilliseconds: 20_000) { _ in true }
+        try waitUntilPublished(stallMilliseconds: 300_000) { _ in true }
     }
 
     func inode(_ names: FileName...) throws(Errno) -> Inode { try resolve(path: names) }
 }
 
-/// Waits for something that happens in the background; false where it does not come.
-func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
-    for _ in 0..<400 {
+/// Waits for something that happens in the background, for so long that it is false only where that
+/// never comes.
+func eventually(
+    everyMilliseconds step: UInt32 = 50, _ condition: () throws -> Bool
+) rethrows -> Bool {
+    let end = ContinuousClock.now + .seconds(300)
+    repeat {
         if try condition() { return true }
-        Threads.sleep(milliseconds: 50)
-    }
-    return false
+        Threads.sleep(milliseconds: step)
+    } while ContinuousClock.now < end
+    return try condition()
 }
 
 func expectClean(_ directory: ScratchDirectory) throws {

@@ -351,7 +351,10 @@ private func commitWithFaults(_ path: String, call name: String, passing: Int) t
             struckCount += Faults.disarm()
             Faults.arm(Set(calls), passing: passing, outcome: .failure(.ioError))
         }
-        while (try? volume.synchronizeDirectory(.root)) == nil {}
+        let isDone = eventually(everyMilliseconds: 1) {
+            (try? volume.synchronizeDirectory(.root)) != nil
+        }
+        guard isDone else { _exit(1) }
     }
     struckCount += Faults.disarm()
     _exit(struckCount > 0 || passing > 0 ? 0 : 1)
