@@ -105,6 +105,7 @@ final class RunningState: @unchecked Sendable {
         file.remoteObject = object
         remoteUsers[object, default: 0] += 1
         closedRemotes.remove(object)
+        remoteFiles[object]?.note(isOpen: true)
     }
 
     /// Ends the use of the remote object that a file has read.
@@ -114,7 +115,7 @@ final class RunningState: @unchecked Sendable {
         let left = remoteUsers[object, default: 1] - 1
         remoteUsers[object] = left == 0 ? nil : left
         guard left == 0, let remote = remoteFiles[object] else { return }
-        remote.closeFile()
+        remote.note(isOpen: false)
         closedRemotes.add(object, partCount: remote.partCount)
     }
 

@@ -53,9 +53,15 @@ extension Volume {
     func keepWhole(_ remote: RemoteFile) {
         guard let blocks = profileBlocks(of: remote) else { return }
         do throws(Errno) {
-            let file = try remote.state.withLock { (state) throws(Errno) in
-                state.missing == 0 ? try remote.openFile(&state, store) : nil
+            // As a reader, so that it stays open, and as it is, although its name goes from the cache.
+            let file = try remote.state.withLock { (state) throws(Errno) -> ObjectFile? in
+                guard state.missing == 0, let file = try remote.openFile(&state, store) else {
+                    return nil
+                }
+                state.readers += 1
+                return file
             }
+            defer { if file != nil { remote.endRead() } }
             let isInline = remote.size <= UInt64(options.inlineSizeMax)
             var inline: [UInt8]?
             if isInline {

@@ -47,6 +47,8 @@ final class RemoteFile: Sendable {
         var missing: Int
         /// Made with the first bytes, and closed while nobody has the object open.
         var file: ObjectFile?
+        /// Somebody has the object open.
+        var isOpen = true
         /// There is a file in the cache.
         var isStored = false
         /// Counts how often all was let go: what was asked for before is not taken any more.
@@ -265,8 +267,11 @@ final class RemoteFile: Sendable {
         return count == bytes.count ? bytes : nil
     }
 
-    private func endRead() {
-        state.withLock { $0.readers -= 1 }
+    func endRead() {
+        state.withLock { state in
+            state.readers -= 1
+            closeIfUnused(&state)
+        }
     }
 
     func index(of offset: UInt64, _ state: State) -> Int {
@@ -310,6 +315,7 @@ final class RemoteFile: Sendable {
                 try keep(bytes, block.contentRange, fetch, volume, node)
             }
             isWhole = state.withLock { state in
+                defer { closeIfUnused(&state) }
                 guard let more = replace(fetch, by: block, &state) else { return false }
                 // More only by parts that were reserved: a part's place is taken by one at least.
                 reserved -= more
@@ -351,7 +357,7 @@ final class RemoteFile: Sendable {
 
     /// Where the part of a fetch is; nil where it was let go meanwhile.
     private func index(of fetch: Fetch, _ state: State) -> Int? {
-        guard state.generation == fetch.generation else { return nil }
+        guard state.generation == fetch.generation, !state.isGone else { return nil }
         let index = index(of: fetch.part.start, state)
         let part = state.parts[index]
         guard part.start == fetch.part.start, part.length == fetch.part.length,
@@ -520,19 +526,28 @@ final class RemoteFile: Sendable {
         return gone
     }
 
-    /// Closes the file in the cache, which a descriptor and nothing else is saved by.
-    func closeFile() {
+    /// Notes whether somebody has the object open; else the file in the cache is closed, for there may be
+    /// more of them than descriptors.
+    func note(isOpen: Bool) {
         state.withLock { state in
-            if state.readers == 0 { state.file = nil }
+            state.isOpen = isOpen
+            closeIfUnused(&state)
         }
+    }
+
+    private func closeIfUnused(_ state: inout State) {
+        if !state.isOpen, state.readers == 0 { state.file = nil }
     }
 
     /// Ends the use of a file of which nothing is here; false where something is, or is on its way.
     func retire() -> Bool {
         state.withLock { state in
-            guard state.readers == 0, !state.isGone, state.parts.count == 1, state.file == nil,
-                case .missing = state.parts[0].state
+            guard state.readers == 0, !state.isGone, state.parts.count == 1, state.file == nil
             else { return false }
+            switch state.parts[0].state {
+            case .fetching, .present: return false
+            case .missing, .failed: break
+            }
             state.isGone = true
             return true
         }
