@@ -1,6 +1,7 @@
 /// The number of an inode: the key of its row in the inode manifest and its FUSE node id.
 ///
-/// Numbers are never reused in the life of a volume, so a generation is not needed.
+/// Numbers are not reused while a volume is open. After a crash those come again of which no commit
+/// knew, or which were the highest and deleted; so a file handle has a generation as well.
 public struct Inode: Hashable, Sendable, Comparable, CustomStringConvertible {
     /// The manifest's row id, 1 or more.
     public let number: UInt64

@@ -54,11 +54,21 @@ extension Attributes {
         return out
     }
 
+    /// What tells an inode from another that had its number: after a crash, numbers of which no commit
+    /// knew are given again, and a file handle from before must not open another's file. The time of
+    /// birth does that. The kernel keeps 32 bits, and takes an inode whose generation differs from those for another one;
+    /// that of the root is always 0.
+    private var generation: UInt64 {
+        guard inode != .root else { return 0 }
+        let birth = UInt64(bitPattern: created.nanoseconds)
+        return (birth ^ birth >> 32) & 0xffff_ffff
+    }
+
     /// The answer to LOOKUP and to all that makes a name.
     func encodedEntry(_ lifetimes: Lifetimes) -> fuse_entry_out {
         var out = fuse_entry_out()
-        // Numbers are never reused, so the generation stays 0.
         out.nodeid = inode.number
+        out.generation = generation
         out.entry_valid = lifetimes.entry
         out.attr_valid = validity(lifetimes)
         out.attr = encoded

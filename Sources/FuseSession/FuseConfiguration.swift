@@ -60,6 +60,13 @@ public struct FuseConfiguration: Sendable, Equatable {
     public var usesPassthrough = true
     /// Whether requests may come through io_uring where the kernel can (`no_io_uring`).
     public var usesRings = true
+    /// Whether the kernel may look up by their file handles inodes that it has dropped
+    /// (`file_handles`).
+    ///
+    /// Off, because overlayfs then looks up by its handle the lower file of one that was copied up, and
+    /// Linux from 6.16 on takes what was found so for stale, which its users see as ESTALE
+    /// (fuse_dentry_revalidate compares d_time, and only lookups by name set that).
+    public var keepsFileHandles = false
     /// How long `stop` serves files that are still open after the mount has left the tree, in
     /// milliseconds, before it cuts them off.
     public var drainMilliseconds = 1000
@@ -78,7 +85,7 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// Applies options as mount(8) passes them by `-o`: a list separated by commas.
     ///
     /// Known are the generic options of mount(8), FUSE's own (`allow_other`,
-    /// `default_permissions`, `nonempty`, `fsname=`, `subtype=`), and `no_passthrough`, `no_io_uring`, `threads=`,
+    /// `default_permissions`, `nonempty`, `fsname=`, `subtype=`), and `no_passthrough`, `no_io_uring`, `file_handles`, `threads=`,
     /// `entry_timeout=`, `attr_timeout=`, `negative_timeout=`, `max_background=`. Options for
     /// fstab and its readers (`auto`, `nofail`, `_netdev`, `x-…`) are accepted without effect.
     /// - Throws: `unknownOption` naming the first that is not known; `invalidOption`.
@@ -102,6 +109,7 @@ public struct FuseConfiguration: Sendable, Equatable {
         case "allow_other": return allowsOthers = true
         case "no_passthrough": return usesPassthrough = false
         case "no_io_uring": return usesRings = false
+        case "file_handles": return keepsFileHandles = true
         case "default_permissions": return  // Always on.
         case "nonempty": return allowsNonEmptyMountPoint = true
         default: break

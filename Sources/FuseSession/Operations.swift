@@ -53,6 +53,9 @@ enum Operations {
         ]
         for capability in refused { rfs_refuse(connection, UInt64(capability)) }
         let configuration = context.configuration
+        if configuration.keepsFileHandles {
+            _ = rfs_want(connection, UInt64(FUSE_CAP_EXPORT_SUPPORT))
+        }
         if configuration.usesPassthrough { rfs_want_passthrough(connection) }
         connection.pointee.max_write = UInt32(configuration.requestBytesMax)
         connection.pointee.max_background = configuration.backgroundRequestsMax

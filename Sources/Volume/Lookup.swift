@@ -6,20 +6,39 @@ public import struct SystemPackage.Errno
 extension Volume {
     /// Finds a name in a directory, and counts one reference of the kernel to what it names.
     ///
-    /// - Throws: ENOENT, ENOTDIR, ENAMETOOLONG.
+    /// `.` is the inode itself, of whatever kind, and `..` a directory in which it has a name: so the
+    /// kernel, asked by a file handle (open_by_handle_at(2), NFS), finds again what it has dropped.
+    /// `/` is the inode itself, too: it is the name of what the kernel knows by a handle only, and it
+    /// asks by that name, as below the inode, whether it still holds (overlayfs does so).
+    ///
+    /// - Throws: ENOENT, ENOTDIR, ENAMETOOLONG; ESTALE for `.` and `..` of what has no name any more.
     public func lookup(_ name: FileName, in parent: Inode) throws(Errno) -> Attributes {
         guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
         return try reading { (state) throws(Errno) in
-            let directory = try directory(parent, state)
-            if name.bytes == [0x2e] { return referenced(directory, state) }
-            if name.bytes == [0x2e, 0x2e] {
-                return referenced(try record(directory.parent, state), state)
+            if let found = try inodeNamedByItself(name, parent, state) {
+                return referenced(found, state)
             }
+            let directory = try directory(parent, state)
             guard let entry = try state.entry(name, in: directory) else {
                 throw .noSuchFileOrDirectory
             }
             return referenced(try record(entry.inode, state), state)
         }
+    }
+
+    /// What `.`, `..` and `/` stand for, looked up in an inode; nil for all other names.
+    private func inodeNamedByItself(
+        _ name: FileName, _ inode: Inode, _ state: ManifestState
+    ) throws(Errno) -> InodeRecord? {
+        let bytes = name.bytes
+        guard bytes.count <= 2, let first = bytes.first, first == 0x2e || first == 0x2f,
+            bytes.count == 1 || bytes[1] == 0x2e && first == 0x2e
+        else { return nil }
+        let itself = try record(inode, state)
+        if first == 0x2f { return itself }
+        // Who asks by number does not have the inode, so nothing keeps one without a name.
+        guard itself.linkCount > 0 else { throw Self.stale }
+        return bytes.count == 1 ? itself : try record(itself.parent, state)
     }
 
     /// The attributes of an inode, which may be nameless but open.

@@ -39,7 +39,7 @@ private let noAccessTimes: UInt = 1024
 @Test func fuseOptionsAreTaken() throws {
     let taken = try configuration(
         "allow_other,nonempty,fsname=store=1,subtype=registryfs,threads=4,entry_timeout=0,"
-            + "attr_timeout=1,negative_timeout=2,max_background=65535")
+            + "attr_timeout=1,negative_timeout=2,max_background=65535,file_handles")
     #expect(taken.allowsOthers)
     #expect(taken.allowsNonEmptyMountPoint)
     #expect(taken.fsname == "store=1")
@@ -48,6 +48,8 @@ private let noAccessTimes: UInt = 1024
     #expect(taken.attributeTimeoutSeconds == 1)
     #expect(taken.negativeTimeoutSeconds == 2)
     #expect(taken.backgroundRequestsMax == 65535)
+    #expect(taken.keepsFileHandles)
+    #expect(try !configuration("").keepsFileHandles)
 }
 
 @Test(arguments: ["bogus", "allow_root", "RO", "max_reed=3", "=", "ro,bogus", "x"])

@@ -120,3 +120,54 @@ func listingsAreTheSameThroughBuffersOfAnySize(_ byteCount: Int) throws {
         for inode in references { volume.forget(inode, count: 1) }
     }
 }
+
+/// The number of the first file of a volume and the generation that is told with it, when the file
+/// is made and once the volume is open again.
+private func identityOfFirstFile() throws -> [[UInt64]] {
+    let path = FileManager.default.temporaryDirectory
+        .appendingPathComponent("packer-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let lifetimes = Lifetimes(entry: 1, attributes: 1, negative: 1)
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 8)
+    defer { buffer.deallocate() }
+    return try [true, false].map { isNew in
+        let volume = try Volume.open(
+            stateDirectory: path, options: VolumeOptions(), log: Logger(label: "test"))
+        if isNew {
+            _ = try volume.makeNode(
+                FileName("file"), in: .root, kind: .regular, mode: 0o644, rdev: 0,
+                caller: Caller(uid: 0, gid: 0, pid: 1, umask: 0))
+        }
+        var packer = DirectoryPacker(buffer)
+        try volume.readDirectoryPlus(.root, from: 2) { packer.add($0, $1, lifetimes) }
+        try volume.close()
+        return [0, 8].map { buffer.loadUnaligned(fromByteOffset: $0, as: UInt64.self) }
+    }
+}
+
+/// Of a handle from before a crash, whose number has gone to another file since.
+@Test func generationTellsApartInodesThatHadTheSameNumber() throws {
+    let (one, other) = (try identityOfFirstFile(), try identityOfFirstFile())
+    #expect(one[0] == one[1] && other[0] == other[1])
+    #expect(one[0][0] == other[0][0])
+    #expect(one[0][1] != other[0][1])
+    // The kernel keeps 32 bits, and compares them with all 64.
+    #expect(max(one[0][1], other[0][1]) <= UInt64(UInt32.max))
+}
+
+/// The kernel makes the root's inode before it asks, with generation 0.
+@Test func generationOfTheRootIsZero() throws {
+    try withNamesOfEachLength { volume, _ in
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1024, alignment: 8)
+        defer { buffer.deallocate() }
+        let attributes = try volume.attributes(of: .root)
+        var packer = DirectoryPacker(buffer)
+        // Its first entry is the root's own.
+        try volume.readDirectory(.root, from: 0) { entry in
+            packer.add(entry, attributes, Lifetimes(entry: 1, attributes: 1, negative: 1))
+                && false
+        }
+        #expect(buffer.loadUnaligned(fromByteOffset: 0, as: UInt64.self) == 1)
+        #expect(buffer.loadUnaligned(fromByteOffset: 8, as: UInt64.self) == 0)
+    }
+}

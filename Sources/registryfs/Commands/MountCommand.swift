@@ -42,6 +42,11 @@ struct MountCommand: ParsableCommand {
         help: "Take every request from the device, also where the kernel could use io_uring.")
     var refusesRings = false
 
+    @Flag(
+        name: .customLong("file-handles"),
+        help: "Keep file handles valid, for NFS (not for the layers of overlayfs).")
+    var keepsFileHandles = false
+
     @OptionGroup(title: "Kubo options")
     var node: NodeArguments
 
@@ -76,6 +81,7 @@ struct MountCommand: ParsableCommand {
         if readOnly { settings.fuse.isReadOnly = true }
         if refusesPassthrough { settings.fuse.usesPassthrough = false }
         if refusesRings { settings.fuse.usesRings = false }
+        if keepsFileHandles { settings.fuse.keepsFileHandles = true }
         if let allowOther { settings.fuse.allowsOthers = allowOther }
         settings.node = try node.settings(over: settings.node)
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
@@ -150,6 +156,7 @@ enum MountRun {
         arguments += settings.node?.arguments ?? []
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if !settings.fuse.usesRings { arguments.append("--no-io-uring") }
+        if settings.fuse.keepsFileHandles { arguments.append("--file-handles") }
         if settings.fuse.isReadOnly { arguments.append("--read-only") }
         arguments.append(settings.fuse.allowsOthers ? "--allow-other" : "--no-allow-other")
         return arguments + ["--", settings.mountPoint]
