@@ -3,12 +3,13 @@
     overlay-upper.py lower DIR                    makes the lower layer's content
     overlay-upper.py work MERGED UPPER            works in the overlay mounted at MERGED
     overlay-upper.py tell MERGED UPPER            what both show
+    overlay-upper.py whiteouts DIR                what renames leave behind that leave whiteouts
 
 Told are names, kinds, modes, owners, links, content, extended attributes and errnos. Not told: times,
 what a directory takes, and what overlayfs writes of file handles, which differ from one filesystem
 to the next.
 """
-import ctypes, errno, hashlib, mmap, os, stat, sys
+import ctypes, errno, hashlib, mmap, os, stat, struct, sys
 
 libc = ctypes.CDLL(None, use_errno=True)
 NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
@@ -193,12 +194,12 @@ def attributes(path):
     except OSError as error:
         return errno.errorcode[error.errno]
     for name in sorted(names):
-        isOpaque = name.endswith(OPAQUE_VALUES)
-        found[name] = "…" if isOpaque else os.getxattr(path, name, follow_symlinks=False)
+        is_opaque = name.endswith(OPAQUE_VALUES)
+        found[name] = "…" if is_opaque else os.getxattr(path, name, follow_symlinks=False)
     return found
 
 
-def tell(path, name, index_names_count=False):
+def tell(path, name):
     status = os.lstat(path)
     kind = stat.S_IFMT(status.st_mode)
     words = [name, stat.filemode(status.st_mode), status.st_uid, status.st_gid]
@@ -221,10 +222,42 @@ def tell(path, name, index_names_count=False):
         tell(entry.path, name + "/" + entry.name)
 
 
+def whiteouts(top):
+    """In directories that pass on their group, or a default ACL; by root and by a user."""
+    os.umask(0)
+    for owner in (0, 65534):
+        for kind in ("plain", "group", "default"):
+            path = os.path.join(top, "%s-%d" % (kind, owner))
+            os.mkdir(path)
+            os.chown(path, 0, 1234)
+            os.chmod(path, 0o2777 if kind == "group" else 0o777)
+            if kind == "default":
+                # u::rwx, u:99:rwx, g::r-x, m::rwx, o::--x of posix_acl_xattr.h.
+                entries = ((1, 7, -1), (2, 7, 99), (4, 5, -1), (16, 7, -1), (32, 1, -1))
+                acl = b"".join(struct.pack("<HHi", *entry) for entry in entries)
+                os.setxattr(path, "system.posix_acl_default", struct.pack("<I", 2) + acl)
+            os.seteuid(owner)
+            os.chdir(path)
+            for name in ("a", "b", "c"):
+                write(name, name)
+            os.mkdir("d")
+            attempt("whiteout", lambda: renameat2("a", "b", WHITEOUT))
+            attempt("whiteout of a directory", lambda: renameat2("d", "e", WHITEOUT))
+            attempt("whiteout again", lambda: renameat2("b", "a", WHITEOUT))
+            attempt("whiteout moves", lambda: os.rename("d", "f"))
+            attempt("with no replace", lambda: renameat2("a", "c", WHITEOUT | NOREPLACE))
+            attempt("with no replace, free", lambda: renameat2("a", "g", WHITEOUT | NOREPLACE))
+            attempt("with exchange", lambda: renameat2("c", "g", WHITEOUT | EXCHANGE))
+            os.seteuid(0)
+            tell(path, kind)
+
+
 if sys.argv[1] == "lower":
     make_lower(sys.argv[2])
 elif sys.argv[1] == "work":
     work(sys.argv[2])
+elif sys.argv[1] == "whiteouts":
+    whiteouts(sys.argv[2])
 else:
     for title, path in (("merged", sys.argv[2]), ("upper", sys.argv[3])):
         tell(path, title)

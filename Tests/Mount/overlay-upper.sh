@@ -82,6 +82,15 @@ compare() { # compare LOWER-OF-EXT4 LOWER-OF-MOUNT OPTIONS
     [[ -z $more ]] || fail "the kernel warns of the mount only: $more"
 }
 
+begin "a whiteout is what ext4 makes of it"
+for at in "$work/ext4" "$mnt"; do
+    mkdir "$at/whiteouts"
+    python3 "$here/overlay-upper.py" whiteouts "$at/whiteouts" >"$at.whiteouts" 2>&1
+done
+diff "$work/ext4.whiteouts" "$mnt.whiteouts" >"$work/difference" ||
+    fail "$(head -n 4 "$work/difference" | cut -c 1-300 | tr '\n' ' ')"
+grep -q "device 0:0" "$mnt.whiteouts" || fail "there was no whiteout"
+
 for options in "" redirect_dir=on redirect_dir=on,metacopy=on index=on index=on,nfs_export=on volatile \
     userxattr xino=on redirect_dir=on,metacopy=on,index=on,xino=on; do
     begin "as on ext4, lower layer elsewhere: ${options:-no options}"

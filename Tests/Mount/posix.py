@@ -9,7 +9,7 @@ import ctypes, errno, fcntl, mmap, os, shutil, signal, socket, stat, struct, sub
 import sys, tempfile, time, traceback, unittest
 
 libc = ctypes.CDLL(None, use_errno=True)
-NOREPLACE, EXCHANGE = 1, 2
+NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
 KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE = 1, 2, 8, 16, 32
 MiB, GiB = 1 << 20, 1 << 30
 NOBODY, OTHER = 65534, 65533
@@ -256,6 +256,28 @@ class Posix(unittest.TestCase):
         with self.assertRaises(OSError) as caught:
             renameat2("x", "nothing", EXCHANGE)
         self.assertEqual(caught.exception.errno, errno.ENOENT)
+
+    def test_rename_leaves_a_whiteout(self):
+        write("a", b"a")
+        write("b", b"b")
+        renameat2("a", "b", WHITEOUT)
+        self.assertEqual(read("b"), b"a")
+        status = os.lstat("a")
+        self.assertEqual((status.st_mode, status.st_rdev), (stat.S_IFCHR, 0))
+        with self.assertRaises(OSError) as caught:
+            renameat2("b", "a", WHITEOUT | EXCHANGE)
+        self.assertEqual(caught.exception.errno, errno.EINVAL)
+        with self.assertRaises(OSError) as caught:
+            renameat2("b", "a", WHITEOUT | NOREPLACE)
+        self.assertEqual(caught.exception.errno, errno.EEXIST)
+        os.mkdir("d")
+        os.mkdir("e")
+        renameat2("d", "e/d", WHITEOUT | NOREPLACE)
+        self.assertTrue(stat.S_ISCHR(os.lstat("d").st_mode))
+        self.assertEqual((os.stat(".").st_nlink, os.stat("e").st_nlink), (3, 3))
+        os.unlink("a")
+        os.unlink("d")
+        self.assertEqual(sorted(os.listdir(".")), ["b", "e"])
 
     def test_rename_of_two_links_to_one_file_does_nothing(self):
         write("a")
