@@ -56,11 +56,13 @@ extension Volume {
         from old: CID, to root: CID, _ node: NodeLink
     ) throws(PublishFailure) {
         let changes = ViewChanges(blocks: NodeBlocks(volume: self, node: node), path: node.path)
+        let isFound: Bool
         do throws(DAGReadError) {
-            try changes.find(from: old, to: root)
+            isFound = try changes.find(from: old, to: root)
         } catch {
             throw .failed("MFS \(node.path) cannot be compared: \(error.reason)")
         }
+        guard isFound else { return try replaceView(old, by: root, node) }
         do throws(KuboError) {
             try changes.apply(node)
         } catch {
@@ -81,14 +83,14 @@ extension Volume {
     ) throws(PublishFailure) -> Bool {
         let changes = ViewChanges(blocks: NodeBlocks(volume: self, node: node), path: node.path)
         do throws(DAGReadError) {
-            try changes.find(from: one, to: other)
+            return try changes.find(from: one, to: other) && changes.isEmpty
         } catch {
             throw .failed("MFS \(node.path) cannot be compared: \(error.reason)")
         }
-        return changes.isEmpty
     }
 
-    /// Puts a root in the place of a view of the same content.
+    /// Puts a root in the place of a view of the same content, or of one that differs in so much that
+    /// its names are not gone through.
     private func replaceView(
         _ old: CID, by root: CID, _ node: NodeLink
     ) throws(PublishFailure) {
@@ -195,6 +197,11 @@ final class ViewChanges {
 
     /// Changes that the node takes without a flush are 256.
     private static let unflushedMax = 200
+    /// Pairs of directories that are compared at most, those of them that were compared at another
+    /// path before, and changes that are made name by name. A DAG can have a node at 2^40 paths.
+    private static let comparedMax = 16_384
+    private static let repeatedMax = 1_024
+    private static let changesMax = 65_536
 
     init(blocks: NodeBlocks, path: MFSPath) {
         self.blocks = blocks
@@ -203,9 +210,21 @@ final class ViewChanges {
 
     var isEmpty: Bool { additions.isEmpty && removals.isEmpty }
 
-    func find(from old: CID, to new: CID) throws(DAGReadError) {
+    private struct Pair: Hashable {
+        let old: CID
+        let new: CID
+    }
+
+    /// - Returns: whether all changes were found; false where they are too many.
+    func find(from old: CID, to new: CID) throws(DAGReadError) -> Bool {
         var pending = [(old, new, top)]
+        var seen: Set<Pair> = []
+        var repeatedCount = 0
         while let (old, new, path) = pending.popLast() {
+            if !seen.insert(Pair(old: old, new: new)).inserted { repeatedCount += 1 }
+            guard seen.count <= Self.comparedMax, repeatedCount <= Self.repeatedMax,
+                additions.count + removals.count <= Self.changesMax
+            else { return false }
             var before: [[UInt8]: CID] = [:]
             for entry in try DirectoryReader(root: old, source: blocks).entries() {
                 before[entry.name] = entry.cid
@@ -225,6 +244,7 @@ final class ViewChanges {
             }
             for name in before.keys { removals.append(.remove(path.appending(name))) }
         }
+        return true
     }
 
     private func isDirectory(_ cid: CID) throws(DAGReadError) -> Bool {

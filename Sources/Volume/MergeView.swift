@@ -133,6 +133,7 @@ private final class ViewMerge {
                 }
                 return
             }
+            if try isUnexpanded(ours.inode) { return try keepBoth(theirs, directory, path) }
             let isDirectoryBefore = try before.map { (link) throws(MergeStop) in
                 if case .directory? = try expanded(link)?.entry { true } else { false }
             }
@@ -314,40 +315,70 @@ extension Volume {
         }
     }
 
-    /// Removes a directory with all that is in it.
+    /// Removes a directory with all that is in it. What nobody has looked into goes in one step,
+    /// whatever it would unfold to.
+    ///
+    /// - Throws: ENOTEMPTY, among others, where somebody makes new names in it meanwhile.
     fileprivate func removeTree(_ name: FileName, in parent: Inode) throws(Errno) {
         struct Level {
             let name: FileName
             let parent: Inode
             let inode: Inode
+            /// Nil before the directory is listed.
+            var pending: [DirectoryEntry]?
         }
-        func inode(_ name: FileName, _ parent: Inode) throws(Errno) -> Inode {
-            try reading { (state) throws(Errno) in
-                guard let entry = try state.entry(name, in: try directory(parent, state)) else {
-                    throw .noSuchFileOrDirectory
-                }
-                return entry.inode
+        let top = try reading { (state) throws(Errno) -> Inode in
+            guard let entry = try state.entry(name, in: try directory(parent, state)) else {
+                throw .noSuchFileOrDirectory
             }
+            return entry.inode
         }
-        var levels = [Level(name: name, parent: parent, inode: try inode(name, parent))]
-        while let level = levels.last {
-            var subdirectory: Level?
-            for entry in try entries(in: level.inode) {
-                guard entry.kind != .directory else {
-                    subdirectory = Level(
-                        name: entry.name, parent: level.inode, inode: entry.inode)
-                    break
+        var levels = [Level(name: name, parent: parent, inode: top, pending: nil)]
+        while let last = levels.indices.last {
+            let level = levels[last]
+            if level.pending == nil {
+                if try removeUnexpanded(level.name, in: level.parent) {
+                    nameChanged(level.name, in: level.parent)
+                    levels.removeLast()
+                    continue
                 }
-                try unlink(entry.name, in: level.inode)
-                nameChanged(entry.name, in: level.inode)
+                levels[last].pending = try entries(in: level.inode)
             }
-            if let subdirectory {
-                levels.append(subdirectory)
-            } else {
+            guard let entry = levels[last].pending?.popLast() else {
                 try removeDirectory(level.name, in: level.parent)
                 nameChanged(level.name, in: level.parent)
                 levels.removeLast()
+                continue
             }
+            if entry.kind == .directory {
+                levels.append(
+                    Level(
+                        name: entry.name, parent: level.inode, inode: entry.inode, pending: nil))
+            } else {
+                try unlink(entry.name, in: level.inode)
+                nameChanged(entry.name, in: level.inode)
+            }
+        }
+    }
+
+    /// Removes a directory that nobody has looked into; false, and nothing is done, for another.
+    private func removeUnexpanded(_ name: FileName, in parent: Inode) throws(Errno) -> Bool {
+        try changing { (state) throws(Errno) in
+            let directory = try directory(parent, state)
+            guard let entry = try state.entry(name, in: directory) else {
+                throw .noSuchFileOrDirectory
+            }
+            let target = try record(entry.inode, state)
+            guard target.kind == .directory, !target.isExpanded else { return false }
+            state.remove(name, in: directory)
+            directory.dropLink()
+            try touchDirectory(directory, state)
+            // Whoever stands in it finds it empty.
+            target.isExpanded = true
+            target.children.isKnownWhole()
+            target.cid = nil
+            dropDirectory(target, state)
+            return true
         }
     }
 

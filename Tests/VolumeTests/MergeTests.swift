@@ -175,6 +175,127 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
+    // MARK: DAGs that have their nodes at more paths than anybody can walk
+
+    /// Directories with two names for the next each, 2^40 paths in all; the topmost.
+    private func tower(_ stand: NodeStand, seed: UInt8) throws -> CID {
+        var blocks: [(cid: CID, bytes: [UInt8])] = []
+        var below = DAGRoot(cid: try stand.add([seed]), fileSize: 1, treeSize: 1)
+        for _ in 0..<40 {
+            var builder = DirectoryBuilder(profile: .unixfsV1_2025)
+            for name in ["a", "b"] {
+                builder.add(name: Array(name.utf8), cid: below.cid, treeSize: below.treeSize)
+            }
+            below = try builder.finish { (cid, block) throws(Never) in blocks.append((cid, block)) }
+        }
+        try stand.client.putBlocks(blocks)
+        return below.cid
+    }
+
+    private func replace(_ name: String, by cid: CID, _ stand: NodeStand) throws {
+        try stand.client.filesRemove(MFSPath("\(stand.path)/\(name)"), isRecursive: true)
+        try stand.put(cid, at: name)
+    }
+
+    @Test func removalOfWhatNobodyLookedIntoIsOneStep() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        try stand.put(try tower(stand, seed: 1), at: "tower")
+        let volume = try openVolume(directory, stand.options())
+        #expect(eventually { (try? volume.inode("tower", "a", "b")) != nil })
+        let inside = try volume.inode("tower", "b", "a")
+        try volume.published()
+        try stand.client.filesRemove(MFSPath(stand.path + "/tower"), isRecursive: true)
+        #expect(eventually { (try? volume.inode("tower")) == nil })
+        #expect(throws: Errno.self) { try volume.attributes(of: inside) }
+        #expect(try volume.published() == stand.viewCID())
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test func removedDirectoryThatSomebodyStandsInIsEmpty() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        try stand.put(try tower(stand, seed: 1), at: "tower")
+        let volume = try openVolume(directory, stand.options())
+        #expect(eventually { (try? volume.inode("tower")) != nil })
+        let inode = try volume.lookup("tower", in: .root).inode
+        try stand.client.filesRemove(MFSPath(stand.path + "/tower"), isRecursive: true)
+        #expect(eventually { (try? volume.inode("tower")) == nil })
+        var names: [FileName] = []
+        try volume.readDirectory(inode, from: 0) { entry in
+            names.append(entry.name)
+            return true
+        }
+        #expect(names.allSatisfy { [".", ".."].contains($0) })
+        #expect(throws: Errno.noSuchFileOrDirectory) {
+            try volume.makeDirectory("new", in: inode, mode: 0o755, caller: root)
+        }
+        volume.forget(inode, count: 1)
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test func changeOfWhatNobodyLookedIntoIsTakenAsItIs() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        try stand.put(try tower(stand, seed: 1), at: "tower")
+        var volume = try openVolume(directory, stand.options())
+        #expect(eventually { (try? volume.inode("tower", "a", "b")) != nil })
+        try volume.published()
+        try volume.close()
+        let other = try tower(stand, seed: 2)
+        try replace("tower", by: other, stand)
+        // A node compares the two pins path by path, and is not waited for.
+        volume = try openVolume(directory, stand.options { $0.pinMilliseconds = 1_000 })
+        #expect(try volume.published() == stand.viewCID())
+        #expect(try volume.cid(of: volume.inode("tower")) == other)
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test func whatBothChangedAndNobodyLookedIntoIsKeptTwice() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        let towers = try (UInt8(1)...3).map { try tower(stand, seed: $0) }
+        try stand.put(towers[0], at: "one")
+        try stand.put(towers[1], at: "two")
+        var volume = try openVolume(directory, stand.options())
+        #expect(eventually { (try? volume.inode("two")) != nil })
+        try volume.published()
+        try volume.close()
+        try replace("one", by: towers[2], stand)
+        var options = stand.options()
+        options.node = nil
+        volume = try openVolume(directory, options)
+        try volume.rename("one", in: .root, to: "two", in: .root, flags: .exchange)
+        try volume.close()
+        volume = try openVolume(directory, stand.options { $0.pinMilliseconds = 1_000 })
+        #expect(try volume.published() == stand.viewCID())
+        #expect(try volume.cid(of: volume.inode("one")) == towers[1])
+        #expect(try volume.cid(of: volume.inode("two")) == towers[0])
+        let kept = FileName("one.mfs-" + "\(towers[2])".suffix(8))
+        #expect(try volume.cid(of: volume.inode(kept)) == towers[2])
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test func viewThatDiffersAtTooManyPathsIsExchangedAsAWhole() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        for (name, seed) in [("one", UInt8(1)), ("two", 2)] {
+            try stand.put(try tower(stand, seed: seed), at: name)
+        }
+        let volume = try openVolume(directory, stand.options())
+        #expect(eventually { (try? volume.inode("two")) != nil })
+        try volume.published()
+        try volume.rename("one", in: .root, to: "two", in: .root, flags: .exchange)
+        let published = try volume.published()
+        #expect(try stand.viewCID() == published)
+        try volume.close()
+        try expectClean(directory)
+    }
+
     @Test func aFileInThePlaceOfTheViewIsLeftAlone() throws {
         let stand = try NodeStand()
         try stand.client.filesCopy(
