@@ -19,8 +19,12 @@ struct Call {
     var isLongWork = false
     /// The longest reply, in bytes.
     var replyBytesMax = Call.replyBytesMaxDefault
-    /// The limit of the whole call with its repetitions.
+    /// The limit of the whole call with its repetitions; nil where each attempt has the time of its
+    /// bytes (`KuboConfiguration.bytesPerSecondMin`).
     var deadlineMilliseconds: Int?
+    /// The limit of one attempt, in place of the time of its bytes: for replies that tell of progress
+    /// and have few.
+    var attemptMilliseconds: Int?
     var cancellation: Cancellation?
     /// Whether the request has a body.
     var isUpload = false

@@ -62,6 +62,10 @@ final class CurlSession: @unchecked Sendable {
         var firstByte: Int
         var stall: Int
         var deadline: Int64?
+        /// The limit of the transfer without the time of its bytes.
+        var base: Int
+        /// What has to move on the average beyond that, in bytes a second; nil gives bytes no time.
+        var bytesPerSecond: Int?
     }
 
     /// Ends the nap of the thread that transfers, from any other thread.
@@ -85,7 +89,7 @@ final class CurlSession: @unchecked Sendable {
     ///   - isFresh: over a new connection, so that curl never sends the request twice on its own, as
     ///     it does where a kept connection turns out to be closed.
     ///   - serve: called between two steps of the transfer, to feed the request and take from the reply;
-    ///     no limit but the deadline counts its time.
+    ///     no limit but the deadline counts its time, or that for which the limit of uploads holds back.
     func transfer<Failure: Error>(
         _ exchange: Exchange, to address: KuboAddress, url: [UInt8], headers: [String],
         isFresh: Bool, limits: Limits, isCancelled: () -> Bool,
@@ -120,11 +124,15 @@ final class CurlSession: @unchecked Sendable {
     ) throws(Failure) -> Ending {
         var movedBytes: Int64 = 0
         var movedAt = MonotonicClock.milliseconds
+        // The end of what is allowed so far, without the time of the bytes that moved.
+        var end = movedAt + Int64(limits.base)
         while true {
             if exchange.wantsFood || exchange.hasFreshReply {
                 exchange.wasServed = true
+                let before = MonotonicClock.milliseconds
                 try serve(exchange)
                 movedAt = MonotonicClock.milliseconds
+                end += movedAt - before
             }
             resume(exchange)
             var runningCount: Int32 = 0
@@ -166,6 +174,11 @@ final class CurlSession: @unchecked Sendable {
                 }
                 nap = min(nap, Int64(limit) - (now - movedAt))
             }
+            let earned = limits.bytesPerSecond.map { sum / max(1, Int64($0) / 1000) } ?? 0
+            guard now < end + earned else { return .tooLate(Self.slowness(limits)) }
+            nap = min(nap, end + earned - now)
+            let isThrottled = exchange.throttledUntil != nil
+            defer { if isThrottled { end += MonotonicClock.milliseconds - now } }
             if exchange.isReplyLong { Threads.sleep(microseconds: Self.gatherMicroseconds) }
             var readyCount: Int32 = 0
             guard
@@ -173,6 +186,13 @@ final class CurlSession: @unchecked Sendable {
                     == CURLM_OK
             else { return .ended(CURLE_FAILED_INIT) }
         }
+    }
+
+    private static func slowness(_ limits: Limits) -> String {
+        guard let rate = limits.bytesPerSecond else {
+            return "it was not done within \(limits.base / 1000) s"
+        }
+        return "it moved fewer than \(rate) bytes a second"
     }
 
     private func limit(of exchange: Exchange, _ limits: Limits) -> (Int, String) {

@@ -13,6 +13,9 @@ public import Logging
 /// "Tried again" in a call's comment means: as it changes nothing by being repeated, it is repeated
 /// after a short pause when the node is away or busy (`attemptsMax` times in all), and once when a
 /// limit of time passed here. Any call is tried again where it certainly did not reach the node.
+///
+/// Each call has an end: a deadline where one is given, else for each attempt what may pass before an
+/// answer, and the time of its bytes at the least rate (`KuboConfiguration`); a pin has a limit of its own.
 public final class KuboClient: Sendable {
     private struct Pool: Sendable {
         var idle: [CurlSession] = []
@@ -47,7 +50,7 @@ public final class KuboClient: Sendable {
         bounded.attemptsMax = max(1, configuration.attemptsMax)
         for limit in [
             \KuboConfiguration.connectMilliseconds, \.firstByteMilliseconds, \.workMilliseconds,
-            \.stallMilliseconds,
+            \.stallMilliseconds, \.pinMilliseconds, \.bytesPerSecondMin,
         ] {
             bounded[keyPath: limit] = min(max(1, bounded[keyPath: limit]), Int(Int32.max))
         }
@@ -161,13 +164,16 @@ public final class KuboClient: Sendable {
         }
         let handler = call.cancellation?.onCancel { session.wake() }
         defer { if let handler { call.cancellation?.remove(handler: handler) } }
+        // Where the caller says how long long work may take, that is how long.
+        let firstByte =
+            call.isLongWork
+            ? min(call.deadlineMilliseconds ?? configuration.workMilliseconds, Int(Int32.max))
+            : configuration.firstByteMilliseconds
+        let (connect, stall) = (configuration.connectMilliseconds, configuration.stallMilliseconds)
         let limits = CurlSession.Limits(
-            connect: configuration.connectMilliseconds,
-            // Where the caller says how long long work may take, that is how long.
-            firstByte: call.isLongWork
-                ? min(call.deadlineMilliseconds ?? configuration.workMilliseconds, Int(Int32.max))
-                : configuration.firstByteMilliseconds,
-            stall: configuration.stallMilliseconds, deadline: deadline)
+            connect: connect, firstByte: firstByte, stall: stall, deadline: deadline,
+            base: call.attemptMilliseconds ?? connect + firstByte + stall,
+            bytesPerSecond: call.attemptMilliseconds == nil ? configuration.bytesPerSecondMin : nil)
         let ending: CurlSession.Ending
         do throws(Failure) {
             ending = try session.transfer(
@@ -255,6 +261,8 @@ public final class KuboClient: Sendable {
             pool.withLock { _ in pool.wakeAll() }
         }
         defer { if let handler { call.cancellation?.remove(handler: handler) } }
+        let deadline =
+            deadline ?? MonotonicClock.milliseconds + Int64(configuration.workMilliseconds)
         let idle = try pool.withLock { (state) throws(KuboError) -> CurlSession? in
             while true {
                 if call.cancellation?.isCancelled ?? false {
@@ -272,16 +280,11 @@ public final class KuboClient: Sendable {
                     if call.isUpload { state.uploadCount += 1 }
                     return state.idle.popLast()
                 }
-                if let deadline {
-                    let now = MonotonicClock.milliseconds
-                    guard now < deadline else {
-                        throw call.error(
-                            .timeout, "no connection became free within the call's time")
-                    }
-                    pool.wait(&state, milliseconds: Int(clamping: deadline - now))
-                } else {
-                    pool.wait(&state)
+                let now = MonotonicClock.milliseconds
+                guard now < deadline else {
+                    throw call.error(.timeout, "no connection became free within the call's time")
                 }
+                pool.wait(&state, milliseconds: Int(clamping: deadline - now))
             }
         }
         if let idle { return idle }

@@ -16,6 +16,13 @@ public struct KuboConfiguration: Sendable {
     public var workMilliseconds = 300_000
     /// The longest without a byte moved while a request is sent or a reply received.
     public var stallMilliseconds = 30_000
+    /// What a call has to move on the average, requests and replies together, in bytes a second: its
+    /// time is what the limits above allow for waiting, and that of its bytes at this rate. Low enough
+    /// for the slowest line; a call that drips has an end.
+    public var bytesPerSecondMin = 4 << 10
+    /// The longest that a pin may take, however it goes on: what a tree of ten million blocks takes
+    /// on a slow disk (230 blocks a second).
+    public var pinMilliseconds = 12 * 3_600_000
     /// How many calls may be under way at once, at least 1; further ones wait. A quarter of them is
     /// kept free of uploads.
     public var connectionsMax = 8

@@ -27,8 +27,8 @@ public struct KuboPin: Sendable, Hashable {
 extension KuboClient {
     /// Pins a DAG. Tried again where nothing of an answer came.
     ///
-    /// It may take as long as it takes to read all of the DAG, which has no limit but that the node goes
-    /// on: it tells twice a second how many blocks it has come to.
+    /// It may take as long as it takes to read all of the DAG, as long as the node goes on, which tells twice
+    /// a second how many blocks it has come to; `pinMilliseconds` of the configuration at the most.
     ///
     /// - Parameters:
     ///   - name: at most 255 bytes.
@@ -50,6 +50,7 @@ extension KuboClient {
         if isOffline { call.add("offline", true) }
         call.isDownload = true
         call.isLongWork = true
+        call.attemptMilliseconds = configuration.pinMilliseconds
         call.cancellation = cancellation
         let stall = Int64(stallMilliseconds ?? configuration.workMilliseconds)
         var lines = LineSplitter()

@@ -191,6 +191,113 @@ struct TransferTests {
             failure { _ = try client.block(cid, deadlineMilliseconds: 500) }?.kind == .timeout)
     }
 
+    /// Without any deadline of the caller's, and in any part of the reply.
+    @Test(arguments: ["body", "head", "interim"])
+    func replyThatDripsHasAnEnd(_ part: String) throws {
+        let server = try ScriptedServer { _, _ in
+            let drip = [[UInt8]](repeating: [0x61], count: 100_000)
+            return switch part {
+            case "body":
+                [
+                    .send(Reply.head(200, ["Content-Length: 100000"])),
+                    .drip(drip, milliseconds: 50),
+                ]
+            case "head":
+                [.send(Array("HTTP/1.1 200 OK\r\nA: ".utf8)), .drip(drip, milliseconds: 50)]
+            default:
+                [
+                    .drip(
+                        [[UInt8]](
+                            repeating: Array("HTTP/1.1 102 Wait\r\n\r\n".utf8), count: 10_000),
+                        milliseconds: 50)
+                ]
+            }
+        }
+        defer { server.stop() }
+        let client = try makeClient(server.address) {
+            $0.connectMilliseconds = 100
+            $0.firstByteMilliseconds = 200
+            $0.stallMilliseconds = 200
+            $0.attemptsMax = 1
+        }
+        let error = failure { _ = try client.identity() }
+        #expect(error?.kind == .timeout)
+        // curl counts whole lines of a head, so one that drips counts as standing still.
+        if part != "head" {
+            #expect(
+                error?.message.contains("bytes a second") == true, "\(String(describing: error))")
+        }
+    }
+
+    @Test func requestThatIsTakenByDropsHasAnEnd() throws {
+        let server = try ScriptedServer(readsBodies: false) { _, _ in
+            // The answer comes before the request is whole, and never ends.
+            [
+                .send(Reply.head(200, ["Transfer-Encoding: chunked"])),
+                .drip(
+                    [[UInt8]](repeating: Array("1\r\n \r\n".utf8), count: 10_000),
+                    milliseconds: 50),
+            ]
+        }
+        defer { server.stop() }
+        let client = try makeClient(server.address) {
+            $0.connectMilliseconds = 100
+            $0.workMilliseconds = 200
+            $0.stallMilliseconds = 200
+        }
+        var isAsked = false
+        let error = failure {
+            try client.importBlocks { () throws(KuboError) in
+                defer { isAsked = true }
+                return isAsked ? nil : (cid, Array("hello world\n".utf8))
+            }
+        }
+        #expect(error?.kind == .timeout)
+    }
+
+    /// A reply that has as many bytes as it takes time is none that drips.
+    @Test func longReplyThatKeepsTheLeastRateIsNotATimeout() throws {
+        let pieces = [[UInt8]](repeating: [UInt8](repeating: 0x20, count: 1_000), count: 20)
+        let server = try ScriptedServer { _, _ in
+            [
+                .send(Reply.head(200, ["Content-Length: 20013"])), .drip(pieces, milliseconds: 50),
+                .send(Array("{\"ID\":\"peer\"}".utf8.prefix(13))),
+            ]
+        }
+        defer { server.stop() }
+        let client = try makeClient(server.address) {
+            $0.connectMilliseconds = 100
+            $0.firstByteMilliseconds = 200
+            $0.stallMilliseconds = 200
+            $0.attemptsMax = 1
+        }
+        #expect(try client.identity() == "peer")
+    }
+
+    /// What the limit of uploads holds back, and what the giver of blocks takes, is not the node's.
+    @Test func timeOfOurOwnIsNotTheCalls() throws {
+        let server = try ScriptedServer { _, _ in
+            [Reply.whole(200, "{\"Stats\":{\"BlockCount\":1}}\n")]
+        }
+        defer { server.stop() }
+        let client = try makeClient(server.address) {
+            $0.connectMilliseconds = 100
+            $0.workMilliseconds = 300
+            $0.stallMilliseconds = 300
+            $0.uploadBytesPerSecond = 1_024
+            $0.bytesPerSecondMin = 1 << 20
+        }
+        let block = [UInt8](repeating: 7, count: 2_000)
+        let blockCID = CID.raw(sha256: block)
+        var isAsked = false
+        try client.importBlocks { () throws(KuboError) in
+            defer { isAsked = true }
+            guard !isAsked else { return nil }
+            Threads.sleep(milliseconds: 1_000)
+            return (blockCID, block)
+        }
+    }
+
     @Test func uploadThatNobodyTakesIsATimeoutAndHoldsFewBlocks() throws {
         let server = try ScriptedServer(readsBodies: false) { _, _ in [.hang] }
         defer { server.stop() }
@@ -587,6 +694,22 @@ struct TransferTests {
         }
         #expect(error?.kind == .timeout)
         #expect(error?.message.contains("after 7") == true, "\(String(describing: error))")
+    }
+
+    @Test func pinWhoseProgressNeverEndsHasAnEnd() throws {
+        let server = try ScriptedServer { _, _ in
+            let lines = (1...10_000).map { number -> [UInt8] in
+                let line = "{\"Progress\":\(number)}\n"
+                return Array("\(String(line.utf8.count, radix: 16))\r\n\(line)\r\n".utf8)
+            }
+            return [
+                .send(Reply.head(200, ["Transfer-Encoding: chunked"])),
+                .drip(lines, milliseconds: 20),
+            ]
+        }
+        defer { server.stop() }
+        let client = try makeClient(server.address) { $0.pinMilliseconds = 500 }
+        #expect(failure { try client.pinAdd(cid) }?.kind == .timeout)
     }
 
     /// Wherever the network cuts the lines.
