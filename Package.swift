@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "Volume", targets: ["Base", "Volume"]),
         .library(name: "MerkleDAG", targets: ["MerkleDAG"]),
         .library(name: "Multiformats", targets: ["Multiformats"]),
+        .library(name: "InodeManifest", targets: ["InodeManifest"]),
         // For the mount tests: a Kubo node's double, as a program of its own.
         .executable(name: "kubo-double", targets: ["KuboDoubleServer"]),
     ],

@@ -15,11 +15,12 @@ let settings: [SwiftSetting] = [
 
 // FuzzControl has a planted fault, which proves that a run finds faults.
 let names = [
-    "FuzzCID", "FuzzMultibase", "FuzzNode", "FuzzCAR", "FuzzTree", "FuzzExpansion", "FuzzControl",
+    "FuzzCID", "FuzzMultibase", "FuzzNode", "FuzzCAR", "FuzzTree", "FuzzExpansion", "FuzzRedo",
+    "FuzzControl",
 ]
 
 // What is above the decoders.
-let products = ["FuzzExpansion": ["Volume"]]
+let products = ["FuzzExpansion": ["Volume"], "FuzzRedo": ["InodeManifest"]]
 
 let package = Package(
     name: "registryfs-fuzz",

@@ -86,7 +86,7 @@ package enum Faults {
             return current.outcome
         }
         switch outcome {
-        case .failure(let errno): throw errno
+        case .failure(let errno): throw errno.because("a test has this fail: \(call)")
         case .death:
             kill(getpid(), SIGKILL)
             // The signal may take a moment; nothing more may be done meanwhile.

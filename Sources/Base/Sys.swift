@@ -14,7 +14,9 @@ public enum Sys {
     ) throws(Errno) -> OwnedDescriptor {
         try Faults.check(.open)
         return OwnedDescriptor(
-            try retrying { rfs_openat(directory, path, flags | O_CLOEXEC, mode) })
+            try retrying("open", directory, path) {
+                rfs_openat(directory, path, flags | O_CLOEXEC, mode)
+            })
     }
 
     /// Reads from an offset until the buffer is full or the file ends; returns the count.
@@ -31,7 +33,7 @@ public enum Sys {
             } else if count == 0 {
                 break
             } else if errno != EINTR {
-                throw Errno(rawValue: errno)
+                throw failure("pread", descriptor)
             }
         }
         return done
@@ -42,7 +44,9 @@ public enum Sys {
         _ descriptor: Int32, at offset: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(Errno) {
         try Faults.check(.write)
-        try writeAll(bytes, at: offset) { Glibc.pwrite(descriptor, $0, $1, off_t($2)) }
+        try writeAll(descriptor, bytes, at: offset) {
+            Glibc.pwrite(descriptor, $0, $1, off_t($2))
+        }
     }
 
     /// Writes all bytes at an offset, and returns when they are durable: `write` and then
@@ -51,13 +55,13 @@ public enum Sys {
         _ descriptor: Int32, at offset: UInt64, _ bytes: UnsafeRawBufferPointer
     ) throws(Errno) {
         try Faults.check(.write)
-        try writeAll(bytes, at: offset) { rfs_write_durably(descriptor, $0, $1, $2) }
+        try writeAll(descriptor, bytes, at: offset) { rfs_write_durably(descriptor, $0, $1, $2) }
         // A flush that fails leaves bytes that may be on the disk all the same.
         try Faults.check(.synchronize)
     }
 
     private static func writeAll(
-        _ bytes: UnsafeRawBufferPointer, at offset: UInt64,
+        _ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: UInt64,
         _ call: (UnsafeRawPointer, Int, Int64) -> Int
     ) throws(Errno) {
         var done = 0
@@ -66,7 +70,7 @@ public enum Sys {
             if count >= 0 {
                 done += count
             } else if errno != EINTR {
-                throw Errno(rawValue: errno)
+                throw failure("pwrite", descriptor)
             }
         }
     }
@@ -81,7 +85,7 @@ public enum Sys {
     /// fdatasync(2): the data, and of the metadata what is needed to read it back.
     public static func synchronizeData(_ descriptor: Int32) throws(Errno) {
         try Faults.check(.synchronize)
-        try retrying { Glibc.fdatasync(descriptor) }
+        try retrying("fdatasync", descriptor) { Glibc.fdatasync(descriptor) }
     }
 
     /// Has the kernel begin to write the dirty pages of a file (sync_file_range(2)); nothing is
@@ -93,13 +97,15 @@ public enum Sys {
     /// fsync(2).
     public static func synchronize(_ descriptor: Int32) throws(Errno) {
         try Faults.check(.synchronize)
-        try retrying { Glibc.fsync(descriptor) }
+        try retrying("fsync", descriptor) { Glibc.fsync(descriptor) }
     }
 
     /// ftruncate(2).
     public static func truncate(_ descriptor: Int32, to size: UInt64) throws(Errno) {
         try Faults.check(.truncate)
-        try retrying { Glibc.ftruncate(descriptor, off_t(clamping: size)) }
+        try retrying("ftruncate", descriptor) {
+            Glibc.ftruncate(descriptor, off_t(clamping: size))
+        }
     }
 
     /// fallocate(2) with its mode bits.
@@ -107,7 +113,7 @@ public enum Sys {
         _ descriptor: Int32, mode: Int32, offset: UInt64, length: UInt64
     ) throws(Errno) {
         try Faults.check(.allocate)
-        try retrying {
+        try retrying("fallocate", descriptor) {
             rfs_fallocate(descriptor, mode, Int64(clamping: offset), Int64(clamping: length))
         }
     }
@@ -136,7 +142,7 @@ public enum Sys {
                         from: source, at: sourceOffset + done, to: destination,
                         at: destinationOffset + done, length: length - done)
             } else if errno != EINTR {
-                throw Errno(rawValue: errno)
+                throw failure("copy_file_range", source)
             }
         }
         return done
@@ -166,14 +172,14 @@ public enum Sys {
         _ descriptor: Int32, from offset: UInt64, whence: Int32
     ) throws(Errno) -> UInt64 {
         let found = Glibc.lseek(descriptor, off_t(clamping: offset), whence)
-        guard found >= 0 else { throw Errno(rawValue: errno) }
+        guard found >= 0 else { throw failure("lseek", descriptor) }
         return UInt64(found)
     }
 
     /// fstat(2).
     public static func status(of descriptor: Int32) throws(Errno) -> FileStatus {
         var status = stat()
-        try retrying { Glibc.fstat(descriptor, &status) }
+        try retrying("fstat", descriptor) { Glibc.fstat(descriptor, &status) }
         return FileStatus(status)
     }
 
@@ -181,21 +187,23 @@ public enum Sys {
     public static func status(of path: String, in directory: Int32) throws(Errno) -> FileStatus {
         try Faults.check(.status)
         var status = stat()
-        try retrying { Glibc.fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW) }
+        try retrying("fstatat", directory, path) {
+            Glibc.fstatat(directory, path, &status, AT_SYMLINK_NOFOLLOW)
+        }
         return FileStatus(status)
     }
 
     /// The number of the filesystem that a file is on (f_type of statfs(2)).
     public static func filesystemType(of descriptor: Int32) throws(Errno) -> UInt64 {
         var type: UInt64 = 0
-        try retrying { rfs_filesystem_type(descriptor, &type) }
+        try retrying("fstatfs", descriptor) { rfs_filesystem_type(descriptor, &type) }
         return type
     }
 
     /// fstatvfs(3).
     public static func filesystemStatus(of descriptor: Int32) throws(Errno) -> FilesystemStatus {
         var status = statvfs()
-        try retrying { Glibc.fstatvfs(descriptor, &status) }
+        try retrying("fstatvfs", descriptor) { Glibc.fstatvfs(descriptor, &status) }
         return FilesystemStatus(
             blockSize: UInt64(status.f_frsize), blocks: UInt64(status.f_blocks),
             blocksFree: UInt64(status.f_bfree), blocksAvailable: UInt64(status.f_bavail),
@@ -209,7 +217,7 @@ public enum Sys {
     ) throws(Errno) -> Bool {
         try Faults.check(.makeDirectory)
         do throws(Errno) {
-            try retrying { Glibc.mkdirat(directory, path, mode) }
+            try retrying("mkdir", directory, path) { Glibc.mkdirat(directory, path, mode) }
             return true
         } catch {
             guard error == .fileExists else { throw error }
@@ -222,7 +230,7 @@ public enum Sys {
     public static func unlink(_ path: String, in directory: Int32) throws(Errno) -> Bool {
         try Faults.check(.unlink)
         do throws(Errno) {
-            try retrying { Glibc.unlinkat(directory, path, 0) }
+            try retrying("unlink", directory, path) { Glibc.unlinkat(directory, path, 0) }
             return true
         } catch {
             guard error == .noSuchFileOrDirectory else { throw error }
@@ -235,7 +243,9 @@ public enum Sys {
         _ name: String, in directory: Int32, to newName: String, in newDirectory: Int32
     ) throws(Errno) {
         try Faults.check(.rename)
-        try retrying { Glibc.renameat(directory, name, newDirectory, newName) }
+        try retrying("rename", directory, name) {
+            Glibc.renameat(directory, name, newDirectory, newName)
+        }
     }
 
     /// Exchanges two names, in one step (renameat2(2) with RENAME_EXCHANGE).
@@ -243,7 +253,7 @@ public enum Sys {
         _ one: String, _ other: String, in directory: Int32
     ) throws(Errno) {
         try Faults.check(.exchange)
-        try retrying { rfs_exchange(directory, one, other) }
+        try retrying("rename", directory, one) { rfs_exchange(directory, one, other) }
     }
 
     /// Whether this open file description is the only one of its file, shared mappings counted;
@@ -279,13 +289,24 @@ public enum Sys {
             // sys/stat.h: UTIME_OMIT, a macro that the importer does not see.
             timespec(tv_sec: 0, tv_nsec: (1 << 30) - 2),
         ]
-        try retrying { futimens(descriptor, times) }
+        try retrying("futimens", descriptor) { futimens(descriptor, times) }
     }
 
     /// flock(2) with LOCK_EX | LOCK_NB; false where another process holds it.
     public static func lockExclusively(_ descriptor: Int32) throws(Errno) -> Bool {
+        try lock(descriptor) { rfs_lock_exclusively(descriptor) }
+    }
+
+    /// flock(2) with LOCK_SH | LOCK_NB; false where another process holds it exclusively.
+    public static func lockShared(_ descriptor: Int32) throws(Errno) -> Bool {
+        try lock(descriptor) { rfs_lock_shared(descriptor) }
+    }
+
+    private static func lock(
+        _ descriptor: Int32, _ call: () -> Int32
+    ) throws(Errno) -> Bool {
         do throws(Errno) {
-            try retrying { rfs_lock_exclusively(descriptor) }
+            try retrying("flock", descriptor, nil, call)
             return true
         } catch {
             guard error == .wouldBlock || error == .resourceTemporarilyUnavailable else {
@@ -297,7 +318,7 @@ public enum Sys {
 
     /// flock(2) with LOCK_UN, for every copy of the descriptor.
     public static func unlock(_ descriptor: Int32) throws(Errno) {
-        try retrying { rfs_unlock(descriptor) }
+        try retrying("flock", descriptor) { rfs_unlock(descriptor) }
     }
 
     /// The names in a directory, `.` and `..` left out, in no order.
@@ -315,7 +336,7 @@ public enum Sys {
         while true {
             errno = 0
             guard let entry = readdir(stream) else {
-                guard errno == 0 else { throw Errno(rawValue: errno) }
+                guard errno == 0 else { throw failure("readdir", directory, path) }
                 return names
             }
             let name = withUnsafePointer(to: &entry.pointee.d_name) { field in
@@ -326,12 +347,34 @@ public enum Sys {
     }
 
     @discardableResult
-    private static func retrying(_ call: () -> Int32) throws(Errno) -> Int32 {
+    private static func retrying(
+        _ name: StaticString, _ descriptor: Int32, _ path: String? = nil, _ call: () -> Int32
+    ) throws(Errno) -> Int32 {
         while true {
             let result = call()
             if result >= 0 { return result }
-            if errno != EINTR { throw Errno(rawValue: errno) }
+            if errno != EINTR { throw failure(name, descriptor, path) }
         }
+    }
+
+    /// The errno of a call that failed. What is no ordinary answer leaves its cause: the call and the
+    /// file that it was about.
+    private static func failure(
+        _ call: StaticString, _ descriptor: Int32, _ path: String? = nil
+    ) -> Errno {
+        let error = Errno(rawValue: errno)
+        guard !error.isOrdinary, error != .wouldBlock else { return error }
+        let place = path.map { $0.hasPrefix("/") ? $0 : name(of: descriptor) + "/" + $0 }
+        return error.because("\(call) of \(place ?? name(of: descriptor)): \(error)")
+    }
+
+    /// Where a descriptor's file is, as /proc/self/fd of proc(5) tells; its number where that does not.
+    private static func name(of descriptor: Int32) -> String {
+        if descriptor == AT_FDCWD { return "." }
+        var bytes = [CChar](repeating: 0, count: Int(PATH_MAX))
+        let count = readlink("/proc/self/fd/\(descriptor)", &bytes, bytes.count)
+        guard count > 0 else { return "descriptor \(descriptor)" }
+        return String(decoding: bytes[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }
 

@@ -35,7 +35,9 @@ package final class ManifestCheck {
     /// The volume's row; nil for a volume that was never finished.
     package private(set) var volume: CheckedVolume?
     /// What is wrong with the redo log, and the newest number in it.
-    private var logDamage: (reason: String, newest: UInt64)?
+    private var logDamage: (reason: String, newest: UInt64?)?
+    /// What is wrong with the row without which the log cannot be read.
+    private var logRowDamage: String?
 
     /// Opens the manifest in a state directory whose lock the caller holds.
     ///
@@ -83,12 +85,14 @@ package final class ManifestCheck {
     private func followLog(in directory: String) throws(CheckFailure) {
         do {
             guard let (key, applied) = try RedoTail.position(in: database) else {
-                return try add { () throws(CheckFailure) in
-                    "manifest: the row of the redo log is missing"
-                }
+                logRowDamage = "table redo_log: its row is missing"
+                return
             }
             let tail = try RedoTail(directory: directory, key: key, applied: applied)
-            if let damage = tail.damage { logDamage = (damage, tail.newestNumber) }
+            if let damage = tail.damage {
+                let newest = tail.newestNumber > tail.number ? tail.newestNumber : nil
+                logDamage = (damage, newest)
+            }
             guard !tail.batches.isEmpty else { return }
             if !isRepairing {
                 // The one that cannot write is closed last: it leaves the WAL as it is.
@@ -101,6 +105,8 @@ package final class ManifestCheck {
             try tail.write(to: database)
         } catch let error as CheckFailure {
             throw error
+        } catch let error as DamagedRow {
+            logRowDamage = error.description
         } catch {
             throw CheckFailure(error)
         }
@@ -220,12 +226,20 @@ package final class ManifestCheck {
         // Writing to damaged pages may do more harm.
         if !isWhole { canMend = false }
         if let (reason, newest) = logDamage {
-            try add(mend: .passLog(to: newest)) { () throws(CheckFailure) in
+            let mend = newest.map { [CheckAction.passLog(to: $0)] } ?? []
+            try findings.add(mend: mend) { () throws(CheckFailure) in
                 "\(RedoLog.name): \(reason): what was changed since then is lost"
             }
-            if canMend { logDamage = nil }
+            if canMend, newest != nil { logDamage = nil }
+        }
+        if let reason = logRowDamage {
+            try add(mend: .renewLog) { () throws(CheckFailure) in
+                "manifest: \(reason): what the redo log has and SQLite has not is lost"
+            }
+            if canMend { logRowDamage = nil }
         }
         try checkVolume()
+        try checkPublished()
     }
 
     private func checkVolume() throws(CheckFailure) {
@@ -241,6 +255,38 @@ package final class ManifestCheck {
             try add { () throws(CheckFailure) in
                 "manifest: the volume's name \(shown(Array(volume.uuid.utf8))) is no UUID"
             }
+        }
+        let counters = try database.prepare(
+            "SELECT next_inode, next_cookie, next_object, inode_count FROM volume WHERE id = 1")
+        guard try counters.step() else { return }
+        let names = ["next_inode", "next_cookie", "next_object", "inode_count"]
+        for (column, name) in names.enumerated() {
+            let value = counters.integer(Int32(column))
+            guard !(0...Schema.numberMax).contains(value) else { continue }
+            try add(mend: .recount) { () throws(CheckFailure) in
+                "volume: \(name) is \(value), which is out of range"
+            }
+        }
+    }
+
+    /// Checks the row of what stands at the node, without which none of it counts.
+    private func checkPublished() throws(CheckFailure) {
+        let statement: BoundStatement
+        do {
+            var row = try database.statement("SELECT root, view, epoch, peer, path FROM published")
+            statement = row
+            defer { row.reset() }
+            guard try row.step() else { return }
+            let stored = StoredRow(statement, table: "published", key: .number("id", 1))
+            _ = try stored.cid(0, "root")
+            _ = try stored.cid(1, "view")
+            _ = try stored.number(2, "epoch", in: 0...StoredRow.numberMax)
+            _ = try stored.text(3, "peer")
+            _ = try stored.text(4, "path")
+        } catch let error as DamagedRow {
+            try add(mend: .forgetPublished) { () throws(CheckFailure) in "manifest: \(error)" }
+        } catch {
+            throw CheckFailure(error)
         }
     }
 

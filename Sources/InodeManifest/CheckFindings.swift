@@ -66,7 +66,13 @@ package enum CheckAction: Sendable {
     case rebuildIndexes
     /// Leaves out what the redo log holds up to a number.
     case passLog(to: UInt64)
+    /// Gives the redo log a new key, so that nothing in it counts.
+    case renewLog
+    /// Has nothing count as being at the node.
+    case forgetPublished
     case makeRoot
+    /// Makes what stands in the root's place a directory.
+    case setRootKind
     /// Takes an entry away; an inode that has no other goes to lost+found.
     case removeEntry(parent: Int64, name: [UInt8])
     /// Keeps one entry of a directory that has several.

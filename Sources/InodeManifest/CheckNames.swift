@@ -1,4 +1,5 @@
 internal import Base
+internal import Multiformats
 
 extension ManifestCheck {
     /// Checks names, inodes, links and attributes against each other.
@@ -152,7 +153,7 @@ private final class NamesPass {
         inodes = try database.prepare(
             """
             SELECT id, kind, mode, uid, gid, nlink, size, parent, other_parents, object,
-            cid IS NOT NULL, target, has_xattrs FROM inode ORDER BY id
+            cid, target, has_xattrs, unexpanded FROM inode ORDER BY id
             """)
         children = try CheckCursor(
             database.prepare(
@@ -190,13 +191,19 @@ private final class NamesPass {
     private struct Row {
         let id, mode, uid, gid, linkCount, size, parent, attributeFlag: Int64
         let kind: FileKind?
+        let isRootOfOtherKind: Bool
         let otherParents: [UInt8]
-        let hasObject, hasCID: Bool
+        let hasObject, hasCID, isUnexpanded: Bool
+        /// What stands for a CID is one.
+        let hasSoundCID: Bool
         let target: [UInt8]?
 
         init(_ row: CheckStatement) {
             id = row.integer(0)
-            kind = UInt8(exactly: row.integer(1)).flatMap { FileKind(rawValue: $0) }
+            let kind = UInt8(exactly: row.integer(1)).flatMap { FileKind(rawValue: $0) }
+            isRootOfOtherKind = id == 1 && kind != .directory
+            // It cannot be anything else, so what is in it is judged as if the row said so.
+            self.kind = id == 1 ? .directory : kind
             mode = row.integer(2)
             uid = row.integer(3)
             gid = row.integer(4)
@@ -205,7 +212,10 @@ private final class NamesPass {
             parent = row.integer(7)
             otherParents = row.bytes(8)
             hasObject = !row.isNull(9)
-            hasCID = row.integer(10) != 0
+            let cid = row.optionalBytes(10)
+            hasCID = cid != nil
+            hasSoundCID = cid.map { (try? CID(bytes: $0)) != nil } ?? true
+            isUnexpanded = row.integer(13) != 0
             target = row.optionalBytes(11)
             attributeFlag = row.integer(12)
         }
@@ -272,7 +282,7 @@ private final class NamesPass {
             try fault(mend: .removeEntry(parent: parent, name: name), "it names the root")
             return true
         }
-        if let reason = Self.fault(ofName: name) {
+        if let reason = FileName(name).fault {
             try fault(mend: .removeEntry(parent: parent, name: name), reason)
         }
         if kind != actualKind {
@@ -280,26 +290,12 @@ private final class NamesPass {
                 mend: .setEntryKind(parent: parent, name: name, kind: actualKind),
                 "it says kind \(kind), inode \(inode) has kind \(actualKind)")
         }
-        if cookie < Self.cookieMin {
+        if !(Schema.cookieMin...Schema.numberMax).contains(cookie) {
             try fault(
                 mend: .renumberCookie(parent: parent, name: name),
                 "cookie \(cookie) is out of range")
         }
         return actualKind == 2
-    }
-
-    /// Lower ones are the places of `.` and `..`.
-    private static let cookieMin: Int64 = 16
-    private static let nameLengthMax = 255
-
-    /// What is wrong with a name, after path_resolution(7) and NAME_MAX; nil if nothing is.
-    private static func fault(ofName name: [UInt8]) -> String? {
-        if name.isEmpty { return "its name is empty" }
-        if name.count > nameLengthMax { return "its name has \(name.count) bytes" }
-        if name == [0x2e] || name == [0x2e, 0x2e] { return "its name is reserved" }
-        if name.contains(0x2f) { return "its name has a slash in it" }
-        if name.contains(0) { return "its name has a NUL in it" }
-        return nil
     }
 
     /// A directory that is known not to be reachable, so that it is not reported again.
@@ -324,9 +320,12 @@ private final class NamesPass {
         }
         try checkAttributes(of: inode)
         try checkNodes(of: inode)
-        guard inode.id >= 1, let kind = inode.kind else {
+        guard (1...Schema.numberMax).contains(inode.id), let kind = inode.kind else {
             try fault(inode, "its number or its kind is out of range")
             return
+        }
+        if inode.isRootOfOtherKind {
+            try fault(inode, mend: .setRootKind, "the root is no directory")
         }
         try checkFields(of: inode)
         switch kind {
@@ -388,6 +387,9 @@ private final class NamesPass {
         let owners = Int64(0)...Int64(UInt32.max)
         if !owners.contains(inode.uid) || !owners.contains(inode.gid) {
             try fault(inode, "owner \(inode.uid):\(inode.gid) is out of range")
+        }
+        if inode.isUnexpanded, inode.kind != .directory || !inode.hasCID || !inode.hasSoundCID {
+            try fault(inode, "its entries are said to be at the node, but it has no CID")
         }
         if inode.kind == .symlink {
             try checkTarget(of: inode)

@@ -1,3 +1,5 @@
+internal import Multiformats
+
 // Rows of `object`, and what belongs to them. Bytes and hashes are checked by the layers above.
 
 /// A row of `object` to be compared with its bytes.
@@ -25,8 +27,8 @@ extension ManifestCheck {
     private func checkObjects(chunkSize: Int64) throws(CheckFailure) {
         let objects = try database.prepare(
             """
-            SELECT id, state, refs, size, cid IS NOT NULL, inline IS NULL, length(inline)
-            FROM object ORDER BY id
+            SELECT id, state, refs, size, cid IS NOT NULL, inline IS NULL, length(inline),
+            iif(state = 3, cid, NULL) FROM object ORDER BY id
             """)
         var holders = try CheckCursor(
             database.prepare(
@@ -66,6 +68,8 @@ extension ManifestCheck {
         let id, references, size, inlineLength: Int64
         let state: ObjectState?
         let hasCID, isFlat: Bool
+        /// The CID of one that is at the node, which nothing else is compared with.
+        let remoteCID: [UInt8]?
 
         init(_ row: CheckStatement) {
             id = row.integer(0)
@@ -75,6 +79,7 @@ extension ManifestCheck {
             hasCID = row.integer(4) != 0
             isFlat = row.integer(5) != 0
             inlineLength = row.integer(6)
+            remoteCID = row.optionalBytes(7)
         }
     }
 
@@ -112,7 +117,9 @@ extension ManifestCheck {
     private func checkObject(_ object: ObjectRow) throws(CheckFailure) {
         counts.objects += 1
         if !object.isFlat { counts.inlineObjects += 1 }
-        guard object.id >= 1, object.size >= 0, let state = object.state else {
+        guard (1...Schema.numberMax).contains(object.id), object.size >= 0,
+            let state = object.state
+        else {
             try add { () throws(CheckFailure) in
                 "object \(object.id): its number, state or size is out of range"
             }
@@ -146,6 +153,16 @@ extension ManifestCheck {
             if !object.hasCID {
                 try add { () throws(CheckFailure) in
                     "\(try describe(object: object.id)): it is sealed, but has no CID"
+                }
+            }
+            if let cid = object.remoteCID, (try? CID(bytes: cid)) == nil {
+                try add { () throws(CheckFailure) in
+                    "\(try describe(object: object.id)): it is at the node, but its CID is malformed"
+                }
+            }
+            if state == .remote, !object.isFlat {
+                try add { () throws(CheckFailure) in
+                    "\(try describe(object: object.id)): its bytes are said to be at the node, and here"
                 }
             }
         }

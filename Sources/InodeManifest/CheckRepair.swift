@@ -23,6 +23,20 @@ extension ManifestCheck {
         case .passLog(let number):
             try database.run(
                 "UPDATE redo_log SET applied = ?", CheckValue(Int64(bitPattern: number)))
+        case .renewLog:
+            // The number goes on where it can, so that no backup is newer than what follows.
+            try database.execute(
+                """
+                INSERT OR REPLACE INTO redo_log(id, applied, key) VALUES (1, coalesce(
+                    (SELECT applied FROM redo_log WHERE applied BETWEEN 0 AND \(Schema.numberMax)), 0
+                ), randomblob(32))
+                """)
+        case .forgetPublished:
+            try database.execute(
+                """
+                DELETE FROM published; UPDATE inode SET published = 0 WHERE published <> 0;
+                UPDATE object SET published = 0 WHERE published <> 0
+                """)
         case .makeRoot:
             try makeDirectoryRow(1, parent: 1, mode: 0o755)
             touched.insert(1)
@@ -60,6 +74,8 @@ extension ManifestCheck {
     /// The changes of one row.
     private func applySimple(_ action: CheckAction) throws(CheckFailure) {
         switch action {
+        case .setRootKind:
+            try database.execute("UPDATE inode SET kind = 2 WHERE id = 1")
         case .setMode(let inode, let mode):
             try database.run(
                 "UPDATE inode SET mode = ?2 WHERE id = ?1", CheckValue(inode), CheckValue(mode))
@@ -104,7 +120,8 @@ extension ManifestCheck {
             try setBlocks(object, blocks)
         case .forgetDeletion(let object):
             try database.run("DELETE FROM deleted_object WHERE id = ?", CheckValue(object))
-        case .rebuildIndexes, .passLog, .makeRoot, .removeEntry, .keepOneEntry, .setEntryKind,
+        case .rebuildIndexes, .passLog, .renewLog, .forgetPublished, .makeRoot, .removeEntry,
+            .keepOneEntry, .setEntryKind,
             .renumberCookie, .relink, .moveToLostAndFound, .recount, .nameObject, .clearTree:
             preconditionFailure("a change of more than one row")
         }
@@ -265,7 +282,8 @@ extension ManifestCheck {
         let cookie =
             try database.integer(
                 """
-                SELECT max(16, next_cookie, coalesce((SELECT max(cookie) FROM entry), 0) + 1)
+                SELECT max(16, iif(next_cookie < \(Schema.numberMax), next_cookie, 0), coalesce(
+                    (SELECT max(cookie) FROM entry WHERE cookie < \(Schema.numberMax)), 0) + 1)
                 FROM volume
                 """) ?? 16
         try database.run("UPDATE volume SET next_cookie = ? + 1", CheckValue(cookie))
@@ -277,10 +295,19 @@ extension ManifestCheck {
             """
             UPDATE volume SET
                 inode_count = (SELECT count(*) FROM inode),
-                next_inode = max(next_inode, coalesce((SELECT max(id) FROM inode), 0) + 1),
-                next_cookie = max(next_cookie, coalesce((SELECT max(cookie) FROM entry), 0) + 1),
-                next_object = max(next_object, coalesce((SELECT max(id) FROM object), 0) + 1)
+                next_inode = \(next("next_inode", above: "id", of: "inode")),
+                next_cookie = \(next("next_cookie", above: "cookie", of: "entry")),
+                next_object = \(next("next_object", above: "id", of: "object"))
             """)
+    }
+
+    /// A counter that is above all numbers in use. One that is out of range, and a row with such a
+    /// number, does not count: the sum would not be a number of SQLite's any more.
+    private func next(_ counter: String, above column: String, of table: String) -> String {
+        """
+        max(iif(\(counter) BETWEEN 0 AND \(Schema.numberMax), \(counter), 0), coalesce(
+            (SELECT max(\(column)) FROM \(table) WHERE \(column) < \(Schema.numberMax)), 0) + 1)
+        """
     }
 
     // MARK: Objects and CIDs

@@ -36,9 +36,9 @@ extension InodeManifest {
         do throws(Errno) {
             room = try append(batch)
         } catch {
-            log.error("manifest: commit failed: \(error)")
-            end(batch, .failed(error))
-            throw error
+            let cause = failed(error)
+            end(batch, .failed(error, cause))
+            throw error.because(cause)
         }
         end(batch, room == .none ? .notDone : .done, isDue: room == .scarce)
         if room == .none { try bringUpToDate() }
@@ -57,11 +57,11 @@ extension InodeManifest {
             isLogged = batch.isEmpty
             if !isLogged { isLogged = try append(batch) != .none }
         } catch {
-            log.error("manifest: commit failed: \(error)")
+            let cause = failed(error)
             state.withLock { $0.restoreUnapplied(rows) }
-            endApplying(.failed(error))
-            end(batch, .failed(error))
-            throw error
+            endApplying(.failed(error, cause))
+            end(batch, .failed(error, cause))
+            throw error.because(cause)
         }
         // Of other commits, which go on from here, SQLite is not told yet.
         let number = redo.withLock { isLogged ? $0?.durable : $0?.takeNumber() }
@@ -73,10 +73,17 @@ extension InodeManifest {
             state.settle(rows)
         }
         if failure == nil, let number { redo.withLock { $0?.noteApplied(number) } }
-        let outcome = failure.map { Outcome.failed($0) } ?? .done
+        let outcome = failure.map { Outcome.failed($0, FailureCause.take() ?? "\($0)") } ?? .done
         endApplying(outcome)
         if !isLogged { end(batch, outcome) }
-        if let failure { throw failure }
+        if case .failed(let error, let cause) = outcome { throw error.because(cause) }
+    }
+
+    /// Logs why a commit failed, and gives it in words.
+    private func failed(_ error: Errno) -> String {
+        let cause = FailureCause.take() ?? "\(error)"
+        log.error("manifest: commit failed: \(cause)")
+        return cause
     }
 
     private enum Turn {
@@ -91,7 +98,8 @@ extension InodeManifest {
         case done
         /// There is no room in the log.
         case notDone
-        case failed(Errno)
+        /// With the cause in words.
+        case failed(Errno, String)
     }
 
     /// Waits until everything is committed that was there at the call, or until the caller is to
@@ -137,7 +145,10 @@ extension InodeManifest {
             guard case .done = outcome else {
                 // A batch's number never becomes committed by itself then: its changes carry on
                 // in the generation that is open now.
-                if case .failed(let errno) = outcome { state.logFailure = errno }
+                if case .failed(let errno, let cause) = outcome {
+                    state.logFailure = errno
+                    state.commitFailureCause = cause
+                }
                 state.restore(batch)
                 return (state.passTurn(), false)
             }
@@ -157,8 +168,9 @@ extension InodeManifest {
     private func endApplying(_ outcome: Outcome) {
         let woken = state.withLock { state in
             state.isApplying = false
-            if case .failed(let errno) = outcome {
+            if case .failed(let errno, let cause) = outcome {
                 state.applyFailure = errno
+                state.commitFailureCause = cause
             } else {
                 state.applyFailure = nil
             }

@@ -56,6 +56,8 @@ package final class InodeManifest: Sendable {
             return try InodeManifest(directory: directory, profileName: profileName, log: log)
         } catch let error as ManifestError {
             throw error
+        } catch let error as DamagedRow {
+            throw .damaged(path: path, reason: error.description)
         } catch let error as DatabaseError
             where error.resultCode == .SQLITE_NOTADB || error.resultCode == .SQLITE_CORRUPT
         {
@@ -82,32 +84,17 @@ package final class InodeManifest: Sendable {
                 db.sqliteConnection, noteWALPages, Unmanaged.passUnretained(pages).toOpaque())
         }
         try Schema.migrator().migrate(writer)
-        try Self.makeVolume(in: writer, profileName: profileName)
+        try Self.makeVolume(in: writer, path: path, profileName: profileName)
         (logKey, logNumber) = try Self.replay(
             directory: directory, in: writer, reservePath: reservePath, log: log)
 
-        let row = try writer.inDatabase { db in
-            try Row.fetchOne(db, sql: "SELECT * FROM volume WHERE id = 1")
-        }
-        guard let row, try writer.inDatabase({ try $0.tableExists("inode") }) else {
-            throw ManifestError.damaged(path: path, reason: "no volume row")
-        }
-        self.profileName = row["profile"]
-        uuid = row["uuid"]
-        wasClean = row["clean"]
-        firstUnstoredObject = UInt64(bitPattern: row["next_object"] as Int64)
-        // The column stands at the lowest number that may have a file without a row; rows with
-        // higher numbers may have been committed while that file was being filled.
-        let highest = try writer.inDatabase { db in
-            try Int64.fetchOne(
-                db,
-                sql: """
-                    SELECT max(ifnull((SELECT max(id) FROM object), 0),
-                    ifnull((SELECT max(id) FROM deleted_object), 0))
-                    """)
-        }
-        let nextObject = max(firstUnstoredObject, UInt64(bitPattern: highest ?? 0) + 1)
-        let counters = try Self.counters(of: row, isCurrent: wasClean, in: writer, path: path)
+        let row = try Self.volumeRow(in: writer, path: path)
+        self.profileName = row.profile
+        uuid = row.uuid
+        wasClean = row.isClean
+        firstUnstoredObject = row.nextObject
+        let counters = try Self.counters(of: row, in: writer)
+        try Self.checkRoot(in: writer)
         var readerConfiguration = Self.configuration(synchronous: "NORMAL", cacheKiB: 2048)
         readerConfiguration.readonly = true
         let reader = try DatabaseQueue(path: path, configuration: readerConfiguration)
@@ -116,7 +103,7 @@ package final class InodeManifest: Sendable {
         state = Monitor(
             ManifestState(
                 reader: reader, nextInode: counters.nextInode, nextCookie: counters.nextCookie,
-                nextObject: nextObject, inodeCount: counters.inodeCount,
+                nextObject: counters.nextObject, inodeCount: counters.inodeCount,
                 published: try Self.published(in: writer)))
     }
 
@@ -135,47 +122,91 @@ package final class InodeManifest: Sendable {
                 "SELECT peer, epoch, path, root, view, time FROM published", in: db)
             defer { row.reset() }
             guard try row.step() else { return nil }
+            let stored = StoredRow(row, table: "published", key: .number("id", 1))
             return PublishedState(
-                peer: row.text(0), epoch: row.uint64(1), path: row.text(2),
-                root: row.isNull(3) ? nil : try CID(bytes: row.bytes(3)),
-                view: row.isNull(4) ? nil : try CID(bytes: row.bytes(4)),
-                time: Timestamp(nanoseconds: row.int64(5)))
+                peer: try stored.text(0, "peer"),
+                epoch: try stored.number(1, "epoch", in: 0...StoredRow.numberMax),
+                path: try stored.text(2, "path"), root: try stored.cid(3, "root"),
+                view: try stored.cid(4, "view"),
+                time: Timestamp(nanoseconds: try stored.integer(5, "time")))
         }
     }
 
-    private typealias Counters = (nextInode: UInt64, nextCookie: UInt64, inodeCount: UInt64)
+    /// The one row of `volume`.
+    private struct VolumeRow {
+        let uuid, profile: String
+        var nextInode, nextCookie, nextObject, inodeCount: UInt64
+        let isClean: Bool
+    }
 
-    /// The counters of the volume's row, counted anew where it was not closed properly.
-    private static func counters(
-        of row: Row, isCurrent: Bool, in writer: DatabaseQueue, path: String
-    ) throws -> Counters {
-        for column in ["next_inode", "next_cookie", "next_object", "inode_count"] {
-            guard (row[column] as Int64) >= 0 else {
-                throw ManifestError.damaged(path: path, reason: "\(column) is negative")
+    private static func volumeRow(in writer: DatabaseQueue, path: String) throws -> VolumeRow {
+        try writer.inDatabase { db in
+            var statement = try BoundStatement(
+                """
+                SELECT uuid, profile, next_inode, next_cookie, next_object, inode_count, clean
+                FROM volume WHERE id = 1
+                """, in: db)
+            defer { statement.reset() }
+            guard try statement.step() else {
+                throw ManifestError.damaged(path: path, reason: "no volume row")
+            }
+            let row = StoredRow(statement, table: "volume", key: .number("id", 1))
+            let numbers = 0...StoredRow.numberMax
+            return VolumeRow(
+                uuid: try row.text(0, "uuid"), profile: try row.text(1, "profile"),
+                nextInode: try row.number(2, "next_inode", in: numbers),
+                nextCookie: try row.number(3, "next_cookie", in: numbers),
+                nextObject: try row.number(4, "next_object", in: numbers),
+                inodeCount: try row.number(5, "inode_count", in: numbers),
+                isClean: try row.integer(6, "clean") != 0)
+        }
+    }
+
+    /// The counters of the volume's row. What is counted anew where it was not closed properly leaves
+    /// numbers out that no counter reaches: their rows are of no use to anybody, and a check tells of
+    /// them.
+    private static func counters(of row: VolumeRow, in writer: DatabaseQueue) throws -> VolumeRow {
+        try writer.inDatabase { db in
+            func highest(_ column: String, _ table: String) throws -> UInt64 {
+                var statement = try BoundStatement(
+                    "SELECT max(\(column)) FROM \(table) WHERE \(column) < ?", in: db)
+                statement.bind(Schema.numberMax)
+                defer { statement.reset() }
+                // Without a row, NULL, which reads as 0.
+                return try statement.step() ? UInt64(clamping: statement.int64(0)) : 0
+            }
+            var counters = row
+            // The column stands at the lowest number that may have a file without a row; rows with
+            // higher numbers may have been committed while that file was being filled.
+            counters.nextObject = max(
+                row.nextObject, try highest("id", "object") + 1,
+                try highest("id", "deleted_object") + 1)
+            guard !row.isClean else { return counters }
+            counters.nextInode = max(row.nextInode, try highest("id", "inode") + 1)
+            counters.nextCookie = max(row.nextCookie, try highest("cookie", "entry") + 1)
+            var count = try BoundStatement("SELECT count(*) FROM inode", in: db)
+            defer { count.reset() }
+            if try count.step() { counters.inodeCount = count.uint64(0) }
+            return counters
+        }
+    }
+
+    /// Refuses a manifest without its root: in its place a new one would be begun above what is there.
+    private static func checkRoot(in writer: DatabaseQueue) throws {
+        try writer.inDatabase { db in
+            var statement = try BoundStatement("SELECT kind, nlink FROM inode WHERE id = 1", in: db)
+            defer { statement.reset() }
+            let row = StoredRow(statement, table: "inode", key: .number("id", 1))
+            guard try statement.step() else {
+                throw row.damage("id", "the root directory is missing")
+            }
+            guard try row.kind(0, "kind") == .directory else {
+                throw row.damage("kind", "the root is no directory")
+            }
+            guard try row.number32(1, "nlink") > 0 else {
+                throw row.damage("nlink", "the root has no link")
             }
         }
-        var stored: Counters = (
-            UInt64(bitPattern: row["next_inode"] as Int64),
-            UInt64(bitPattern: row["next_cookie"] as Int64),
-            UInt64(bitPattern: row["inode_count"] as Int64)
-        )
-        guard !isCurrent else { return stored }
-        let found = try writer.inDatabase { db in
-            try Row.fetchOne(
-                db,
-                sql: """
-                    SELECT (SELECT max(id) FROM inode) AS inode, (SELECT count(*) FROM inode) AS inodes,
-                    ifnull((SELECT max(cookie) FROM entry), 0) AS cookie
-                    """)
-        }
-        if let found {
-            stored.nextInode = max(
-                stored.nextInode, UInt64(bitPattern: found["inode"] as Int64) + 1)
-            stored.nextCookie = max(
-                stored.nextCookie, UInt64(bitPattern: found["cookie"] as Int64) + 1)
-            stored.inodeCount = UInt64(bitPattern: found["inodes"] as Int64)
-        }
-        return stored
     }
 
     private static func configuration(synchronous: String, cacheKiB: Int) -> Configuration {
@@ -223,10 +254,19 @@ package final class InodeManifest: Sendable {
         }
     }
 
-    private static func makeVolume(in writer: DatabaseQueue, profileName: String) throws {
+    private static func makeVolume(
+        in writer: DatabaseQueue, path: String, profileName: String
+    ) throws {
         try writer.inTransaction(.immediate) { db in
             guard try Int.fetchOne(db, sql: "SELECT count(*) FROM volume") == 0 else {
                 return .rollback
+            }
+            let rows = try Int.fetchOne(
+                db, sql: "SELECT (SELECT count(*) FROM inode) + (SELECT count(*) FROM object)")
+            guard rows == 0 else {
+                // A new one would give numbers out that are in use.
+                throw ManifestError.damaged(
+                    path: path, reason: "table volume: its row is missing, and inodes are there")
             }
             var generator = SystemRandomNumberGenerator()
             let digits = Array("0123456789abcdef")
@@ -295,7 +335,12 @@ package final class InodeManifest: Sendable {
         guard let (key, applied) = try writer.inDatabase({ try RedoTail.position(in: $0) }) else {
             throw ManifestError.damaged(path: path, reason: "its key is lost")
         }
-        let tail = try RedoTail(directory: directory, key: key, applied: applied)
+        let tail: RedoTail
+        do throws(Errno) {
+            tail = try RedoTail(directory: directory, key: key, applied: applied)
+        } catch {
+            throw ManifestError.database(path: path, reason: FailureCause.words(for: error))
+        }
         if let damage = tail.damage { throw ManifestError.damaged(path: path, reason: damage) }
         guard !tail.batches.isEmpty else { return (key, tail.number) }
         log.notice("manifest: \(tail.batches.count) commits taken over from the redo log")

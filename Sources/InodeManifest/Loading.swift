@@ -32,35 +32,10 @@ extension ManifestState {
                 return nil
             }
             defer { statement.reset() }
-            guard let kind = FileKind(rawValue: UInt8(truncatingIfNeeded: statement.int64(0)))
-            else { throw Errno.ioError }
-            let record = InodeRecord(
-                inode: inode, kind: kind, mode: statement.uint32(1), uid: statement.uint32(2),
-                gid: statement.uint32(3), linkCount: statement.uint32(4),
-                rdev: statement.uint64(5), parent: Inode(statement.uint64(12)),
-                target: statement.bytes(17),
-                accessed: Timestamp(nanoseconds: statement.int64(8)),
-                modified: Timestamp(nanoseconds: statement.int64(9)),
-                changed: Timestamp(nanoseconds: statement.int64(10)),
-                created: Timestamp(nanoseconds: statement.int64(11)))
-            record.isStored = true
-            record.size = try Self.size(statement.int64(6))
-            record.blocks = statement.uint64(7)
-            record.otherParents = decodeParents(statement.bytes(13))
-            record.object = statement.isNull(14) ? nil : statement.uint64(14)
-            record.cid = statement.isNull(15) ? nil : try CID(bytes: statement.bytes(15))
-            record.treeSize = statement.uint64(16)
-            record.hasAttributes = statement.int64(18) != 0
-            record.publishedEpoch = statement.uint64(19)
-            record.isExpanded = statement.int64(20) == 0
-            return record
+            let row = StoredRow(
+                statement, table: "inode", key: .number("id", Int64(bitPattern: inode.number)))
+            return try decodeInode(row, inode)
         }
-    }
-
-    /// A size as a row has it; EIO for what no file can have, which only damage leaves there.
-    private static func size(_ stored: Int64) throws(Errno) -> UInt64 {
-        guard let size = UInt64(exactly: stored) else { throw .ioError }
-        return size
     }
 
     func loadEntry(_ name: FileName, parent: Inode) throws(Errno) -> DirectoryEntryRecord? {
@@ -71,7 +46,7 @@ extension ManifestState {
             statement.bind(name.bytes)
             defer { statement.reset() }
             guard try statement.step() else { return nil }
-            return try decodeEntry(statement, from: 0)
+            return try decodeEntry(statement, name, parent, from: 0)
         }
     }
 
@@ -85,8 +60,8 @@ extension ManifestState {
             defer { statement.reset() }
             var rows: [(FileName, DirectoryEntryRecord)] = []
             while try statement.step() {
-                rows.append(
-                    (FileName(statement.bytes(0)), try decodeEntry(statement, from: 1)))
+                let name = FileName(statement.bytes(0))
+                rows.append((name, try decodeEntry(statement, name, directory, from: 1)))
             }
             return rows
         }
@@ -100,7 +75,19 @@ extension ManifestState {
             defer { statement.reset() }
             var attributes: [FileName: [UInt8]] = [:]
             while try statement.step() {
-                attributes[FileName(statement.bytes(0))] = statement.bytes(1)
+                let row = StoredRow(
+                    statement, table: "xattr",
+                    key: .number("inode", Int64(bitPattern: inode.number)))
+                let name = FileName(try row.bytes(0, "name"))
+                let value = try row.bytes(1, "value")
+                // XATTR_NAME_MAX and XATTR_SIZE_MAX of linux/limits.h.
+                guard (1...255).contains(name.bytes.count), !name.bytes.contains(0) else {
+                    throw row.damage("name", "\"\(shown(name.bytes))\" is no name")
+                }
+                guard value.count <= 65_536 else {
+                    throw row.damage("value", "\(value.count) bytes are out of range")
+                }
+                attributes[name] = value
             }
             return attributes
         }
@@ -116,17 +103,9 @@ extension ManifestState {
             statement.bind(id)
             defer { statement.reset() }
             guard try statement.step() else { return nil }
-            guard let state = ObjectState(rawValue: statement.int64(0)) else {
-                throw Errno.ioError
-            }
-            let record = ObjectRecord(
-                id: id, state: state, references: statement.uint32(1),
-                size: try Self.size(statement.int64(2)), isInline: statement.int64(5) != 0)
-            record.isStored = true
-            record.cid = statement.isNull(3) ? nil : try CID(bytes: statement.bytes(3))
-            record.treeSize = statement.uint64(4)
-            record.publishedEpoch = statement.uint64(6)
-            return record
+            let row = StoredRow(
+                statement, table: "object", key: .number("id", Int64(bitPattern: id)))
+            return try decodeObject(row, id)
         }
     }
 
@@ -135,8 +114,10 @@ extension ManifestState {
             var statement = try BoundStatement("SELECT inline FROM object WHERE id = ?", in: db)
             statement.bind(object)
             defer { statement.reset() }
-            guard try statement.step() else { throw Errno.ioError }
-            return statement.bytes(0)
+            let row = StoredRow(
+                statement, table: "object", key: .number("id", Int64(bitPattern: object)))
+            guard try statement.step() else { throw row.damage("id", "there is no such row") }
+            return try row.bytes(0, "inline")
         }
     }
 
@@ -233,7 +214,7 @@ extension ManifestState {
             var statement = try BoundStatement(
                 """
                 SELECT id, size FROM object
-                WHERE id > ? AND state = 2 AND published = ? AND inline IS NULL
+                WHERE id > ? AND state = 2 AND published = ? AND inline IS NULL AND size >= 0
                 ORDER BY id LIMIT ?
                 """, in: db)
             statement.bind(id)
@@ -327,7 +308,10 @@ extension ManifestState {
             if let key { statement.bind(key) }
             defer { statement.reset() }
             var ids: [UInt64] = []
-            while try statement.step() { ids.append(statement.uint64(0)) }
+            while try statement.step() {
+                // One below is nobody's: nothing leads to it, and a check tells of it.
+                if statement.int64(0) > 0 { ids.append(statement.uint64(0)) }
+            }
             return ids
         }
     }
@@ -390,24 +374,82 @@ package struct ManifestTotals: Sendable {
     package var stagingBytes: UInt64 = 0
 }
 
+/// The record of a row with the columns that `loadInode` asks for.
+private func decodeInode(_ row: StoredRow, _ inode: Inode) throws(DamagedRow) -> InodeRecord {
+    let kind = try row.kind(0, "kind")
+    var target: [UInt8] = []
+    if kind == .symlink {
+        target = try row.bytes(17, "target")
+        guard (1..<4096).contains(target.count), !target.contains(0) else {
+            throw row.damage("target", "\(target.count) bytes that are no path")
+        }
+    }
+    let record = InodeRecord(
+        inode: inode, kind: kind, mode: try row.number32(1, "mode", max: 0o7777),
+        uid: try row.number32(2, "uid"), gid: try row.number32(3, "gid"),
+        linkCount: try row.number32(4, "nlink"), rdev: try row.bits(5, "rdev"),
+        parent: Inode(try row.number(12, "parent", in: 0...StoredRow.numberMax)),
+        target: target,
+        accessed: Timestamp(nanoseconds: try row.integer(8, "atime")),
+        modified: Timestamp(nanoseconds: try row.integer(9, "mtime")),
+        changed: Timestamp(nanoseconds: try row.integer(10, "ctime")),
+        created: Timestamp(nanoseconds: try row.integer(11, "btime")))
+    record.isStored = true
+    record.size = try row.number(6, "size")
+    // A figure for people, no more.
+    record.blocks = UInt64(clamping: try row.integer(7, "blocks"))
+    record.otherParents = try row.parents(13, "other_parents")
+    if !row.isNull(14) { record.object = try row.number(14, "object", in: 1...StoredRow.numberMax) }
+    record.cid = try row.cid(15, "cid")
+    record.treeSize = try row.bits(16, "tree_size")
+    record.hasAttributes = try row.integer(18, "has_xattrs") != 0
+    record.publishedEpoch = try row.bits(19, "published")
+    record.isExpanded = try row.integer(20, "unexpanded") == 0
+    guard record.isExpanded || kind == .directory && record.cid != nil else {
+        throw row.damage("unexpanded", "there is no CID of a directory to find the entries by")
+    }
+    return record
+}
+
+/// The record of a row with the columns that `loadObject` asks for.
+private func decodeObject(_ row: StoredRow, _ id: UInt64) throws(DamagedRow) -> ObjectRecord {
+    let number = try row.integer(0, "state")
+    guard let state = ObjectState(rawValue: number) else {
+        throw row.damage("state", "\(number) is no state of an object")
+    }
+    let record = ObjectRecord(
+        id: id, state: state, references: try row.number32(1, "refs"),
+        size: try row.number(2, "size"), isInline: try row.integer(5, "inline") != 0)
+    record.isStored = true
+    record.cid = try row.cid(3, "cid")
+    record.treeSize = try row.bits(4, "tree_size")
+    record.publishedEpoch = try row.bits(6, "published")
+    if state == .remote {
+        guard !record.isInline else {
+            throw row.damage("inline", "bytes of an object that is at the node")
+        }
+        guard record.cid != nil else {
+            throw row.damage("cid", "there is none to have its bytes by from the node")
+        }
+    }
+    return record
+}
+
+/// The entry of a row whose columns `inode`, `kind` and `cookie` begin at one.
 private func decodeEntry(
-    _ statement: BoundStatement, from column: Int32
-) throws -> DirectoryEntryRecord {
-    guard
-        let kind = FileKind(rawValue: UInt8(truncatingIfNeeded: statement.int64(column + 1)))
-    else { throw Errno.ioError }
+    _ statement: BoundStatement, _ name: FileName, _ parent: Inode, from column: Int32
+) throws(DamagedRow) -> DirectoryEntryRecord {
+    let row = StoredRow(statement, table: "entry", key: .name(name, parent: parent.number))
+    if let fault = name.fault { throw row.damage("name", fault) }
     return DirectoryEntryRecord(
-        inode: Inode(statement.uint64(column)), kind: kind,
-        cookie: statement.uint64(column + 2), generation: 0)
+        inode: Inode(try row.number(column, "inode", in: 1...StoredRow.numberMax)),
+        kind: try row.kind(column + 1, "kind"),
+        cookie: try row.number(
+            column + 2, "cookie", in: UInt64(Schema.cookieMin)...StoredRow.numberMax),
+        generation: 0)
 }
 
 // `other_parents` is a run of little-endian 64-bit inode numbers.
-
-private func decodeParents(_ bytes: [UInt8]) -> [Inode] {
-    stride(from: 0, to: bytes.count - bytes.count % 8, by: 8).map { start in
-        Inode(bytes[start..<start + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) })
-    }
-}
 
 func encodeParents(_ parents: [Inode]) -> [UInt8]? {
     guard !parents.isEmpty else { return nil }

@@ -69,6 +69,8 @@ package final class ManifestState {
     var commitQueue: [CommitPlace] = []
     /// Why changes are not durable, or SQLite could not be told of them; nil once that succeeded.
     package var commitFailure: Errno? { applyFailure ?? logFailure }
+    /// The newest reason of that in words.
+    package var commitFailureCause: String?
     var logFailure: Errno?
     var applyFailure: Errno?
 
@@ -186,7 +188,8 @@ package final class ManifestState {
     package func delete(_ record: InodeRecord) {
         precondition(!record.isDeleted)
         record.isDeleted = true
-        inodeCount -= 1
+        // In a damaged manifest the count may be too low.
+        if inodeCount > 0 { inodeCount -= 1 }
         mark(record)
     }
 
@@ -359,7 +362,11 @@ package final class ManifestState {
     /// The object that holds a regular file's bytes; nil for an empty file.
     package func object(of record: InodeRecord) throws(Errno) -> ObjectRecord? {
         guard let id = record.object else { return nil }
-        guard let object = try object(id) else { throw .ioError }
+        guard let object = try object(id) else {
+            throw .ioError.because(
+                "manifest.sqlite: table inode, row id \(record.inode.number), column object: "
+                    + "\(id) does not exist: run registryfs check")
+        }
         return object
     }
 
@@ -483,7 +490,11 @@ package final class ManifestState {
     package func inlineBytes(of record: ObjectRecord) throws(Errno) -> [UInt8] {
         if let bytes = record.inlineBytes { return bytes }
         let bytes = try readInline(record.id)
-        guard UInt64(bytes.count) == record.size else { throw .ioError }
+        guard UInt64(bytes.count) == record.size else {
+            throw .ioError.because(
+                "manifest.sqlite: table object, row id \(record.id), column size: it is "
+                    + "\(record.size), but there are \(bytes.count) bytes: run registryfs check")
+        }
         record.inlineBytes = bytes
         inlineBytesCached += bytes.count
         return bytes
@@ -587,7 +598,8 @@ package final class ManifestState {
 
     /// Adds an inode's reference.
     package func retain(_ record: ObjectRecord) {
-        record.references += 1
+        // A count that is too high in a damaged manifest stays there: the object then outlives its users.
+        if record.references < .max { record.references += 1 }
         mark(record)
     }
 

@@ -105,6 +105,11 @@ extension InodeRecord {
     package func dropLink() {
         if linkCount > 0 { linkCount -= 1 }
     }
+
+    /// Adds one to the count of links, which in a damaged manifest may be too high.
+    package func addLink() {
+        if linkCount < .max { linkCount += 1 }
+    }
 }
 
 /// A dag-pb block that the manifest keeps.

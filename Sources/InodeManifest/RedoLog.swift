@@ -213,7 +213,9 @@ struct RedoHead {
         let length: UInt32 = load(4)
         self.number = load(8)
         numberBefore = load(16)
-        guard self.number > number, Int(length) <= record.count - Self.byteCount else { return nil }
+        guard self.number > number, self.number <= StoredRow.numberMax,
+            Int(length) <= record.count - Self.byteCount
+        else { return nil }
         payload = UnsafeRawBufferPointer(
             rebasing: record[Self.byteCount..<Self.byteCount + Int(length)])
         // The head's own check first: bytes that look like heads would have all of the rest hashed,
@@ -244,6 +246,8 @@ struct RedoTail {
     private(set) var number: UInt64
     /// The newest number of all; above `number` where something between is damaged.
     private(set) var newestNumber: UInt64
+    /// The file is too long to be looked into.
+    private var lengthDamage: String?
 
     /// The longest file that is taken for a log, in bytes.
     private static let byteCountMax: UInt64 = 1 << 28
@@ -252,14 +256,27 @@ struct RedoTail {
     ///
     /// - Parameter applied: the number up to which SQLite has everything.
     init(directory: String, key: [UInt8], applied: UInt64) throws(Errno) {
+        guard let file = try Self.openFile(in: directory) else {
+            self.init(UnsafeRawBufferPointer(start: nil, count: 0), key: key, applied: applied)
+            return
+        }
+        let size = try Sys.status(of: file.raw).size
+        guard size <= Self.byteCountMax else {
+            self.init(UnsafeRawBufferPointer(start: nil, count: 0), key: key, applied: applied)
+            lengthDamage = "its \(size) bytes are more than a log has"
+            return
+        }
+        let buffer = OwnedBuffer(byteCount: Int(size))
+        let count = try Sys.read(file.raw, at: 0, into: buffer.bytes)
+        self.init(
+            UnsafeRawBufferPointer(rebasing: buffer.bytes[..<count]), key: key, applied: applied)
+    }
+
+    /// Reads a log that lies in memory.
+    init(_ bytes: UnsafeRawBufferPointer, key: [UInt8], applied: UInt64) {
         number = applied
         newestNumber = applied
-        guard let file = try Self.openFile(in: directory) else { return }
-        let size = try Sys.status(of: file.raw).size
-        guard size <= Self.byteCountMax else { return }
-        let buffer = OwnedBuffer(byteCount: Int(size))
-        let half = try Sys.read(file.raw, at: 0, into: buffer.bytes) / 2
-        let bytes = UnsafeRawBufferPointer(buffer.bytes)
+        let half = bytes.count / 2
         var segments = [bytes[..<half], bytes[half..<half * 2]].map {
             UnsafeRawBufferPointer(rebasing: $0)
         }
@@ -321,18 +338,30 @@ struct RedoTail {
 
     /// What is wrong with the log; nil where all is well.
     var damage: String? {
+        if let lengthDamage { return lengthDamage }
         guard newestNumber > number else { return nil }
         return "the commit after number \(number) is not whole, but number \(newestNumber) is"
     }
 
+    /// The bytes of a log's key; see `Schema`.
+    private static let keyByteCount = 32
+
     /// The key of the volume's log, and the number up to which SQLite has everything; nil where the
     /// row is missing.
+    ///
+    /// - Throws: `DamagedRow`, and what SQLite says.
     static func position(
         in statements: some StatementSource
     ) throws -> (key: [UInt8], applied: UInt64)? {
         var row = try statements.statement("SELECT key, applied FROM redo_log")
         defer { row.reset() }
-        return try row.step() ? (row.bytes(0), row.uint64(1)) : nil
+        guard try row.step() else { return nil }
+        let stored = StoredRow(row, table: "redo_log", key: .number("id", 1))
+        let key = try stored.bytes(0, "key")
+        guard key.count == keyByteCount else {
+            throw stored.damage("key", "it has \(key.count) bytes, not \(keyByteCount)")
+        }
+        return (key, try stored.number(1, "applied", in: 0...StoredRow.numberMax))
     }
 
     /// Tells SQLite all batches, inside a transaction.

@@ -49,6 +49,11 @@ enum Schema {
     static let version: Int32 = 3
     /// PRAGMA application_id: "rfs1".
     static let applicationID: Int32 = 0x7266_7331
+    /// The highest number of an inode, a cookie, an object, an epoch or a commit. None comes near to it by
+    /// counting; above it there is room for sums.
+    static let numberMax: Int64 = 1 << 62
+    /// The lowest cookie of an entry: those below are the places of `.` and `..`.
+    static let cookieMin: Int64 = 16
 
     static func migrator() -> DatabaseMigrator {
         var migrator = DatabaseMigrator()

@@ -1,3 +1,4 @@
+internal import Base
 internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
@@ -99,7 +100,8 @@ struct BoundStatement {
     func int64(_ index: Int32) -> Int64 { sqlite3_column_int64(handle, index) }
     func uint64(_ index: Int32) -> UInt64 { UInt64(bitPattern: int64(index)) }
     func uint32(_ index: Int32) -> UInt32 { UInt32(truncatingIfNeeded: int64(index)) }
-    func isNull(_ index: Int32) -> Bool { sqlite3_column_type(handle, index) == SQLITE_NULL }
+    func type(_ index: Int32) -> Int32 { sqlite3_column_type(handle, index) }
+    func isNull(_ index: Int32) -> Bool { type(index) == SQLITE_NULL }
 
     func text(_ index: Int32) -> String {
         sqlite3_column_text(handle, index).map { String(cString: $0) } ?? ""
@@ -122,16 +124,15 @@ extension Database: StatementSource {
 }
 
 extension Errno {
-    /// The errno for a failure of SQLite: ENOSPC where the disk is full, else EIO.
+    /// The errno for a failure of SQLite, or for what it gave: ENOSPC where the disk is full, else EIO.
+    /// Leaves the cause behind.
     init(database error: any Error) {
         if let error = error as? Errno {
             self = error
             return
         }
-        guard let error = error as? DatabaseError else {
-            self = .ioError
-            return
-        }
-        self = error.resultCode == .SQLITE_FULL ? .noSpace : .ioError
+        let isFull = (error as? DatabaseError)?.resultCode == .SQLITE_FULL
+        let advice = error is DamagedRow ? ": run registryfs check" : ""
+        self = (isFull ? Errno.noSpace : .ioError).because("manifest.sqlite: \(error)\(advice)")
     }
 }

@@ -142,7 +142,10 @@ package final class ObjectStore: Sendable {
 
     /// Flushes the bytes of a flat file, unless that failed before.
     fileprivate func flush(_ file: ObjectFile) throws(Errno) {
-        if let failure = flushFailure(of: file.id) { throw failure }
+        if let failure = flushFailure(of: file.id) {
+            throw failure.because(
+                "object \(file.id): an earlier flush of it failed, and this one could tell of nothing")
+        }
         do throws(Errno) {
             try Sys.synchronizeData(file.raw)
         } catch {

@@ -33,6 +33,14 @@ extension SealResult {
         _ file: ObjectFile, size: UInt64, profile: ImportProfile, helpers: Int = 0,
         isWanted: () -> Bool, onLeaf: (@Sendable (Int, Leaf) -> Void)? = nil
     ) throws(SealInterruption) -> SealResult {
+        // What is kept for each leaf is made for all of them first, and a damaged row may tell any size.
+        let fileSize: UInt64
+        do throws(Errno) {
+            fileSize = try Sys.status(of: file.raw).size
+        } catch {
+            throw .failed(error)
+        }
+        guard fileSize >= size else { throw .truncated }
         let hashing = LeafHashing(file: file, size: size, profile: profile, onLeaf: onLeaf)
         var threads: [JoinableThread] = []
         // Short files are hashed before a thread has started.
@@ -62,6 +70,8 @@ private final class LeafHashing: Sendable {
         var next = 0
         var leaves: [Leaf?]
         var failure: SealInterruption?
+        /// What the failing thread left behind.
+        var cause: String?
     }
 
     static let countForHelpers = 4
@@ -106,7 +116,11 @@ private final class LeafHashing: Sendable {
                 guard let onLeaf else { continue }
                 for (number, leaf) in zip(numbers, leaves) { onLeaf(number, leaf) }
             } catch {
-                progress.withLock { $0.failure = error }
+                let cause = FailureCause.take()
+                progress.withLock { progress in
+                    progress.failure = error
+                    progress.cause = cause
+                }
             }
         }
     }
@@ -130,6 +144,7 @@ private final class LeafHashing: Sendable {
     /// All leaves in order, once every thread has ended.
     func result() throws(SealInterruption) -> [Leaf] {
         try progress.withLock { (progress) throws(SealInterruption) in
+            if let cause = progress.cause { FailureCause.note(cause) }
             if let failure = progress.failure { throw failure }
             return progress.leaves.compactMap(\.self)
         }

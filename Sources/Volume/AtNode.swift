@@ -19,18 +19,25 @@ extension Volume {
     func waitUntilAtNode(_ inode: Inode, _ node: NodeLink) throws(Errno) {
         try waits.during { (wait) throws(Errno) in
             let deadline = MonotonicClock.milliseconds + Int64(node.options.fetchMilliseconds)
+            var problem = "it takes too long"
             while true {
                 guard !wait.isInterrupted else { throw .interrupted }
                 do throws(PublishFailure) {
                     if try publishContent(of: inode, node, wait) { return }
                 } catch {
                     switch error {
-                    case .node(let error): node.note(error)
-                    case .changed: break
-                    case .failed(let problem): node.note(problem: "\(inode): \(problem)")
+                    case .node(let error):
+                        node.note(error)
+                        problem = "\(error)"
+                    case .changed: problem = "its content changed all the time"
+                    case .failed(let reason):
+                        node.note(problem: "\(inode): \(reason)")
+                        problem = reason
                     }
                 }
-                guard MonotonicClock.milliseconds < deadline else { throw .ioError }
+                guard MonotonicClock.milliseconds < deadline else {
+                    throw .ioError.because("\(inode): the node does not have all of it: \(problem)")
+                }
                 Threads.sleep(milliseconds: 50)
             }
         }

@@ -41,7 +41,9 @@ extension Volume {
                     try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
                 }
             } catch {
-                log.warning("\(file.inode): what was written cannot be read: \(error)")
+                log.warning(
+                    "\(file.inode): what was written cannot be read: \(FailureCause.words(for: error))"
+                )
             }
         }
     }
@@ -261,7 +263,11 @@ extension Volume {
         do throws(Errno) {
             try settle(file)
         } catch {
-            log.error("\(file.inode): what was written cannot be read, and stays a file: \(error)")
+            log.error(
+                """
+                \(file.inode): what was written cannot be read, and stays a file: \
+                \(FailureCause.words(for: error))
+                """)
             manifest.withLock { state in
                 guard let record = try? state.inode(file.inode),
                     let status = try? Sys.status(of: backing.file.raw)
@@ -292,7 +298,8 @@ extension Volume {
 extension Timestamp {
     /// A write now would have another timestamp than this one, on the slowest of kernel clocks too.
     var isPast: Bool {
-        Timestamp.now().nanoseconds - nanoseconds > Self.clockStepMax
+        // The file may have any time, as far as the type goes.
+        nanoseconds < Timestamp.now().nanoseconds - Self.clockStepMax
     }
 
     /// Two ticks at 100 a second, in nanoseconds.

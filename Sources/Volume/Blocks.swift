@@ -15,7 +15,7 @@ extension Volume {
         do throws(Errno) {
             try manifest.bringUpToDate()
         } catch {
-            throw .operation("block \(cid)", error)
+            throw .operation(failed: "block \(cid)", error)
         }
         return try committedBlock(cid)
     }
@@ -71,7 +71,7 @@ extension Volume {
         do throws(Errno) {
             found = try findBlock(cid, isDamaged: &isDamaged)
         } catch {
-            throw .operation("block \(cid)", error)
+            throw .operation(failed: "block \(cid)", error)
         }
         if let found { return found }
         throw isDamaged ? .blockDamaged(cid) : .blockNotFound(cid)
@@ -142,7 +142,7 @@ extension Volume {
             let content: Content =
                 record.isInline
                 ? .inline(try state.inlineBytes(of: record))
-                : .flat(try store.open(object, forWriting: false))
+                : .flat(try openFlatFile(object, forWriting: false))
             return (content, record.size)
         }
         guard let (content, size) = source else { return nil }

@@ -28,7 +28,8 @@ struct CacheLedger {
 
     mutating func add(object: UInt64, size: UInt64) {
         guard size > 0, objects.updateValue(size, forKey: object) == nil else { return }
-        bytes += size
+        // In a damaged manifest sizes may be anything.
+        bytes = bytes.addingReportingOverflow(size).overflow ? .max : bytes + size
         queue.append(.object(object))
     }
 

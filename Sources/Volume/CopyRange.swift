@@ -37,7 +37,10 @@ extension Volume {
                 if error != .resourceTemporarilyUnavailable, done > 0 { return done }
                 attempts += 1
                 guard error == .resourceTemporarilyUnavailable else { throw error }
-                guard attempts < Self.copyAttemptsMax else { throw .ioError }
+                guard attempts < Self.copyAttemptsMax else {
+                    throw .ioError.because(
+                        "\(from.inode): it is shorter than it says, or cut all the time")
+                }
                 // The source is just being cut: it is looked at again when that is done.
                 from.file.writeLock.withLock { _ in }
             }

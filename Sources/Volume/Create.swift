@@ -154,7 +154,7 @@ extension Volume {
             in: directory, kind: kind, mode: mode, rdev: rdev, target: target, caller: caller,
             state)
         state.insert(name, in: directory, inode: record.inode, kind: kind)
-        if kind == .directory { directory.linkCount += 1 }
+        if kind == .directory { directory.addLink() }
         try touchDirectory(directory, state)
         return record
     }

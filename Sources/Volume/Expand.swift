@@ -16,7 +16,10 @@ extension Volume {
     ///
     /// - Throws: EIO where they are not to be had, EINTR where the wait was interrupted.
     func expand(_ inode: Inode) throws(Errno) {
-        guard let node else { throw .ioError }
+        guard let node else {
+            throw .ioError.because(
+                "\(inode): its entries are at a node: mount the volume with --kubo")
+        }
         try waits.during { (wait) throws(Errno) in
             let found = try reading { (state) throws(Errno) -> CID? in
                 let record = try record(inode, state)
@@ -33,7 +36,7 @@ extension Volume {
             } catch {
                 guard !wait.isInterrupted else { throw .interrupted }
                 node.note(problem: "directory \(cid): \(error.reason)")
-                throw .ioError
+                throw .ioError.because("directory \(cid): \(error.reason)")
             }
             let (nodes, isOwn) = (
                 expansion.nodes, Expansion.isOwn(cid, children, by: profile)
@@ -94,7 +97,7 @@ extension Volume {
             record.cid = child.cid
             record.treeSize = child.treeSize
             record.isExpanded = false
-            directory.linkCount += 1
+            directory.addLink()
             state.mark(directory)
         case .symlink:
             let root = profile.symlink(target: target).root
@@ -174,7 +177,7 @@ extension Volume {
             }
             try manifest.commit()
         } catch {
-            throw .operation("taking the tree at MFS \(node.path)", error)
+            throw .operation(failed: "taking the tree at MFS \(node.path)", error)
         }
     }
 }

@@ -75,7 +75,10 @@ extension Volume {
                 attributes[name] = value
             }
             let listSize = attributes.keys.reduce(0) { $0 + $1.bytes.count + 1 }
-            guard listSize <= Self.attributeListSizeMax else { throw .noSpace }
+            guard listSize <= Self.attributeListSizeMax else {
+                throw .noSpace.because(
+                    "\(inode): the names of its extended attributes are too long")
+            }
             record.changed = Timestamp.now()
             state.setAttributes(of: record, to: attributes)
         }

@@ -62,7 +62,7 @@ final class FileBlocks: CustomStringConvertible {
         let content: Volume.Content =
             record.isInline
             ? .inline(try state.inlineBytes(of: record))
-            : .flat(try volume.store.open(object, forWriting: false))
+            : .flat(try volume.openFlatFile(object, forWriting: false))
         state.pin(record)
         return (root, record.size, content, leaves, rootLast(nodes, root))
     }

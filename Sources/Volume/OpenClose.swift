@@ -142,9 +142,23 @@ extension Volume {
             file.isFileWritable = true
             return open
         }
-        let opened = try store.open(object, forWriting: forWriting)
+        let opened = try openFlatFile(object, forWriting: forWriting)
         file.file = opened
         file.isFileWritable = forWriting
         return opened
+    }
+
+    /// Opens the flat file of an object that has one.
+    ///
+    /// - Throws: EIO where it is missing: ENOENT would tell a program that a name is.
+    func openFlatFile(_ object: UInt64, forWriting: Bool) throws(Errno) -> ObjectFile {
+        do throws(Errno) {
+            return try store.open(object, forWriting: forWriting)
+        } catch {
+            guard error == .noSuchFileOrDirectory else { throw error }
+            throw .ioError.because(
+                "object \(object): its flat file in \(stateDirectoryPath)/objects is missing: "
+                    + "run registryfs check")
+        }
     }
 }

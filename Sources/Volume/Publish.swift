@@ -86,7 +86,7 @@ extension Volume {
             do throws(Errno) {
                 try fillOutbox(node)
             } catch {
-                throw .failed("the outbox cannot be read: \(error)")
+                throw .failed("the outbox cannot be read: \(FailureCause.words(for: error))")
             }
             node.outbox.wakeAll()
             try publishIfDue(node)
@@ -134,7 +134,7 @@ extension Volume {
         do throws(Errno) {
             try countCache(node)
         } catch {
-            throw .failed("the cache cannot be counted: \(error)")
+            throw .failed("the cache cannot be counted: \(FailureCause.words(for: error))")
         }
         node.state.withLock { state in
             state.peer = peer
@@ -196,7 +196,7 @@ extension Volume {
             try manifest.bringUpToDate()
         } catch {
             guard error != .resourceTemporarilyUnavailable else { throw .changed }
-            throw .failed("the tree's CID: \(error)")
+            throw .failed("the tree's CID: \(FailureCause.words(for: error))")
         }
         manifest.withLock { _ in running.publication.noteAttempt(changes: running.changes) }
         let known = manifest.withLock { $0.published }
@@ -215,7 +215,7 @@ extension Volume {
         do throws(Errno) {
             try manifest.commit()
         } catch {
-            throw .failed("what was published cannot be noted: \(error)")
+            throw .failed("what was published cannot be noted: \(FailureCause.words(for: error))")
         }
     }
 
@@ -320,6 +320,7 @@ extension Volume {
         let isExact = manifest.withLock { _ in running.publication.mayBeExact }
         let upload = Upload(self, node)
         var claimed: Set<UInt64> = []
+        var walked: Set<Inode> = [.root]
         defer {
             upload.end()
             node.outbox.withLock { $0.end(claimed) }
@@ -376,6 +377,10 @@ extension Volume {
                     continue
                 }
                 guard cid != nil || !isExact else { throw .changed }
+                // A damaged manifest may have one below itself.
+                guard walked.insert(entry.inode).inserted else {
+                    throw .failed("\(entry.inode): two names lead to this directory")
+                }
                 levels.append(
                     Level(
                         inode: entry.inode, cid: cid, name: name, pending: nil,
@@ -410,7 +415,7 @@ extension Volume {
         do throws(Errno) {
             found = try manifest.withLock { (state) throws(Errno) in try child(inode, state) }
         } catch {
-            throw .failed("\(inode): \(error)")
+            throw .failed("\(inode): \(FailureCause.words(for: error))")
         }
         guard let found else { throw .changed }
         return found
@@ -519,7 +524,9 @@ extension RunningState {
             guard let backing = file.backing, backing.isWritable,
                 let status = try? Sys.status(of: backing.file.raw)
             else { return false }
-            return now - status.modified.nanoseconds < Int64(options.quietMilliseconds) * 1_000_000
+            // The file may have any time, as far as the type goes.
+            let quiet = Int64(options.quietMilliseconds) * 1_000_000
+            return status.modified.nanoseconds > now - quiet
         }
     }
 }

@@ -44,11 +44,27 @@ extension Volume {
                 }
                 return wanted
             case .flat(let file):
-                return try Sys.read(file.raw, at: offset, into: part)
+                let count = try Sys.read(file.raw, at: offset, into: part)
+                if count < wanted { try refuseShort(file, of: description.file, size: size) }
+                return count
             case .remote(let file):
                 return try read(file, at: offset, into: part)
             }
         }
+    }
+
+    /// Fails where a flat file that nobody changes any more is shorter than its content.
+    private func refuseShort(_ flat: ObjectFile, of file: OpenFile, size: UInt64) throws(Errno) {
+        let isSealed = try reading { (state) throws(Errno) in
+            guard file.backing == nil else { return false }
+            return try state.object(flat.id)?.state == .sealed
+        }
+        guard isSealed else { return }
+        let left = try Sys.status(of: flat.raw).size
+        guard left < size else { return }
+        throw .ioError.because(
+            "\(file.inode), object \(flat.id): its flat file has only \(left) of \(size) bytes: "
+                + "run registryfs check")
     }
 
     /// Runs a body with the content and the size of a file. While it runs, nobody changes a flat
@@ -106,7 +122,12 @@ extension Volume {
         guard let object = try state.object(of: record) else { return .empty }
         if object.isInline {
             let bytes = try state.inlineBytes(of: object)
-            guard UInt64(bytes.count) == record.size else { throw .ioError }
+            guard UInt64(bytes.count) == record.size else {
+                throw .ioError.because(
+                    "manifest.sqlite: table inode, row id \(record.inode.number), column size: it is "
+                        + "\(record.size), but object \(object.id) has \(bytes.count) bytes: "
+                        + "run registryfs check")
+            }
             return .inline(bytes)
         }
         if object.state == .remote {

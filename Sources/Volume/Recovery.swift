@@ -16,7 +16,7 @@ extension Volume {
             try manifest.commit()
             try manifest.setClean(false)
         } catch {
-            throw .operation("recovering the volume in \(stateDirectoryPath)", error)
+            throw .operation(failed: "recovering the volume in \(stateDirectoryPath)", error)
         }
     }
 
@@ -26,8 +26,11 @@ extension Volume {
         var strays = dropped
         if !manifest.wasClean { strays += try store.files(from: manifest.firstUnstoredObject).ids }
         for id in strays {
-            let isNamed = try reading { (state) throws(Errno) in
-                try state.object(id).map { $0.state != .remote } ?? false
+            // A row that cannot be read may be of that file.
+            let isNamed = manifest.withLock { state in
+                told("object \(id)") { () throws(Errno) in
+                    try state.object(id).map { $0.state != .remote } ?? false
+                } ?? true
             }
             if !isNamed { try store.remove(id) }
         }
@@ -39,15 +42,21 @@ extension Volume {
     private func recoverStaging() throws(Errno) {
         let ids = try reading { (state) throws(Errno) in try state.stagingObjects() }
         for id in ids {
-            let (owners, isInline) = try reading { (state) throws(Errno) in
-                (try state.inodes(holding: id), try state.object(id)?.isInline ?? true)
+            // What cannot be read here is told to whoever asks for it: the rest is of use without it.
+            let found = manifest.withLock { state in
+                told("object \(id)") { () throws(Errno) in
+                    (try state.inodes(holding: id), try state.object(id)?.isInline ?? true)
+                }
             }
+            guard let (owners, isInline) = found else { continue }
             let id = isInline ? id : fence(id, of: owners) ?? id
             let size = isInline ? nil : try store.size(of: id)
             for owner in owners {
                 if !isInline {
-                    try manifest.withLock { (state) throws(Errno) in
-                        try recoverFlat(Inode(owner), object: id, size: size, state)
+                    manifest.withLock { state in
+                        _ = told("\(Inode(owner))") { () throws(Errno) in
+                            try recoverFlat(Inode(owner), object: id, size: size, state)
+                        }
                     }
                 }
                 enqueueSeal(Inode(owner))
@@ -109,8 +118,19 @@ extension Volume {
     private func reapUnlinked() throws(Errno) {
         try manifest.withLock { (state) throws(Errno) in
             for id in try state.unlinkedInodes() {
-                if let record = try state.inode(Inode(id)) { reapIfUnused(record, state) }
+                let record = told("\(Inode(id))") { () throws(Errno) in try state.inode(Inode(id)) }
+                if let record, let record { reapIfUnused(record, state) }
             }
+        }
+    }
+
+    /// What a row gives; logs where it cannot be read.
+    private func told<Result>(_ what: String, _ body: () throws(Errno) -> Result) -> Result? {
+        do throws(Errno) {
+            return try body()
+        } catch {
+            log.error("\(what): not put in order: \(FailureCause.words(for: error))")
+            return nil
         }
     }
 }

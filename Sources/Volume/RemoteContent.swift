@@ -14,7 +14,10 @@ extension Volume {
     ///
     /// - Throws: EIO where the volume has no node to get the rest from.
     func remoteFile(of object: ObjectRecord) throws(Errno) -> RemoteFile {
-        guard let node, let cid = object.cid else { throw .ioError }
+        guard let node, let cid = object.cid else {
+            throw .ioError.because(
+                "object \(object.id): its bytes are at a node: mount the volume with --kubo")
+        }
         if let file = running.remoteFiles[object.id] { return file }
         let file = RemoteFile(object: object.id, cid: cid, size: object.size, node.parts)
         running.remoteFiles[object.id] = file
@@ -25,7 +28,7 @@ extension Volume {
     func read(
         _ file: RemoteFile, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
-        guard let node else { throw .ioError }
+        guard let node else { throw .ioError.because("the volume has no node") }
         return try file.read(at: offset, into: buffer, self, node)
     }
 
@@ -41,7 +44,9 @@ extension Volume {
             let part = UnsafeMutableRawBufferPointer(
                 rebasing: buffer.bytes[..<Int(min(UInt64(buffer.bytes.count), size - offset))])
             let count = try read(remote, at: offset, into: part)
-            guard count == part.count else { throw .ioError }
+            guard count == part.count else {
+                throw .ioError.because("object \(remote.object): it has fewer bytes than its file")
+            }
             try Sys.write(file.raw, at: offset, UnsafeRawBufferPointer(part))
             offset += UInt64(count)
         }
@@ -105,7 +110,8 @@ extension Volume {
             }
             remote.state.wakeAll()
         } catch {
-            log.warning("object \(remote.object): stays in the cache: \(error)")
+            log.warning(
+                "object \(remote.object): stays in the cache: \(FailureCause.words(for: error))")
         }
     }
 

@@ -62,6 +62,8 @@ final class RemoteFile: Sendable {
         var window = 0
         /// Where the window grew last, so that it grows once for each wait.
         var grownAt: UInt64?
+        /// Why parts could not be had, by where they start.
+        var problems: [UInt64: String] = [:]
         var isGone = false
     }
 
@@ -80,6 +82,8 @@ final class RemoteFile: Sendable {
     private static let pathLinksMax = 1 << 17
     /// How long a part that could not be had is not asked for again, in milliseconds.
     static let failureMilliseconds: Int64 = 5_000
+    /// The bound of `problems`.
+    private static let problemsMax = 64
 
     init(object: UInt64, cid: CID, size: UInt64, _ budget: RemoteParts) {
         self.object = object
@@ -132,7 +136,7 @@ final class RemoteFile: Sendable {
             let part = UnsafeMutableRawBufferPointer(
                 rebasing: buffer[count..<count + Int(end - range.lowerBound)])
             guard try Sys.read(file.raw, at: range.lowerBound, into: part) == part.count else {
-                throw .ioError
+                throw .ioError.because("object \(object): its file in the cache is too short")
             }
             count += part.count
         }
@@ -153,7 +157,9 @@ final class RemoteFile: Sendable {
             while true {
                 if let found = try step(range, volume, node) { return found }
                 guard !wait.isInterrupted else { throw .interrupted }
-                guard MonotonicClock.milliseconds < deadline else { throw .ioError }
+                guard MonotonicClock.milliseconds < deadline else {
+                    throw .ioError.because("object \(object): the node takes too long for \(cid)")
+                }
                 state.withLock { state in
                     guard !isReady(range.lowerBound, state) else { return }
                     self.state.wait(&state, milliseconds: 500)
@@ -184,7 +190,10 @@ final class RemoteFile: Sendable {
             let first = index
             // Before anything is noted as fetched that nobody would fetch.
             if case .failed(let error, let until) = state.parts[first].state {
-                guard MonotonicClock.milliseconds >= until else { throw error }
+                guard MonotonicClock.milliseconds >= until else {
+                    throw error.because(
+                        "object \(object): \(state.problems[state.parts[first].start] ?? "\(cid)")")
+                }
                 state.parts[first].state = .missing
             }
             wanted = fetchAhead(from: first, reading: range, &state, node)
@@ -195,7 +204,9 @@ final class RemoteFile: Sendable {
                 {
                     index += 1
                 }
-                guard let file = try openFile(&state, volume.store) else { throw .ioError }
+                guard let file = try openFile(&state, volume.store) else {
+                    throw .ioError.because("object \(object): it has no file in the cache")
+                }
                 state.readers += 1
                 return (file, min(range.upperBound, state.parts[index - 1].end))
             case .fetching(let ticket): joined = ticket
@@ -345,6 +356,8 @@ final class RemoteFile: Sendable {
             }
             state.withLock { state in
                 guard let index = index(of: fetch, state) else { return }
+                if state.problems.count >= Self.problemsMax { state.problems = [:] }
+                state.problems[part.start] = error.reason
                 state.parts[index].state = .failed(
                     .ioError, until: MonotonicClock.milliseconds + Self.failureMilliseconds)
             }
@@ -384,7 +397,7 @@ final class RemoteFile: Sendable {
             case .malformed(let cid, let reason): "block \(cid) is no part of this file: \(reason)"
             case .tooMany(let cid):
                 "block \(cid): more parts of remote files are being read than fit into memory"
-            case .disk(let error): "the cache cannot be written: \(error)"
+            case .disk(let error): "the cache cannot be written: \(FailureCause.words(for: error))"
             case .full: "the cache has no room: make room on the disk of the state directory"
             }
         }

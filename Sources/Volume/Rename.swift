@@ -97,7 +97,8 @@ extension Volume {
             if ancestor.inode == .root || ancestor.parent == ancestor.inode { return }
             ancestor = try record(ancestor.parent, state)
         }
-        throw .ioError
+        throw .ioError.because(
+            "\(directory.inode): no way leads from it to the root: run registryfs check")
     }
 
     private func checkReplacing(
@@ -140,7 +141,7 @@ extension Volume {
         guard from !== to else { return }
         if moved.kind == .directory {
             from.dropLink()
-            to.linkCount += 1
+            to.addLink()
         }
         if moved.parent == from.inode {
             moved.parent = to.inode

@@ -106,7 +106,7 @@ extension Volume {
             _ = manifest.withLock { _ in running.missedTwins.remove(inode.number) }
             guard error != .resourceTemporarilyUnavailable, error != Errno(rawValue: ESTALE)
             else { return }
-            log.warning("\(inode): cannot be sealed: \(error)")
+            log.warning("\(inode): cannot be sealed: \(FailureCause.words(for: error))")
         }
     }
 
@@ -133,7 +133,7 @@ extension Volume {
             guard case .content(let content, let size, let version, let modified, let file) = source
             else {
                 if case .known(let cid, let treeSize) = source { return (cid, treeSize) }
-                throw Errno(rawValue: ESTALE)
+                throw Errno(rawValue: ESTALE).because("\(inode) is gone, or no file")
             }
             let outcome: SealResult?
             do throws(Errno) {
@@ -159,7 +159,8 @@ extension Volume {
                 return (outcome.cid, outcome.treeSize)
             }
         }
-        throw .resourceTemporarilyUnavailable
+        throw .resourceTemporarilyUnavailable.because(
+            "\(inode): its bytes never stand still, or its flat file is too short")
     }
 
     /// Seals what was written by requests and lies in the manifest; under the manifest's lock.
@@ -445,11 +446,11 @@ extension Volume {
                 let own: Content =
                     object.isInline
                     ? .inline(try state.inlineBytes(of: object))
-                    : .flat(try store.open(object.id, forWriting: false))
+                    : .flat(try openFlatFile(object.id, forWriting: false))
                 let its: Content =
                     other.isInline
                     ? .inline(try state.inlineBytes(of: other))
-                    : .flat(try store.open(id, forWriting: false))
+                    : .flat(try openFlatFile(id, forWriting: false))
                 return (id, own, its)
             }
             return nil

@@ -44,7 +44,8 @@ extension Volume {
                     _ = try attributes(of: inode)
                 }
             }
-            throw .resourceTemporarilyUnavailable
+            throw .resourceTemporarilyUnavailable.because(
+                "\(inode): what is in it never stands still")
         }
     }
 
@@ -73,6 +74,9 @@ extension Volume {
     /// Takes the CIDs of a directory and of those above it away.
     func outdateTree(of directory: InodeRecord, _ state: ManifestState) throws(Errno) {
         var directory = directory
+        // In a damaged manifest the way up may be a ring: one that was passed a power of two steps ago is
+        // met again then.
+        var (passed, steps) = (directory, 0)
         while directory.cid != nil || directory.isComputingTree {
             directory.isTreeOutdated = true
             if directory.cid != nil {
@@ -81,8 +85,10 @@ extension Volume {
                 state.mark(directory)
             }
             guard directory.inode != .root, directory.parent != directory.inode,
-                let parent = try state.inode(directory.parent)
+                let parent = try state.inode(directory.parent), parent !== passed
             else { return }
+            steps += 1
+            if steps.nonzeroBitCount == 1 { passed = directory }
             directory = parent
         }
     }
@@ -168,6 +174,11 @@ extension Volume {
         try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             if let cid = record.cid { return (cid, record.treeSize) }
+            // Only one computation goes on at a time, and it is above this one.
+            guard !record.isComputingTree else {
+                throw .ioError.because(
+                    "\(inode): the directory lies in a circle of directories: run registryfs check")
+            }
             record.isComputingTree = true
             record.isTreeOutdated = false
             record.pins += 1
@@ -206,9 +217,8 @@ extension Volume {
                 nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
             }
         } catch {
-            log.error("\(inode): its directory node cannot be made: \(error)")
             endComputation(of: inode)
-            throw .ioError
+            throw .ioError.because("\(inode): its directory node cannot be made: \(error)")
         }
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)

@@ -205,7 +205,7 @@ public final class Volume: Sendable {
         do throws(Errno) {
             try manifest.bringUpToDate()
         } catch {
-            log.warning("volume: changes are not durable yet: \(error)")
+            log.warning("volume: changes are not durable yet: \(FailureCause.words(for: error))")
         }
         removeDeletedObjects()
         manifest.checkpointIfDue()
@@ -252,7 +252,7 @@ public final class Volume: Sendable {
             // A volume that is only read was not recovered either.
             try manifest.close(marksClean: !options.isReadOnly || manifest.wasClean)
         } catch {
-            throw .operation("closing the volume", error)
+            throw .operation(failed: "closing the volume", error)
         }
         stateDirectory.unlock()
     }
@@ -379,7 +379,9 @@ public final class Volume: Sendable {
 
     /// The record of an inode that the kernel names; ESTALE where it is gone.
     func record(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
-        guard let record = try state.inode(inode) else { throw Self.stale }
+        guard let record = try state.inode(inode) else {
+            throw Self.stale.because("\(inode) is gone")
+        }
         return record
     }
 
@@ -407,8 +409,13 @@ public final class Volume: Sendable {
 
     /// Refuses to take more room while the disk is known to be full.
     func checkRoom(_ state: ManifestState) throws(Errno) {
-        if let failure = state.commitFailure { throw failure }
-        if state.isReserveSpent { throw .noSpace }
+        if let failure = state.commitFailure {
+            throw failure.because(
+                "changes cannot be made durable: \(state.commitFailureCause ?? "\(failure)")")
+        }
+        if state.isReserveSpent {
+            throw .noSpace.because("the disk of the state directory is full: \(stateDirectoryPath)")
+        }
     }
 
     /// Notes that the entries of a directory changed.

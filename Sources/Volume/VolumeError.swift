@@ -27,6 +27,11 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     /// An operation on the volume failed.
     case operation(String, Errno)
 
+    /// An operation that failed, with the cause that was left behind for it.
+    static func operation(failed operation: String, _ error: Errno) -> VolumeError {
+        .operation(FailureCause.take().map { "\(operation): \($0)" } ?? operation, error)
+    }
+
     public var description: String {
         switch self {
         case .inUse(let path, let pid):

@@ -79,7 +79,8 @@ struct NodeReport: Codable, Sendable {
     init(_ status: NodeStatus) {
         func time(_ seconds: Double?) -> String? {
             seconds.map {
-                Figures.time(Timestamp(nanoseconds: Int64($0 * 1e9)), digits: 3)
+                Figures.time(
+                    Timestamp(nanoseconds: Int64(exactly: ($0 * 1e9).rounded()) ?? .max), digits: 3)
             }
         }
         address = status.address

@@ -1,0 +1,50 @@
+internal import Base
+internal import GRDB
+
+/// A place to try what the reader of the redo log makes of bytes that may be anything: for the fuzz
+/// target, which is a package of its own.
+public final class RedoLogTrial {
+    private let database: DatabaseQueue
+
+    /// The key of all logs here.
+    public static let key = [UInt8](repeating: 7, count: 32)
+
+    /// Makes an empty manifest in memory.
+    public init() throws {
+        database = try DatabaseQueue()
+        try Schema.migrator().migrate(database)
+    }
+
+    /// Reads a whole log, tells an empty manifest what is in it, and takes that back.
+    ///
+    /// - Returns: how many commits it has, and whether SQLite took them.
+    public func read(
+        log: UnsafeRawBufferPointer, applied: UInt64
+    ) -> (commits: Int, isTaken: Bool) {
+        let tail = RedoTail(log, key: Self.key, applied: applied)
+        _ = tail.damage
+        var isTaken = false
+        try? database.inTransaction { db in
+            // What no row may hold, SQLite refuses; nothing else may come of it.
+            isTaken = (try? tail.write(to: db)) != nil
+            return .rollback
+        }
+        return (tail.batches.count, isTaken)
+    }
+
+    /// A record with a right head, and zeros up to the next block.
+    public static func record(
+        payload: UnsafeRawBufferPointer, number: UInt64, before: UInt64
+    ) -> [UInt8] {
+        let count = RedoHead.byteCount + payload.count
+        let whole = RedoHead.next(after: count, multipleOf: RedoHead.blockByteCount)
+        var record = [UInt8](repeating: 0, count: whole)
+        record.withUnsafeMutableBytes { bytes in
+            bytes[RedoHead.byteCount..<count].copyBytes(from: payload)
+            RedoHead.seal(
+                UnsafeMutableRawBufferPointer(rebasing: bytes[..<count]), number: number,
+                before: before, key: key)
+        }
+        return record
+    }
+}
