@@ -294,19 +294,8 @@ public enum Sys {
 
     /// flock(2) with LOCK_EX | LOCK_NB; false where another process holds it.
     public static func lockExclusively(_ descriptor: Int32) throws(Errno) -> Bool {
-        try lock(descriptor) { rfs_lock_exclusively(descriptor) }
-    }
-
-    /// flock(2) with LOCK_SH | LOCK_NB; false where another process holds it exclusively.
-    public static func lockShared(_ descriptor: Int32) throws(Errno) -> Bool {
-        try lock(descriptor) { rfs_lock_shared(descriptor) }
-    }
-
-    private static func lock(
-        _ descriptor: Int32, _ call: () -> Int32
-    ) throws(Errno) -> Bool {
         do throws(Errno) {
-            try retrying("flock", descriptor, nil, call)
+            try retrying("flock", descriptor) { rfs_lock_exclusively(descriptor) }
             return true
         } catch {
             guard error == .wouldBlock || error == .resourceTemporarilyUnavailable else {
