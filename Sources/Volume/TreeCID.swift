@@ -125,7 +125,12 @@ extension Volume {
                     return nil
                 }
                 levels.removeLast()
-                if levels.isEmpty { return result }
+                guard let parent = levels.indices.last else { return result }
+                // Not asked for again: a volume that is only read has not kept it.
+                if let entry = levels[parent].pending?.popLast() {
+                    levels[parent].builder.add(
+                        name: entry.name.bytes, cid: result.cid, treeSize: result.treeSize)
+                }
                 continue
             }
             guard let node = try treeNode(of: entry) else {

@@ -246,6 +246,18 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
 }
 
 @Suite struct DamageTests {
+    @Test func volumeThatIsOnlyReadComputesTheCIDsThatItDoesNotKeep() throws {
+        let directory = try CheckedDirectory()
+        var volume = try directory.open()
+        let before = try volume.cid(of: .root)
+        try volume.close()
+        try directory.damage(
+            "UPDATE inode SET cid = NULL WHERE kind = 2; DELETE FROM directory_node")
+        volume = try directory.open(isReadOnly: true)
+        #expect(try volume.cid(of: .root) == before)
+        try volume.close()
+    }
+
     @Test(arguments: ManifestDamage.all)
     func damagedManifestIsToldAndNeverTraps(damage: ManifestDamage) throws {
         let directory = try CheckedDirectory()
@@ -278,7 +290,8 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
         if damage.isToldByCheck { #expect(!report.isClean) }
         let repair = try directory.check(repair: true)
         let again = try directory.check()
-        #expect(again.problemCount == repair.problemCount, "\(again.problems)")
+        // What is mended may take more along than is told.
+        #expect(again.problemCount <= repair.problemCount, "\(again.problems)")
         // A mount that was refused is to be had after a repair, or the check goes on telling why.
         if damage.refusal != nil, again.isClean { try directory.open().close() }
     }
