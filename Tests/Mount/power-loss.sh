@@ -8,15 +8,12 @@
 # Not shown: a disk that loses or mixes what it was handed and not told to flush. A copy has all of it.
 #
 # REGISTRYFS_POWER_CUTS   how many cuts (10; 200 for a long run)
-# REGISTRYFS_TEST_SEED    of the moments (a new one each time, printed)
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/kubo-lib.sh"
 
 cuts=${REGISTRYFS_POWER_CUTS:-10}
 [[ -z $quick ]] || cuts=4
-RANDOM=${REGISTRYFS_TEST_SEED:=$((RANDOM * 32768 + RANDOM))}
-export REGISTRYFS_TEST_SEED
-say "REGISTRYFS_TEST_SEED=$REGISTRYFS_TEST_SEED"
+with_seed
 
 grep -qw xfs /proc/filesystems || modprobe -q xfs 2>/dev/null || die "needs a kernel with XFS"
 farm=$work/farm
@@ -69,7 +66,7 @@ pusher() { # pusher ROUND
     local index digest
     for index in 1 2 3 4 5 6 7 8; do
         digest=$(make_image "$work/images/$1-$index" --layers 4 --bytes 3000000 \
-            --seed $((REGISTRYFS_TEST_SEED % 10000 + $1 * 100 + index)))
+            --seed $((seed % 10000 + $1 * 100 + index)))
         skopeo_copy "oci:$work/images/$1-$index" "docker://127.0.0.1:$port/cuts/$1:$index" \
             >/dev/null 2>&1 || return 0
         echo "cuts/$1:$index $digest" >>"$work/acknowledged"
@@ -88,7 +85,7 @@ round() {
     pushes=$!
     background+=("$storm" "$pushes")
     wait_for 60 ready || fail "$2, cut $1: the storm does not start: $(<"$work/storm-problems")"
-    sleep "$((RANDOM % 3)).$((RANDOM % 1000 + 1000))"
+    pause 50 3000
     power_cut "$2"
     kill -9 "$storm"
     wait "$storm" 2>/dev/null || :
