@@ -155,7 +155,12 @@ final class RemoteFile: Sendable {
             let deadline =
                 MonotonicClock.milliseconds + Int64(node.options.fetchMilliseconds) * 2 + 1000
             while true {
-                if let found = try step(range, volume, node) { return found }
+                do throws(Errno) {
+                    if let found = try step(range, volume, node) { return found }
+                } catch {
+                    // What ends the wait may have ended the fetch as well.
+                    throw error == .ioError && wait.isInterrupted ? .interrupted : error
+                }
                 guard !wait.isInterrupted else { throw .interrupted }
                 guard MonotonicClock.milliseconds < deadline else {
                     throw .ioError.because("object \(object): the node takes too long for \(cid)")

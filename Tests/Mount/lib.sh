@@ -84,7 +84,8 @@ clean_up() {
     fi
     ((failed)) && status=1
     for pid in "${background[@]}"; do
-        kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null
+        # One that is stopped ends when it goes on.
+        kill "$pid" 2>/dev/null && { kill -CONT "$pid"; wait "$pid"; } 2>/dev/null
     done
     for pid in "$work"/*.pid; do
         [[ -e $pid ]] && stop_registry "$pid"
