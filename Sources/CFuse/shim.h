@@ -117,6 +117,17 @@ static inline int rfs_syncfs(int descriptor)
     return (int)syscall(SYS_syncfs, descriptor);
 }
 
+/// Adds to a count that this thread alone changes and others may read at any moment.
+static inline void rfs_count(uint64_t *count, uint64_t amount)
+{
+    __atomic_store_n(count, __atomic_load_n(count, __ATOMIC_RELAXED) + amount, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t rfs_counted(const uint64_t *count)
+{
+    return __atomic_load_n(count, __ATOMIC_RELAXED);
+}
+
 static inline void rfs_nothing(int signal_number)
 {
     (void)signal_number;

@@ -23,7 +23,9 @@ struct DirectRequest {
 
     /// Takes the fixed part of a body; one that is cut short is EIO.
     private func body<Body: BitwiseCopyable>(as type: Body.Type) throws(Errno) -> Body {
-        guard let body = request.body(as: type) else { throw Errno.ioError }
+        guard let body = request.body(as: type) else {
+            throw .ioError.because("the kernel's request is malformed")
+        }
         return body
     }
 
@@ -53,7 +55,7 @@ struct DirectRequest {
         let body = try body(as: fuse_write_in.self)
         let start = Request.bodyOffset + MemoryLayout<fuse_write_in>.size
         guard let bytes = request.bytes(at: start, count: Int(body.size)) else {
-            throw Errno.ioError
+            throw .ioError.because("the kernel's request is malformed")
         }
         let written = try volume.write(
             HandleID(body.fh), at: body.offset, bytes,
@@ -93,14 +95,14 @@ struct DirectRequest {
 
     func setExtendedAttribute() throws(Errno) -> Int {
         guard let size = request.word(at: 40), let flags = request.word(at: 44) else {
-            throw Errno.ioError
+            throw .ioError.because("the kernel's request is malformed")
         }
         let isExtended = context.agreed(on: InitFlag.extendedSetExtendedAttribute)
         let moreFlags = isExtended ? request.word(at: 48) ?? 0 : 0
         let start = isExtended ? 56 : 48
         guard let name = request.name(at: start),
             let value = request.bytes(at: start + name.count + 1, count: Int(size))
-        else { throw Errno.ioError }
+        else { throw .ioError.because("the kernel's request is malformed") }
         try volume.setExtendedAttribute(
             FileName([UInt8](name)), of: inode, to: [UInt8](value),
             flags: Int32(bitPattern: flags),

@@ -13,6 +13,8 @@ final class FuseContext: Sendable {
     let log: Logger
     let waits: WaitingRequests
     let releases: DeferredReleases
+    let counters = OperationCounters()
+    let failures: FailureLog
     /// Nil where the threads of queues keep the usual policy.
     let queuePriority: QueuePriority?
     private let listings = ListingGuard()
@@ -32,6 +34,7 @@ final class FuseContext: Sendable {
         self.volume = volume
         self.configuration = configuration
         self.log = log
+        failures = FailureLog(log: log)
         self.whenInitialized = whenInitialized
         waits = WaitingRequests(
             threads: configuration.threads, sparesMax: configuration.spareThreadsMax)

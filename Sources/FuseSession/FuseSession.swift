@@ -211,6 +211,10 @@ public final class FuseSession: @unchecked Sendable {
         if let failure { throw failure }
     }
 
+    /// The requests that were served since the mount, by operation. What the kernel reads and writes
+    /// itself in a backing file, and answers from its caches, is no request.
+    public var operations: [OperationReport] { context.counters.report() }
+
     /// Whether requests come through io_uring, or why they do not.
     public var rings: Rings { state.withLock { $0.rings } }
 
@@ -680,6 +684,7 @@ extension FuseSession {
         detachIfStillThere(mounted)
         names.end()
         context.releases.end()
+        context.failures.end()
         state.withLock { $0.backings }?.end()
         // Closes the device where the helper mounted, and unmounts through it; else does nothing.
         fuse_session_unmount(mounted.session)

@@ -15,7 +15,9 @@ extension Operations {
         }
         table.setattr = { request, inode, attributes, valid, file in
             Operations.value(request) { context throws(Errno) in
-                guard let attributes else { throw Errno.ioError }
+                guard let attributes else {
+                    throw Errno.ioError.because("the kernel's request is malformed")
+                }
                 return try context.volume.setAttributes(
                     of: Inode(inode), Operations.change(attributes.pointee, valid),
                     handle: file.map { HandleID($0.pointee.fh) },

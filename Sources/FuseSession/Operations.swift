@@ -158,7 +158,9 @@ enum Operations {
 
     /// A name that libfuse points at; NULL, which it never gives, is EIO.
     static func name(_ pointer: UnsafePointer<CChar>?) throws(Errno) -> FileName {
-        guard let pointer else { throw Errno.ioError }
+        guard let pointer else {
+            throw .ioError.because("the kernel's request is malformed")
+        }
         return FileName(cString: pointer)
     }
 }

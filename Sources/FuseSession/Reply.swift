@@ -1,3 +1,4 @@
+internal import Base
 internal import CFuse
 
 internal import struct SystemPackage.Errno
@@ -15,7 +16,8 @@ struct Reply: ~Copyable {
     }
 
     deinit {
-        fuse_reply_err(request, Errno.ioError.rawValue)
+        let error = Errno.ioError.because("the request was let go without an answer")
+        fuse_reply_err(request, (Current.worker?.failed(with: error) ?? error).forKernel)
     }
 
     /// Answers success without a payload.
@@ -26,8 +28,8 @@ struct Reply: ~Copyable {
 
     /// Answers an error.
     consuming func failure(_ error: Errno) {
-        let error = error == .interrupted ? Current.worker?.answered(error) ?? error : error
-        fuse_reply_err(request, error.forKernel)
+        let answer = Current.worker?.failed(with: error) ?? error
+        fuse_reply_err(request, answer.forKernel)
         discard self
     }
 

@@ -36,6 +36,14 @@ final class Worker {
     private(set) var unique: UInt64 = 0
     /// On whose behalf it is served; the kernel gives what it does by itself no user's number.
     private(set) var user: UInt32 = 0
+    /// Its operation, and the inode that it names.
+    private var (opcode, nodeID): (UInt32, UInt64) = (0, 0)
+    /// What this thread counts. Threads that only stand by have none.
+    private lazy var counters: OperationTable = {
+        hasCounters = true
+        return context.counters.take()
+    }()
+    private var hasCounters = false
     /// The request has waited for a node.
     var hasWaited = false
     /// The request's wait was ended for want of a thread, or with the mount: EIO, not EINTR.
@@ -71,6 +79,10 @@ final class Worker {
         // callback below cuts that to `capacity`.
         buffer = OwnedBuffer(
             byteCount: 2 * Self.pageByteCount + context.configuration.requestBytesMax)
+    }
+
+    deinit {
+        if hasCounters { context.counters.giveBack(counters) }
     }
 
     /// How many bytes a request from the device can have.
@@ -119,18 +131,42 @@ final class Worker {
         return true
     }
 
-    /// What is answered for an error of the volume's.
-    func answered(_ error: Errno) -> Errno {
-        error == .interrupted && isRefused ? .ioError : error
+    /// What is answered for an error of the request that is being served: the one place where that is
+    /// decided. Counts it, and logs what no program should have to see.
+    func failed(with error: Errno) -> Errno {
+        var error = error
+        if error == .interrupted, isRefused {
+            error = .ioError.because(
+                "the wait for the node was refused: too many requests wait, or the mount ends")
+        }
+        counters.note(opcode, error)
+        guard !error.isOrdinary else { return error }
+        let failure = FailureLog.Failure(
+            operation: OperationName.of(opcode), inode: nodeID, error: error,
+            cause: FailureCause.take())
+        context.failures.note(failure) { [volume = context.volume, nodeID] in
+            volume.shownPath(of: Inode(nodeID))
+        }
+        return error
     }
 
     private func serve(_ range: Range<Int>) {
+        let start = MonotonicClock.nanoseconds
+        // What work of before left behind, which went well in the end.
+        FailureCause.take()
+        (opcode, nodeID) = (0, 0)
+        serveNow(range)
+        counters.note(opcode, nanoseconds: MonotonicClock.nanoseconds - start)
+    }
+
+    private func serveNow(_ range: Range<Int>) {
         let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[range])
         guard let request = Request(UnsafeRawBufferPointer(bytes)) else {
             context.log.error("a request of the kernel is malformed")
             return
         }
         (unique, user) = (request.header.unique, request.header.uid)
+        (opcode, nodeID) = (request.header.opcode, request.header.nodeid)
         switch request.header.opcode {
         case Opcode.initialize:
             offer = InitOffer(request)
@@ -201,7 +237,7 @@ final class Worker {
         do throws(Errno) {
             payloadByteCount = try body()
         } catch {
-            header.error = -answered(error).forKernel
+            header.error = -failed(with: error).forKernel
         }
         if ring != nil {
             ringAnswer = (header.error, payloadByteCount)
@@ -290,13 +326,17 @@ extension Worker {
 
     /// Sends the answer, and EIO where there is none, and waits for the next request.
     private func commit(to ring: RequestRing) -> RequestRing.Outcome {
-        let answer = ringAnswer ?? (error: -Errno.ioError.rawValue, payloadByteCount: 0)
+        let answer = ringAnswer ?? (error: -unanswered().forKernel, payloadByteCount: 0)
         ring.commit(error: answer.error, payloadByteCount: answer.payloadByteCount)
         if hasWaited {
             (hasWaited, isRefused) = (false, false)
             if !context.waits.keepsMemory(self) { return commitAndReleaseMemory(to: ring) }
         }
         return ring.next(waits: true)
+    }
+
+    private func unanswered() -> Errno {
+        failed(with: .ioError.because("nothing made an answer"))
     }
 
     /// Sends the answer, and gives the buffer's memory back before it waits for the next request.

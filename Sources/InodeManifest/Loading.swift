@@ -1,4 +1,4 @@
-internal import Base
+package import Base
 internal import GRDB
 package import Multiformats
 
@@ -66,6 +66,31 @@ extension ManifestState {
             return rows
         }
     }
+
+    /// A name that an inode has in a directory, for a message: looked for among the first few thousand.
+    package func nameForMessage(of inode: Inode, in directory: InodeRecord) -> FileName? {
+        let known = directory.children.entries
+        for (name, entry) in known.prefix(Self.namesLookedAtMax) where entry.inode == inode {
+            return name
+        }
+        let stored = try? read { db -> FileName? in
+            var statement = try BoundStatement(
+                """
+                SELECT name FROM (SELECT name, inode FROM entry WHERE parent = ? LIMIT ?)
+                WHERE inode = ? LIMIT 1
+                """, in: db)
+            statement.bind(directory.inode.number)
+            statement.bind(UInt64(Self.namesLookedAtMax))
+            statement.bind(inode.number)
+            defer { statement.reset() }
+            return try statement.step() ? FileName(statement.bytes(0)) : nil
+        }
+        // What is in memory is newer.
+        guard let name = stored ?? nil, known[name] == nil else { return nil }
+        return name
+    }
+
+    private static let namesLookedAtMax = 4096
 
     func readAttributes(of inode: Inode) throws(Errno) -> [FileName: [UInt8]] {
         try read { db in

@@ -427,6 +427,8 @@ final class Daemon: Sendable {
         case .on: status.ioUring = true
         case .off(let reason): (status.ioUring, status.ioUringOff) = (false, reason)
         }
+        status.operations = Dictionary(
+            session.operations.map { ($0.name, OperationFigures($0)) }, uniquingKeysWith: { $1 })
         status.version = Version.text
         status.profile = volume.profile.name
         status.readOnly = settings.fuse.isReadOnly

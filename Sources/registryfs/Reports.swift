@@ -1,5 +1,6 @@
 import Base
 import FoundationEssentials
+import FuseSession
 import Multiformats
 import Volume
 
@@ -47,8 +48,28 @@ struct MountStatus: Codable, Sendable {
     var commitFailure: String?
     /// The node that the volume publishes to; nil without one.
     var kubo: NodeReport?
+    /// The requests that were served since the mount, by operation.
+    var operations: [String: OperationFigures]?
     /// Why no daemon answers.
     var error: String?
+}
+
+/// The requests of one operation.
+struct OperationFigures: Codable, Sendable {
+    var count: UInt64
+    /// Errors that were answered, by their names; nil for none.
+    var errors: [String: UInt64]?
+    /// The time of all of them.
+    var microseconds: UInt64
+    /// Requests below 1 µs, below 2, below 4, and so on.
+    var histogram: [UInt64]
+
+    init(_ report: OperationReport) {
+        count = report.count
+        errors = report.errors.isEmpty ? nil : report.errors
+        microseconds = report.microseconds
+        histogram = report.histogram
+    }
 }
 
 /// What `status` says of the node.

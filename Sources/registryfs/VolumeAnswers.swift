@@ -1,5 +1,6 @@
 import Base
 import FoundationEssentials
+import FuseSession
 import Multiformats
 import Volume
 
@@ -61,7 +62,10 @@ extension Volume {
             do throws(Errno) {
                 return try body(inode, names)
             } catch {
-                throw Failure("\(RawText.shown(request.shownPath)): \(error.reason)")
+                let cause = error.isOrdinary ? nil : FailureCause.take()
+                throw Failure(
+                    "\(RawText.shown(request.shownPath)): \(error.reason)"
+                        + (cause.map { ": " + FailureLog.shown($0) } ?? ""))
             }
         }
     }
