@@ -188,10 +188,12 @@ final class Exchange {
             return bytes.count
         }
         let limit = status == 200 ? replyBytesMax : Self.errorBytesMax
-        guard bytes.count <= limit - reply.count else {
+        // None where a second head in the same reply lowered the limit.
+        let room = max(0, limit - reply.count)
+        guard bytes.count <= room else {
             isTooLarge = true
             // The begin of an error's text is enough to tell.
-            reply.append(contentsOf: bytes[..<(limit - reply.count)])
+            reply.append(contentsOf: bytes[..<room])
             return bytes.count == 0 ? 0 : bytes.count - 1
         }
         reply.append(contentsOf: bytes)
