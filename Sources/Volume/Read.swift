@@ -43,12 +43,12 @@ extension Volume {
                             rebasing: source[Int(offset)..<Int(offset) + wanted]))
                 }
                 return wanted
-            case .flat(let file):
-                let count = try Sys.read(file.raw, at: offset, into: part)
-                if count < wanted { try refuseShort(file, of: description.file, size: size) }
+            case .flat(let flat):
+                let count = try Sys.read(flat.raw, at: offset, into: part)
+                if count < wanted { try refuseShort(flat, of: file, size: size) }
                 return count
-            case .remote(let file):
-                return try read(file, at: offset, into: part)
+            case .remote(let remote):
+                return try read(remote, at: offset, into: part)
             }
         }
     }

@@ -133,7 +133,13 @@ struct CrashScenario: Codable, Sendable {
                 continue
             }
             let expected = apply(operation, to: model)
-            guard operation.isSeek || expected == (try? answer.get()) else { exit(3) }
+            guard operation.isSeek || expected == (try? answer.get()) else {
+                print(
+                    "REGISTRYFS_TEST_SEED=\(seed), operation \(index): \(operation) -> "
+                        + "\(answer)".prefix(300)
+                        + ", expected " + "\(expected as Any)".prefix(300))
+                exit(3)
+            }
             if case .success = answer, operation.isSynchronizing {
                 progress.durable = index + 1
                 progress.write(to: file)
