@@ -46,9 +46,11 @@ public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
     public var description: String { socketPath.map { "unix://\($0)" } ?? base }
 
     /// Whether the node is on this machine by its address, so that no proxy stands between.
-    var isLocal: Bool {
-        socketPath != nil || host == "localhost" || host == "::1" || host.hasPrefix("127.")
-    }
+    var isLocal: Bool { socketPath != nil || isLoopback(host) }
+
+    /// Whether nobody on the way to the node can read what is sent: it is on this machine, or what is
+    /// sent is encrypted.
+    public var isPrivate: Bool { isLocal || isEncrypted }
 
     var isEncrypted: Bool { base.hasPrefix("https:") }
 
@@ -85,30 +87,40 @@ public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads the address that a running node wrote into its repository: `$IPFS_PATH/api`, or
     /// `~/.ipfs/api` where that variable is not set.
+    ///
+    /// - Throws: also where the file is a symlink, or belongs to others than root and the caller; one below
+    ///   `$IPFS_PATH` may belong to whom that directory does: a node often has a user of its own.
     public static func discovered(
         environment: [String: String]
     ) throws(KuboAddressError) -> KuboAddress {
         let directory: String
+        var isNamed = false
         if let path = environment["IPFS_PATH"], !path.isEmpty {
             directory = path
+            isNamed = true
         } else if let home = environment["HOME"], !home.isEmpty {
             directory = home + "/.ipfs"
         } else {
             throw KuboAddressError("no node's address: neither IPFS_PATH nor HOME is set")
         }
         let file = directory + "/api"
-        var bytes = [UInt8](repeating: 0, count: lengthMax + 2)
-        do throws(Errno) {
-            let descriptor = try Sys.open(file, flags: O_RDONLY | O_NONBLOCK)
-            let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
-                try Sys.read(descriptor.raw, at: 0, into: buffer)
-            }
-            bytes.removeSubrange(count...)
+        var bytes: [UInt8]
+        do throws(TrustedFileError) {
+            let owner = isNamed ? try TrustedFile.owner(of: directory) : nil
+            let descriptor = try TrustedFile.open(file, alsoOwnedBy: owner, followsLinks: false)
+            bytes = try contents(of: descriptor.raw)
         } catch {
-            throw KuboAddressError(
-                error == .noSuchFileOrDirectory
-                    ? "no node's address: there is no \(file), so no node runs on that repository"
-                    : "\(file): \(error)")
+            let text =
+                switch error {
+                case .system(.noSuchFileOrDirectory):
+                    "no node's address: there is no \(file), so no node runs there"
+                case .system(.tooManySymbolicLinkLevels): "\(file) is a symlink, as no node makes"
+                case .system(let error): "\(file): \(error)"
+                case .owner(let uid):
+                    "\(file) belongs to user \(uid), who could send your content anywhere: "
+                        + "give the node's address itself, or IPFS_PATH"
+                }
+            throw KuboAddressError(text)
         }
         while let last = bytes.last, last <= 0x20 {
             bytes.removeLast()
@@ -117,6 +129,18 @@ public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
             return try KuboAddress(String(decoding: bytes, as: UTF8.self))
         } catch {
             throw KuboAddressError("\(file): \(error)")
+        }
+    }
+
+    private static func contents(of descriptor: Int32) throws(TrustedFileError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: lengthMax + 2)
+        do throws(Errno) {
+            let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+                try Sys.read(descriptor, at: 0, into: buffer)
+            }
+            return Array(bytes[..<count])
+        } catch {
+            throw .system(error)
         }
     }
 
@@ -248,6 +272,20 @@ private func isHostName(_ text: Substring) -> Bool {
             default: false
             }
         }
+}
+
+/// Whether a host is this machine by its name or number. A name such as `127.example` is not.
+private func isLoopback(_ host: String) -> Bool {
+    if host.lowercased() == "localhost" { return true }
+    var version4 = in_addr()
+    if inet_pton(AF_INET, host, &version4) == 1 {
+        return UInt32(bigEndian: version4.s_addr) >> 24 == 127
+    }
+    var version6 = in6_addr()
+    guard inet_pton(AF_INET6, host, &version6) == 1 else { return false }
+    return withUnsafeBytes(of: version6) { bytes in
+        bytes[15] == 1 && bytes.dropLast().allSatisfy { $0 == 0 }
+    }
 }
 
 /// Whether a text is a numeric address (inet_pton(3)).

@@ -43,8 +43,17 @@ public final class KuboClient: Sendable {
     /// Makes a client. Nothing is sent yet. For an https address, the process ignores SIGPIPE from
     /// now on, because the TLS library writes to closed connections.
     ///
-    /// - Throws: `failed` where libcurl cannot be initialised.
+    /// - Throws: `failed` where libcurl cannot be initialised; `refused` for credentials that would go
+    ///   over plain http to another machine.
     public init(_ configuration: KuboConfiguration, log: Logger) throws(KuboError) {
+        guard
+            configuration.credentials == nil || configuration.address.isPrivate
+                || configuration.sendsCredentialsInTheOpen
+        else {
+            throw KuboError(
+                .refused, call: "connect", argument: "\(configuration.address)",
+                message: "everyone on the way could read the credentials: it must be https")
+        }
         var bounded = configuration
         bounded.connectionsMax = max(1, configuration.connectionsMax)
         bounded.attemptsMax = max(1, configuration.attemptsMax)

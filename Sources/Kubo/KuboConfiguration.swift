@@ -4,6 +4,8 @@ public struct KuboConfiguration: Sendable {
     public var address: KuboAddress
     /// Who we are, where the node asks for that.
     public var credentials: KuboCredentials?
+    /// Lets credentials go over plain http to other machines, where everyone on the way can read them.
+    public var sendsCredentialsInTheOpen = false
     /// How the program calls itself; never a name with `/kubo/` in it, which the node would hold
     /// against its own version.
     public var userAgent = "registryfs"

@@ -53,33 +53,26 @@ public struct KuboCredentials: Sendable, Hashable, CustomStringConvertible,
 
     /// Reads the one line of a file, in the forms of `init(_:)`.
     ///
-    /// - Throws: also where the file is not a regular one, or where others than its owner may
-    ///   read or write it.
+    /// - Throws: also where the file is not a regular one, where others than its owner may read or
+    ///   write it, or where it belongs to others than root and the caller.
     public init(file path: String) throws(KuboCredentialsError) {
         let text: String
-        do throws(Errno) {
-            let descriptor = try Sys.open(path, flags: O_RDONLY | O_NONBLOCK)
-            let status = try Sys.status(of: descriptor.raw)
-            guard status.mode & UInt32(S_IFMT) == UInt32(S_IFREG) else {
-                throw Errno.invalidArgument
-            }
-            guard status.mode & 0o077 == 0 else { throw Errno.permissionDenied }
-            var bytes = [UInt8](repeating: 0, count: Self.lengthMax + 2)
-            let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
-                try Sys.read(descriptor.raw, at: 0, into: buffer)
-            }
-            guard let decoded = String(validating: bytes[..<count], as: UTF8.self) else {
-                throw Errno.illegalByteSequence
-            }
-            text = decoded
+        do throws(TrustedFileError) {
+            let descriptor = try TrustedFile.open(path, followsLinks: true)
+            text = try Self.text(of: descriptor.raw)
         } catch {
             switch error {
-            case .invalidArgument: throw KuboCredentialsError("\(path) is not a regular file")
-            case .illegalByteSequence: throw KuboCredentialsError("\(path) is not a text")
-            case .permissionDenied:
+            case .owner(let uid):
+                throw KuboCredentialsError(
+                    "\(path), or a symlink to it, belongs to user \(uid): it must belong to root or to "
+                        + "the user who mounts (chown)")
+            case .system(.invalidArgument):
+                throw KuboCredentialsError("\(path) is not a regular file")
+            case .system(.illegalByteSequence): throw KuboCredentialsError("\(path) is not a text")
+            case .system(.permissionDenied):
                 throw KuboCredentialsError(
                     "\(path) must be readable, and by its owner alone (chmod 600)")
-            default: throw KuboCredentialsError("\(path): \(error)")
+            case .system(let error): throw KuboCredentialsError("\(path): \(error)")
             }
         }
         var line = Substring(text)
@@ -90,6 +83,26 @@ public struct KuboCredentials: Sendable, Hashable, CustomStringConvertible,
             try self.init(String(line))
         } catch {
             throw KuboCredentialsError("\(path): \(error)")
+        }
+    }
+
+    private static func text(of descriptor: Int32) throws(TrustedFileError) -> String {
+        do throws(Errno) {
+            let status = try Sys.status(of: descriptor)
+            guard status.mode & UInt32(S_IFMT) == UInt32(S_IFREG) else {
+                throw Errno.invalidArgument
+            }
+            guard status.mode & 0o077 == 0 else { throw Errno.permissionDenied }
+            var bytes = [UInt8](repeating: 0, count: lengthMax + 2)
+            let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+                try Sys.read(descriptor, at: 0, into: buffer)
+            }
+            guard let text = String(validating: bytes[..<count], as: UTF8.self) else {
+                throw Errno.illegalByteSequence
+            }
+            return text
+        } catch {
+            throw .system(error)
         }
     }
 

@@ -52,7 +52,9 @@ enum Background {
         defer { posix_spawnattr_destroy(&attributes) }
         let posixSpawnSetSID: Int16 = 0x80
         posix_spawnattr_setflags(&attributes, posixSpawnSetSID)
-        return try Processes.spawn(program(), ["registryfs"] + arguments, actions, attributes)
+        return try SecretEnvironment.lend { () throws(Errno) in
+            try Processes.spawn(program(), ["registryfs"] + arguments, actions, attributes)
+        }
     }
 
     /// This program's file, or the kernel's own way to it where it was replaced meanwhile.

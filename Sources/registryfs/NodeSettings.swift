@@ -19,6 +19,7 @@ struct NodeSettings: Sendable, Equatable {
     var keptPaths: [String] = []
     /// A file with the credentials.
     var credentialsFile: String?
+    var sendsCredentialsInTheOpen = false
     var fetchSeconds: Double?
 
     /// The arguments of `mount` that say the same.
@@ -33,6 +34,7 @@ struct NodeSettings: Sendable, Equatable {
         if trustsModes { arguments.append("--trust-modes") }
         for path in keptPaths { arguments += ["--keep", path] }
         if let credentialsFile { arguments += ["--kubo-auth-file", credentialsFile] }
+        if sendsCredentialsInTheOpen { arguments.append("--kubo-auth-over-http") }
         if let fetchSeconds { arguments += ["--fetch-timeout", String(fetchSeconds)] }
         return arguments
     }
@@ -47,10 +49,27 @@ struct NodeSettings: Sendable, Equatable {
         return settings
     }
 
+    /// Where the node is, and who we are there. Sends nothing.
+    ///
+    /// - Throws: also for credentials that would go to another machine in the open.
+    func configuration() throws(Failure) -> KuboConfiguration {
+        var configuration = KuboConfiguration(
+            address: try parsedAddress(), credentials: try credentials())
+        configuration.sendsCredentialsInTheOpen = sendsCredentialsInTheOpen
+        guard
+            configuration.credentials == nil || configuration.address.isPrivate
+                || sendsCredentialsInTheOpen
+        else {
+            throw Failure(
+                "\(configuration.address): everyone on the way could read the credentials: "
+                    + "use https, or --kubo-auth-over-http where the way is private", exitCode: 64)
+        }
+        return configuration
+    }
+
     /// Checks the settings, and makes the volume's side of them. Sends nothing.
     func options(log: Logger) throws(Failure) -> NodeOptions {
-        var configuration = KuboConfiguration(address: try parsedAddress())
-        configuration.credentials = try credentials()
+        var configuration = try configuration()
         configuration.userAgent = "registryfs/\(Version.text)"
         configuration.uploadBytesPerSecond = uploadLimit
         let client: KuboClient
@@ -90,7 +109,7 @@ struct NodeSettings: Sendable, Equatable {
     private func credentials() throws(Failure) -> KuboCredentials? {
         do throws(KuboCredentialsError) {
             if let credentialsFile { return try KuboCredentials(file: credentialsFile) }
-            return try KuboCredentials(environment: ProcessInfo.processInfo.environment)
+            return try KuboCredentials(environment: SecretEnvironment.variables)
         } catch {
             throw Failure("\(error)", exitCode: 64)
         }
@@ -193,6 +212,11 @@ struct NodeArguments: ParsableArguments {
         completion: .file())
     var kuboAuthFile: String?
 
+    @Flag(
+        name: .customLong("kubo-auth-over-http"),
+        help: "Let the credentials go over plain http to another machine.")
+    var kuboAuthOverHTTP = false
+
     @Option(
         help: ArgumentHelp(
             "How long a read waits for a block (default: 30).", valueName: "seconds"))
@@ -204,7 +228,7 @@ struct NodeArguments: ParsableArguments {
             let isAlone =
                 mfsPath == nil && cacheSize == nil && publishInterval == nil && uploadLimit == nil
                 && durability == nil && !fromMfs && !trustModes && keep.isEmpty
-                && kuboAuthFile == nil && fetchTimeout == nil
+                && kuboAuthFile == nil && fetchTimeout == nil && !kuboAuthOverHTTP
             guard isAlone else {
                 throw Failure("options for a node need the node: add --kubo ADDR", exitCode: 64)
             }
@@ -221,6 +245,7 @@ struct NodeArguments: ParsableArguments {
         if trustModes { settings.trustsModes = true }
         settings.keptPaths += keep
         if let kuboAuthFile { settings.credentialsFile = kuboAuthFile }
+        if kuboAuthOverHTTP { settings.sendsCredentialsInTheOpen = true }
         if let fetchTimeout { settings.fetchSeconds = fetchTimeout }
         return settings
     }
@@ -243,7 +268,8 @@ extension NodeSettings {
     ) throws(Failure) -> Bool {
         let names = [
             "kubo", "mfs-path", "cache-size", "publish-interval", "upload-limit", "durability",
-            "from-mfs", "trust-modes", "keep", "kubo-auth-file", "fetch-timeout",
+            "from-mfs", "trust-modes", "keep", "kubo-auth-file", "kubo-auth-over-http",
+            "fetch-timeout",
         ]
         guard names.contains(name) else { return false }
         var node = settings ?? NodeSettings(address: "")
@@ -258,6 +284,7 @@ extension NodeSettings {
         case "from-mfs": node.adoptsTree = true
         case "trust-modes": node.trustsModes = true
         case "keep": node.keptPaths.append(value)
+        case "kubo-auth-over-http": node.sendsCredentialsInTheOpen = true
         default: node.credentialsFile = value
         }
         settings = node

@@ -6,6 +6,7 @@ import Glibc
 enum Program {
     /// Runs the command that the arguments name; failures are one line on standard error.
     nonisolated static func main() {
+        SecretEnvironment.take()
         do {
             var command = try RegistryFS.parseAsRoot(rawArguments())
             try command.run()

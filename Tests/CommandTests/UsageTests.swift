@@ -44,6 +44,18 @@ struct UsageTests {
         #expect(!FileManager.default.fileExists(atPath: directory.path + "/state"))
     }
 
+    @Test func credentialsOverPlainHTTPAreRefusedWithAWordOnWhatToDo() throws {
+        let directory = try TemporaryDirectory()
+        let outcome = try Program.run(
+            shell: "REGISTRYFS_KUBO_AUTH=bearer:s3cret exec \"$0\" mount "
+                + "--kubo http://192.0.2.1:5001 --state-dir \(directory.path)/state "
+                + "\(directory.path)/missing")
+        #expect(outcome.status == 64)
+        let line = try #require(outcome.errorLine)
+        #expect(line.contains("https") && line.contains("--kubo-auth-over-http"))
+        #expect(!line.contains("s3cret"))
+    }
+
     @Test(arguments: [("", "/inner"), ("/inner", ""), ("", "")])
     func mountPointAndStateDirectoryNeverNest(_ point: String, _ state: String) throws {
         let directory = try TemporaryDirectory()

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Kubo
+import Logging
 import Testing
 
 /// The forms of a node's address.
@@ -76,6 +77,42 @@ struct AddressTests {
                 == "http://[::1]:7")
     }
 
+    @Test(arguments: [
+        ("127.0.0.1:1", true), ("http://127.9.9.9", true), ("http://localhost:1", true),
+        ("http://[::1]:1", true), ("/unix/run/api", true), ("https://example.org", true),
+        ("/ip4/0.0.0.0/tcp/1", true), ("http://127.0.0.1.example.org", false),
+        ("http://127.example", false), ("http://example.org", false), ("10.0.0.1:5001", false),
+        ("http://[::2]:1", false), ("/dns4/node/tcp/5001", false),
+    ])
+    func onlyTheLoopbackAndEncryptionArePrivate(_ text: String, isPrivate: Bool) throws {
+        #expect(try KuboAddress(text).isPrivate == isPrivate)
+    }
+
+    @Test(.enabled(if: geteuid() == 0))
+    func addressThatAnotherUserCouldHaveWrittenIsNotBelieved() throws {
+        let directory = try TemporaryDirectory()
+        let (repository, file) = (directory.path + "/.ipfs", directory.path + "/.ipfs/api")
+        try FileManager.default.createDirectory(
+            atPath: repository, withIntermediateDirectories: false)
+        try "/ip4/127.0.0.1/tcp/4242".write(toFile: file, atomically: false, encoding: .utf8)
+        let environments = [["HOME": directory.path], ["IPFS_PATH": repository]]
+        func isBelieved(_ environment: [String: String]) -> Bool {
+            (try? KuboAddress.discovered(environment: environment)) != nil
+        }
+        #expect(environments.allSatisfy(isBelieved))
+        // Whoever made the repository that was named is the node's user.
+        chown(file, 4242, 4242)
+        #expect(!environments.contains(where: isBelieved))
+        chown(repository, 4242, 4242)
+        #expect(isBelieved(environments[1]) && !isBelieved(environments[0]))
+        chown(file, 4243, 4243)
+        #expect(!environments.contains(where: isBelieved))
+        chown(file, 0, 0)
+        #expect(rename(file, directory.path + "/moved") == 0)
+        #expect(symlink(directory.path + "/moved", file) == 0)
+        #expect(!environments.contains(where: isBelieved))
+    }
+
     @Test func missingOrBadDiscoveryFileIsOneClearError() throws {
         let directory = try TemporaryDirectory()
         let missing = #expect(throws: KuboAddressError.self) {
@@ -130,6 +167,39 @@ struct CredentialsTests {
             }
             #expect(error?.description.contains("pass") == false)
         }
+    }
+
+    @Test(.enabled(if: geteuid() == 0))
+    func fileThatAnotherUserCouldHavePutThereIsRefused() throws {
+        let directory = try TemporaryDirectory()
+        let (path, link) = (directory.path + "/auth", directory.path + "/link")
+        try "basic:me:pass\n".write(toFile: path, atomically: false, encoding: .utf8)
+        chmod(path, 0o600)
+        #expect(symlink("auth", link) == 0)
+        #expect(try KuboCredentials(file: link) == KuboCredentials("basic:me:pass"))
+        #expect(lchown(link, 4242, 4242) == 0)
+        let error = #expect(throws: KuboCredentialsError.self) { try KuboCredentials(file: link) }
+        #expect(error?.description.contains("user 4242") == true)
+        #expect(try KuboCredentials(file: path) == KuboCredentials("basic:me:pass"))
+        chown(path, 4242, 4242)
+        #expect(throws: KuboCredentialsError.self) { try KuboCredentials(file: path) }
+        let loop = directory.path + "/loop"
+        #expect(symlink("loop", loop) == 0)
+        #expect(throws: KuboCredentialsError.self) { try KuboCredentials(file: loop) }
+    }
+
+    @Test func credentialsDoNotGoToAnotherMachineInTheOpen() throws {
+        var configuration = KuboConfiguration(
+            address: try KuboAddress("http://192.0.2.1:5001"),
+            credentials: try KuboCredentials("bearer:s3cret"))
+        let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let error = #expect(throws: KuboError.self) { try KuboClient(configuration, log: log) }
+        #expect(error?.kind == .refused && error?.description.contains("s3cret") == false)
+        configuration.sendsCredentialsInTheOpen = true
+        _ = try KuboClient(configuration, log: log)
+        configuration.sendsCredentialsInTheOpen = false
+        configuration.address = try KuboAddress("https://192.0.2.1:5001")
+        _ = try KuboClient(configuration, log: log)
     }
 
     @Test func whatIsNoFileOfOneLineIsRefused() throws {

@@ -94,6 +94,7 @@ enum MountRun {
     static func run(
         _ wanted: MountSettings, foreground: Bool, pipe: Int32?
     ) throws(Failure) {
+        _ = try wanted.node?.configuration()
         let settings = try located(wanted)
         try Unmounting.removeDeadMounts(at: RawText.bytes(of: settings.mountPoint))
         if foreground {
