@@ -1,5 +1,6 @@
 internal import Base
 internal import InodeManifest
+internal import Kubo
 internal import MerkleDAG
 public import Multiformats
 internal import ObjectStore
@@ -7,21 +8,22 @@ internal import ObjectStore
 internal import struct SystemPackage.Errno
 
 extension Volume {
-    /// The block of a CID, checked against its hash: a leaf cut out of its object, or a node.
-    /// Blocks for the disk. Makes what was changed before known, which costs a commit.
+    /// The block of a CID, checked against its hash: a leaf cut out of its object, or a node; what is not
+    /// here is asked of the volume's node, if it has one. Blocks for the disk, and for the node.
+    /// Makes what was changed before known, which costs a commit.
     ///
-    /// - Throws: `blockNotFound`, `blockDamaged`, `operation`.
+    /// - Throws: `blockNotFound`, `blockDamaged`, `blockAtNode`, `operation`.
     public func block(_ cid: CID) throws(VolumeError) -> [UInt8] {
         do throws(Errno) {
             try manifest.bringUpToDate()
         } catch {
             throw .operation(failed: "block \(cid)", error)
         }
-        return try committedBlock(cid)
+        return try committedBlock(cid, isOfTree: false)
     }
 
     /// Writes the whole DAG below a CID as a CARv1, each block once, a node before its children,
-    /// as `ipfs dag export` does. Blocks for the disk.
+    /// as `ipfs dag export` does. Blocks for the disk, and for the node that has what is not here.
     ///
     /// - Parameter sink: takes the pieces in order; its error ends the export.
     public func exportCAR<Failure: Error>(
@@ -58,27 +60,54 @@ extension Volume {
 
         func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
             do throws(VolumeError) {
-                return try volume.committedBlock(cid)
+                return try volume.committedBlock(cid, isOfTree: true)
             } catch {
                 throw BlockUnavailable(cid, cause: error)
             }
         }
     }
 
-    fileprivate func committedBlock(_ cid: CID) throws(VolumeError) -> [UInt8] {
-        var isDamaged = false
+    /// - Parameter isOfTree: the block is known to be one of the volume's content.
+    fileprivate func committedBlock(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
+        var search = BlockSearch(isOfTree: isOfTree)
         let found: [UInt8]?
         do throws(Errno) {
-            found = try findBlock(cid, isDamaged: &isDamaged)
+            found = try findBlock(cid, &search)
         } catch {
             throw .operation(failed: "block \(cid)", error)
         }
         if let found { return found }
-        throw isDamaged ? .blockDamaged(cid) : .blockNotFound(cid)
+        guard !search.isDamaged else { throw .blockDamaged(cid) }
+        return try blockAtNode(cid, isOfTree: search.isOfTree)
+    }
+
+    /// What was found out while a block was looked for.
+    private struct BlockSearch {
+        var isOfTree: Bool
+        var isDamaged = false
+    }
+
+    /// A block that may be at the node. Its peers are asked for what the volume's content has alone: any
+    /// other CID that nobody knows would have everyone wait.
+    private func blockAtNode(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
+        guard let node else { throw .blockNotFound(cid) }
+        var source = NodeBlocks(volume: self, node: node)
+        source.asksPeers = isOfTree
+        do throws(BlockUnavailable) {
+            return try source.block(cid)
+        } catch {
+            guard isOfTree else { throw .blockNotFound(cid) }
+            let cause = error.cause as? KuboError
+            throw .blockAtNode(cid, reason: cause.map { "\($0)" } ?? "it is not there")
+        }
     }
 
     /// Tries every place that may hold the block, until one verifies.
-    private func findBlock(_ cid: CID, isDamaged: inout Bool) throws(Errno) -> [UInt8]? {
+    private func findBlock(
+        _ cid: CID, _ search: inout BlockSearch
+    ) throws(Errno) -> [UInt8]? {
+        var isDamaged = false
+        defer { if isDamaged { search.isDamaged = true } }
         func verified(_ block: [UInt8]?) -> [UInt8]? {
             guard let block else { return nil }
             guard (try? block.withUnsafeBytes({ try cid.verify($0) })) != nil else {
@@ -97,10 +126,13 @@ extension Volume {
             try objectsWithRoot(cid, state).map { (object: $0, number: UInt64(0)) }
                 + state.leaves(with: multihash)
         }
+        if !places.isEmpty { search.isOfTree = true }
         for place in places {
             if let block = verified(try leafBlock(place.number, of: place.object)) { return block }
         }
-        for target in try symlinkTargets(with: cid) {
+        let (targets, isUnexpanded) = try inodes(with: cid)
+        if isUnexpanded { search.isOfTree = true }
+        for target in targets {
             if let block = verified(profile.symlink(target: target).block) { return block }
         }
         let empty = profile.leafBlock(UnsafeRawBufferPointer(start: nil, count: 0))
@@ -116,18 +148,19 @@ extension Volume {
         return ids
     }
 
-    private func symlinkTargets(with cid: CID) throws(Errno) -> [[UInt8]] {
+    /// The targets of symlinks of that CID, and whether a directory has it whose nodes are not here.
+    private func inodes(with cid: CID) throws(Errno) -> ([[UInt8]], isUnexpanded: Bool) {
         try reading { (state) throws(Errno) in
             var inodes = try state.inodes(with: cid.asV1)
             if let version0 = cid.asV0 { inodes += try state.inodes(with: version0) }
             var targets: [[UInt8]] = []
+            var isUnexpanded = false
             for id in inodes {
-                guard let record = try state.inode(Inode(id)), record.kind == .symlink else {
-                    continue
-                }
-                targets.append(record.target)
+                guard let record = try state.inode(Inode(id)) else { continue }
+                if record.kind == .symlink { targets.append(record.target) }
+                if !record.isExpanded { isUnexpanded = true }
             }
-            return targets
+            return (targets, isUnexpanded)
         }
     }
 

@@ -106,6 +106,8 @@ extension Volume {
                 let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
                 (cid, treeSize) = (leaf.cid, leaf.treeSize)
             } else if record.kind == .symlink {
+                // What is told can be had.
+                noteSymlink(record, state)
                 let root = profile.symlink(target: record.target).root
                 (cid, treeSize) = (root.cid, root.treeSize)
             }

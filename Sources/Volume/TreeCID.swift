@@ -17,12 +17,17 @@ extension Volume {
     ///
     /// What UnixFS cannot hold (fifos, sockets, device nodes) is left out of a directory's DAG.
     ///
+    /// What is told as a CID can be had at once, by `block` and `exportCAR`, as long as the content stays
+    /// so; of a volume that is open read-only, what was sealed before.
+    ///
     /// - Throws: ENODATA for what UnixFS cannot hold, EAGAIN where the content never stands still.
     public func cid(of inode: Inode) throws(Errno) -> CID {
         let kind = try reading { (state) throws(Errno) in try record(inode, state).kind }
         switch kind {
         case .regular: return try seal(inode, attempts: Self.attemptsMax).cid
-        case .symlink: return symlinkNode(try readSymlinkTarget(inode)).cid
+        case .symlink:
+            try noteSymlink(inode)
+            return symlinkNode(try readSymlinkTarget(inode)).cid
         case .directory:
             return try background.run { () throws(Errno) in try directoryCID(of: inode) }
         case .fifo, .socket, .characterDevice, .blockDevice: throw Errno(rawValue: ENODATA)
@@ -238,13 +243,14 @@ extension Volume {
 
     /// Keeps the CID of a symlink, by which its block is found.
     private func noteSymlink(_ inode: Inode) throws(Errno) {
-        try reading { (state) throws(Errno) in
-            let record = try record(inode, state)
-            guard record.cid == nil, !options.isReadOnly else { return }
-            let node = symlinkNode(record.target)
-            record.cid = node.cid
-            record.treeSize = node.treeSize
-            state.mark(record)
-        }
+        try reading { (state) throws(Errno) in noteSymlink(try record(inode, state), state) }
+    }
+
+    func noteSymlink(_ record: InodeRecord, _ state: ManifestState) {
+        guard record.cid == nil, !options.isReadOnly else { return }
+        let node = symlinkNode(record.target)
+        record.cid = node.cid
+        record.treeSize = node.treeSize
+        state.mark(record)
     }
 }
