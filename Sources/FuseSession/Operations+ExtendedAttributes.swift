@@ -10,12 +10,15 @@ extension Operations {
         table.getxattr = { request, inode, name, size in
             Operations.sized(request, size) { context throws(Errno) in
                 try context.volume.extendedAttribute(
-                    try Operations.name(name), of: Inode(inode))
+                    try Operations.name(name), of: Inode(inode),
+                    for: Operations.caller(of: request).uid)
             }
         }
         table.listxattr = { request, inode, size in
             Operations.sized(request, size) { context throws(Errno) in
-                try context.volume.extendedAttributeNames(of: Inode(inode))
+                try context.volume.extendedAttributeNames(of: Inode(inode)) {
+                    CallerPrivilege.isAdministrator(Operations.caller(of: request))
+                }
             }
         }
         table.removexattr = { request, inode, name in

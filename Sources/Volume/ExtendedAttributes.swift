@@ -16,6 +16,30 @@ extension Volume {
     private static let attributeSizeMax = 65_536
     private static let attributeListSizeMax = 65_536
 
+    /// The value of an extended attribute, for a process of a user: as below, but for the CID of a
+    /// directory, which tells of what is below it also where that user could not read it: who guesses
+    /// the content of a small file finds out whether he is right.
+    ///
+    /// - Throws: EACCES where `VolumeOptions.directoryCIDs` does not let him have it.
+    public func extendedAttribute(
+        _ name: FileName, of inode: Inode, for uid: UInt32
+    ) throws(Errno) -> [UInt8] {
+        if Self.cidNames.contains(name), uid != 0, uid != ownUser {
+            let (kind, owner) = try reading { (state) throws(Errno) in
+                let record = try record(inode, state)
+                return (record.kind, record.uid)
+            }
+            let isAllowed =
+                switch options.directoryCIDs {
+                case .readers: true
+                case .owner: kind != .directory || uid == owner
+                case .root: kind != .directory
+                }
+            guard isAllowed else { throw .permissionDenied }
+        }
+        return try extendedAttribute(name, of: inode)
+    }
+
     /// The value of an extended attribute (getxattr(2)). `ipfs.cid` and `user.ipfs.cid` give the
     /// CID of any file or directory, and seal what is not sealed yet, which may block for long.
     ///
@@ -39,14 +63,20 @@ extension Volume {
     }
 
     /// The names of the stored attributes, each ended by a NUL, one after the other (listxattr(2)).
-    public func extendedAttributeNames(of inode: Inode) throws(Errno) -> [UInt8] {
-        try reading { (state) throws(Errno) in
+    ///
+    /// - Parameter seesTrusted: whether the caller may know of attributes `trusted.*` (xattr(7): those
+    ///   with CAP_SYS_ADMIN); asked only where there are any, without any lock.
+    public func extendedAttributeNames(
+        of inode: Inode, seesTrusted: () -> Bool = { true }
+    ) throws(Errno) -> [UInt8] {
+        var names = try reading { (state) throws(Errno) -> [[UInt8]] in
             let record = try record(inode, state)
             guard record.hasAttributes else { return [] }
-            return try state.attributes(of: record).keys
-                .sorted { $0.bytes.lexicographicallyPrecedes($1.bytes) }
-                .flatMap { $0.bytes + [0] }
+            return try state.attributes(of: record).keys.map(\.bytes)
         }
+        func isTrusted(_ name: [UInt8]) -> Bool { name.starts(with: "trusted.".utf8) }
+        if names.contains(where: isTrusted), !seesTrusted() { names.removeAll(where: isTrusted) }
+        return names.sorted { $0.lexicographicallyPrecedes($1) }.flatMap { $0 + [0] }
     }
 
     /// Sets an attribute (setxattr(2)). An access ACL sets the mode's permission bits as well.

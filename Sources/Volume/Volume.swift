@@ -1,4 +1,5 @@
 public import Base
+internal import Glibc
 internal import InodeManifest
 public import Logging
 public import MerkleDAG
@@ -25,8 +26,21 @@ public struct VolumeOptions: Sendable {
     public var sealThreads = Threads.processorCount
     /// The Kubo node that the content goes to; nil for none.
     public var node: NodeOptions?
+    /// Whom the attribute `ipfs.cid` of a directory is for. It tells of all that is below.
+    public var directoryCIDs = DirectoryCIDs.owner
 
     public init() {}
+}
+
+/// Whom the CID of a directory is told to; root and the user of this process always are. That of a file or
+/// symlink is told to everyone who may read it.
+public enum DirectoryCIDs: String, Sendable, CaseIterable {
+    /// Everyone who may read the directory, whatever is below it.
+    case readers
+    /// Its owner.
+    case owner
+    /// Nobody else.
+    case root
 }
 
 /// What POSIX means, on an inode manifest and an object store; runs without a kernel.
@@ -59,6 +73,8 @@ public final class Volume: Sendable {
     let backings = BackingPool()
     /// The node that the volume publishes to; nil without one.
     let node: NodeLink?
+    /// The user of this process.
+    let ownUser = geteuid()
     /// Whether content may be at a node, so that a call may wait for it.
     public var hasNode: Bool { node != nil }
     /// Work that keeps processors busy beside the operations.

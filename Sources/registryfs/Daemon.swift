@@ -120,6 +120,7 @@ final class Daemon: Sendable {
         var options = VolumeOptions()
         options.profile = settings.profile.flatMap { ImportProfile(name: $0) }
         options.isReadOnly = settings.fuse.isReadOnly
+        options.directoryCIDs = settings.directoryCIDs
         options.node = try settings.node?.options(log: log)
         do throws(VolumeError) {
             return try Volume.open(

@@ -1,6 +1,7 @@
 import FuseSession
 import Logging
 import MerkleDAG
+import Volume
 
 /// What a person asked `mount` for, its options and those of `-o` put together.
 struct MountSettings: Sendable, Equatable {
@@ -9,6 +10,8 @@ struct MountSettings: Sendable, Equatable {
     /// The name of a profile; nil takes the volume's own, or the default for a new volume.
     var profile: String?
     var logLevel = Logger.Level.info
+    /// Whom the CID of a directory is for.
+    var directoryCIDs = DirectoryCIDs.owner
     /// The node that the volume publishes to; nil for none.
     var node: NodeSettings?
     /// The options of `-o` that are not for the daemon itself, as FUSE takes them.
@@ -26,6 +29,7 @@ struct MountSettings: Sendable, Equatable {
             case ("state-dir", let value): stateDirectory = value
             case ("profile", let value): profile = try Self.profile(named: value)
             case ("log-level", let value): logLevel = try Self.level(named: value)
+            case ("directory-cids", let value): directoryCIDs = try Self.directoryCIDs(named: value)
             case (let name, let value):
                 guard try !NodeSettings.apply(name, value, to: &node) else { continue }
                 try add(fuseOption: option)
@@ -51,6 +55,16 @@ struct MountSettings: Sendable, Equatable {
                 exitCode: 64)
         }
         return name
+    }
+
+    /// Reads for whom the CIDs of directories are.
+    static func directoryCIDs(named name: String) throws(Failure) -> DirectoryCIDs {
+        guard let found = DirectoryCIDs(rawValue: name) else {
+            let names = DirectoryCIDs.allCases.map(\.rawValue).joined(separator: ", ")
+            throw Failure(
+                "directory-cids '\(RawText.shown(name))': one of \(names)", exitCode: 64)
+        }
+        return found
     }
 
     /// Reads the name of a log level.

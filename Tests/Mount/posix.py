@@ -760,6 +760,20 @@ class Posix(unittest.TestCase):
         self.assertEqual(stat.S_IMODE(os.stat("d").st_mode), 0o750)
         self.assertEqual(stat.S_IMODE(os.stat("p").st_mode), 0o640)
 
+    def test_trusted_attributes_are_the_administrators(self):
+        write("f", mode=0o666)
+        os.setxattr("f", "user.one", b"1")
+        os.setxattr("f", "trusted.one", b"1")
+
+        def theirs():
+            names = {name for name in os.listxattr("f") if "ipfs" not in name}
+            os._exit(0 if names == {"user.one"} else 99)
+        self.assertEqual(as_user(NOBODY, theirs), 0)
+        self.assertEqual(as_user(NOBODY, lambda: os.getxattr("f", "trusted.one")), errno.ENODATA)
+        self.assertEqual(as_user(NOBODY, lambda: os.setxattr("f", "trusted.one", b"2")), errno.EPERM)
+        self.assertEqual(as_user(NOBODY, lambda: os.removexattr("f", "trusted.one")), errno.EPERM)
+        self.assertIn("trusted.one", os.listxattr("f"))
+
     def test_extended_attributes(self):
         write("f")
         os.mkdir("d")

@@ -36,7 +36,46 @@ python3 "$here/snapshot.py" "$tree" >"$work/after"
 cmp "$work/before" "$work/after" >&2 ||
     fail "$(diff "$work/before" "$work/after" | head -n 2 | cut -c 1-300 | tr '\n' ' ')"
 
+begin "trusted.* is listed to processes with CAP_SYS_ADMIN alone"
+setfattr -n trusted.note -v a "$tree/empty"
+listed() { # listed COMMAND...: the names that python lists, run by that command
+    "$@" python3 -c 'import os, sys; print(*sorted(os.listxattr(sys.argv[1])))' "$tree/empty"
+}
+same "names for root" trusted.note "$(listed env)"
+same "names for root without the capability" "" "$(listed setpriv --bounding-set=-sys_admin)"
+same "names for a user" "" "$(listed setpriv --reuid=65534 --regid=65534 --clear-groups)"
+same "names for a user with the capability" trusted.note \
+    "$(listed setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+sys_admin --ambient-caps=+sys_admin)"
+if unshare -U true 2>/dev/null; then
+    same "names for the root of a user namespace" "" "$(listed unshare -Ur)"
+fi
+setfattr -x trusted.note "$tree/empty"
+
+begin "ipfs.cid of a file is for its readers, of a directory for its owner"
+cid_for() { # cid_for UID PATH
+    setpriv --reuid="$1" --regid="$1" --clear-groups \
+        getfattr --absolute-names -n ipfs.cid --only-values "$2" 2>/dev/null
+}
+told() { [[ -n $(cid_for "$@") ]] || fail "the CID of $2 is not told to user $1"; }
+not_told() { [[ -z $(cid_for "$@") ]] || fail "the CID of $2 is told to user $1"; }
+mkdir "$tree/theirs"
+chown 1234 "$tree/theirs"
+printf secret >"$tree/theirs/secret"
+printf public >"$tree/theirs/public"
+chmod 600 "$tree/theirs/secret"
+told 1234 "$tree/theirs"
+not_told 65534 "$tree/theirs"
+told 65534 "$tree/theirs/public"
+not_told 65534 "$tree/theirs/secret"
+volume_again --directory-cids readers
+told 65534 "$tree/theirs"
+volume_again --directory-cids root
+not_told 1234 "$tree/theirs"
+volume_again
+rm -r "$tree/theirs"
+
 begin "a read-only mount refuses every change"
+python3 "$here/snapshot.py" "$tree" >"$work/before"
 volume_down
 volume_up --read-only
 python3 "$here/snapshot.py" "$tree" >"$work/after"

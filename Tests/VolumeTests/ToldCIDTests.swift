@@ -128,4 +128,67 @@ import struct SystemPackage.Errno
             try volume.close()
         }
     }
+
+    // MARK: Whom it is told to
+
+    @Test func aDirectorysIsForItsOwnerUnlessOthersAreLet() throws {
+        let directory = ScratchDirectory()
+        for whom in DirectoryCIDs.allCases {
+            var options = stillOptions
+            options.directoryCIDs = whom
+            let volume = try openVolume(directory, options)
+            let name = FileName(whom.rawValue)
+            let theirs = try volume.makeDirectory(
+                name, in: .root, mode: 0o755, caller: Caller(uid: 7, gid: 7, pid: 1, umask: 0)
+            ).inode
+            let file = try volume.makeFile("file", in: theirs, [1])
+            func isTold(_ inode: Inode, to uid: UInt32) -> Bool {
+                ["ipfs.cid", "user.ipfs.cid"].allSatisfy { (name: FileName) in
+                    (try? volume.extendedAttribute(name, of: inode, for: uid)) != nil
+                }
+            }
+            #expect(isTold(theirs, to: 0))
+            #expect(isTold(theirs, to: 7) == (whom != .root))
+            #expect(isTold(theirs, to: 8) == (whom == .readers))
+            // The kernel sees to it that only those ask who may read it.
+            #expect(isTold(file, to: 8))
+            #expect(throws: Errno.permissionDenied) {
+                guard whom == .readers else {
+                    _ = try volume.extendedAttribute("ipfs.cid", of: theirs, for: 8)
+                    return
+                }
+                throw Errno.permissionDenied
+            }
+            try volume.unlink("file", in: theirs)
+            try volume.removeDirectory(name, in: .root)
+            try volume.close()
+        }
+    }
+
+    @Test func namesOfTrustedAttributesAreListedToWhoMayKnowOfThem() throws {
+        let volume = try openVolume(ScratchDirectory(), stillOptions)
+        let file = try volume.makeFile("file", [1])
+        func set(_ name: FileName) throws {
+            try volume.setExtendedAttribute(
+                name, of: file, to: [1], flags: 0, clearSetGID: false, caller: root)
+        }
+        func names(_ seesTrusted: () -> Bool) throws -> String {
+            String(
+                decoding: try volume.extendedAttributeNames(of: file, seesTrusted: seesTrusted),
+                as: UTF8.self)
+        }
+        try set("user.a")
+        var isAsked = false
+        #expect(
+            try names {
+                isAsked = true
+                return false
+            } == "user.a\0")
+        #expect(!isAsked)
+        try set("trusted.a")
+        try set("trusted.b")
+        #expect(try names { false } == "user.a\0")
+        #expect(try names { true } == "trusted.a\0trusted.b\0user.a\0")
+        try volume.close()
+    }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import FuseSession
 import Logging
 import MerkleDAG
+import Volume
 
 struct MountCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -47,6 +48,12 @@ struct MountCommand: ParsableCommand {
         help: "Keep file handles valid, for NFS (not for the layers of overlayfs).")
     var keepsFileHandles = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Whom ipfs.cid of a directory is told to, beside root (default: owner).",
+            valueName: DirectoryCIDs.allCases.map(\.rawValue).joined(separator: "|")))
+    var directoryCids: String?
+
     @OptionGroup(title: "Kubo options")
     var node: NodeArguments
 
@@ -83,6 +90,9 @@ struct MountCommand: ParsableCommand {
         if refusesRings { settings.fuse.usesRings = false }
         if keepsFileHandles { settings.fuse.keepsFileHandles = true }
         if let allowOther { settings.fuse.allowsOthers = allowOther }
+        if let directoryCids {
+            settings.directoryCIDs = try MountSettings.directoryCIDs(named: directoryCids)
+        }
         settings.node = try node.settings(over: settings.node)
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
         return settings
@@ -154,6 +164,7 @@ enum MountRun {
         if !settings.fuseOptions.isEmpty {
             arguments += ["-o", settings.fuseOptions.joined(separator: ",")]
         }
+        arguments += ["--directory-cids", settings.directoryCIDs.rawValue]
         arguments += settings.node?.arguments ?? []
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if !settings.fuse.usesRings { arguments.append("--no-io-uring") }
