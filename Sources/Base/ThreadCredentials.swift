@@ -11,12 +11,14 @@ public struct ThreadCredentials: Sendable {
     /// The effective capabilities, bit by number; none where they hold in a user namespace alone.
     private let capabilities: UInt64
 
-    /// The capabilities that matter for files, by their numbers (linux/capability.h).
+    /// The capabilities that matter here, by their numbers (linux/capability.h).
     public enum Capability: UInt64, Sendable {
         /// CAP_FOWNER.
         case changeFilesOfOthers = 3
         /// CAP_FSETID.
         case keepSetIDBits = 4
+        /// CAP_SYS_ADMIN.
+        case administrate = 21
     }
 
     /// Reads the credentials. Blocks for no disk.

@@ -38,13 +38,14 @@ extension Volume {
                 node.note(problem: "directory \(cid): \(error.reason)")
                 throw .ioError.because("directory \(cid): \(error.reason)")
             }
-            let (nodes, isOwn) = (
-                expansion.nodes, Expansion.isOwn(cid, children, by: profile)
-            )
+            let nodes = expansion.nodes
+            let treeSize = Expansion.ownTreeSize(cid, children, by: profile)
             try reading { (state) throws(Errno) in
                 let record = try record(inode, state)
                 guard !record.isExpanded, record.cid == cid else { return }
-                try fill(record, with: children, nodes, isOwn: isOwn, state)
+                // A Tsize that lies stands in the nodes above, which are not the profile's then.
+                try fill(
+                    record, with: children, nodes, isOwn: treeSize == record.treeSize, state)
             }
             keepChangesBounded()
         }

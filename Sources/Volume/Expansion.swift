@@ -207,16 +207,17 @@ final class Expansion: Sendable {
     /// Entries of one directory that are named in the log where they are left out.
     private static let namedMax = 8
 
-    /// Whether a profile makes the nodes of a directory of its entries.
-    static func isOwn(
+    /// The Tsize of a directory whose nodes a profile makes of its entries; nil where it makes others.
+    static func ownTreeSize(
         _ cid: CID, _ children: [Volume.ExpandedEntry], by profile: ImportProfile
-    ) -> Bool {
+    ) -> UInt64? {
         var builder = DirectoryBuilder(profile: profile)
         for child in children {
             let (cid, treeSize) = child.canonical(by: profile)
             builder.add(name: child.name.bytes, cid: cid, treeSize: treeSize)
         }
-        return (try? builder.finish { _, _ in })?.cid == cid
+        guard let root = try? builder.finish(emit: { _, _ in }), root.cid == cid else { return nil }
+        return root.treeSize
     }
 
     // MARK: Bounds
@@ -424,6 +425,6 @@ public struct ForeignDirectory: Sendable {
         defer { expansion.end() }
         let children = try expansion.children(of: cid, expansion.links(of: cid))
         entries = children.map { ($0.name.bytes, $0.entry) }
-        isOwn = Expansion.isOwn(cid, children, by: profile)
+        isOwn = Expansion.ownTreeSize(cid, children, by: profile) != nil
     }
 }

@@ -312,6 +312,3 @@ extension DAGReadError {
         }
     }
 }
-
-/// A name of others for a line of the log: quoted, without anything that would move a terminal.
-func shown(_ name: [UInt8]) -> String { String(decoding: name, as: UTF8.self).debugDescription }

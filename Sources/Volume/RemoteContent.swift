@@ -58,6 +58,11 @@ extension Volume {
     func keepWhole(_ remote: RemoteFile) {
         guard let blocks = profileBlocks(of: remote) else { return }
         do throws(Errno) {
+            // The nodes above have the Tsize that the link told.
+            let treeSize = try manifest.withLock { (state) throws(Errno) in
+                try state.object(remote.object)?.treeSize
+            }
+            guard treeSize == blocks.treeSize else { return }
             // As a reader, so that it stays open, and as it is, although its name goes from the cache.
             let file = try remote.state.withLock { (state) throws(Errno) -> ObjectFile? in
                 guard state.missing == 0, let file = try remote.openFile(&state, store) else {

@@ -106,6 +106,9 @@ struct CrashScenario: Codable, Sendable {
         return generator
     }
 
+    /// What the process that was to be killed has to say of an answer that is not the model's.
+    static func mismatchPath(_ directory: String) -> String { directory + "/mismatch" }
+
     /// Runs in a process of its own, which does not return.
     func runToDeath() throws {
         let driver = try VolumeDriver(try open(), usesBackingFiles: usesBackingFiles)
@@ -134,10 +137,11 @@ struct CrashScenario: Codable, Sendable {
             }
             let expected = apply(operation, to: model)
             guard operation.isSeek || expected == (try? answer.get()) else {
-                print(
-                    "REGISTRYFS_TEST_SEED=\(seed), operation \(index): \(operation) -> "
-                        + "\(answer)".prefix(300)
-                        + ", expected " + "\(expected as Any)".prefix(300))
+                let text =
+                    "operation \(index): \(operation) -> " + "\(answer)".prefix(300) + ", expected "
+                    + "\(expected as Any)".prefix(300)
+                try text.write(
+                    toFile: Self.mismatchPath(directory), atomically: false, encoding: .utf8)
                 exit(3)
             }
             if case .success = answer, operation.isSynchronizing {
@@ -412,6 +416,9 @@ struct PossibleStates {
         let progress = (try? Progress(directory: scratch.path)) ?? Progress()
         let states = scenario.possibleStates(progress)
         let title = "REGISTRYFS_TEST_SEED=\(scenario.seed), \(progress)"
+        let mismatch = try? String(
+            contentsOfFile: CrashScenario.mismatchPath(scratch.path), encoding: .utf8)
+        #expect(mismatch == nil, "\(title)")
         var volume = try scenario.open()
         let objection = try states.objection(to: volume)
         #expect(objection == nil, "\(title)")

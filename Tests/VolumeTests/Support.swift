@@ -68,7 +68,8 @@ let quietLog: Logger = {
     return log
 }()
 
-let root = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
+/// This process, so that its rights are those that /proc shows.
+let root = Caller(uid: 0, gid: 0, pid: getpid(), umask: 0)
 
 func openVolume(
     _ directory: ScratchDirectory, _ options: VolumeOptions = VolumeOptions()

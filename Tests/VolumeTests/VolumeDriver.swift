@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import Multiformats
 import Volume
 
@@ -76,13 +77,13 @@ final class VolumeDriver {
                 Status(
                     try volume.makeNode(
                         name, in: Inode(parent), kind: kind, mode: mode, rdev: rdev,
-                        caller: Caller(uid: 0, gid: 0, pid: 1, umask: umask))))
+                        caller: Caller(uid: 0, gid: 0, pid: getpid(), umask: umask))))
         case .makeDirectory(let name, let parent, let mode, let umask):
             return .status(
                 Status(
                     try volume.makeDirectory(
                         name, in: Inode(parent), mode: mode,
-                        caller: Caller(uid: 0, gid: 0, pid: 1, umask: umask))))
+                        caller: Caller(uid: 0, gid: 0, pid: getpid(), umask: umask))))
         case .makeSymlink(let name, let parent, let target):
             return .status(
                 Status(
