@@ -23,9 +23,11 @@ struct CommitBatch: Sendable {
         let isExpanded: Bool
         let target: [UInt8]?
         let hasAttributes: Bool
-        /// All attributes, where they changed.
-        let attributes: [FileName: [UInt8]]?
-        let newNodes: [StoredNode]?
+        /// The attributes that changed.
+        var attributes: [AttributeChange] = []
+        /// There are no attributes but those; in logs of before.
+        var replacesAttributes = false
+        var newNodes: [StoredNode]?
         var parts: InodeRecord.Parts = []
         let isStored: Bool
     }
@@ -84,7 +86,7 @@ extension ManifestState {
         batch.generation = generation
         generation += 1
         for record in dirtyInodes {
-            batch.add(record, parts: record.uncommitted)
+            batch.add(record, parts: record.uncommitted, record.attributes?.takeUncommitted())
             record.unapplied.formUnion(record.uncommitted)
             record.uncommitted = []
             keepUnapplied(record)
@@ -128,7 +130,9 @@ extension ManifestState {
         unapplied = CommitBatch()
         batch.inodes.reserveCapacity(unappliedInodes.count)
         for record in unappliedInodes {
-            batch.add(record, parts: record.unapplied)
+            let attributes = record.attributes?.takeUnapplied()
+            noteCleanAttributes(attributes?.reduce(0) { $0 + ($1.value?.count ?? 0) } ?? 0)
+            batch.add(record, parts: record.unapplied, attributes)
             record.unapplied = []
             record.newNodes = nil
             record.isStored = true
@@ -166,6 +170,7 @@ extension ManifestState {
         for row in batch.inodes {
             guard let record = loadedInode(row.id) else { continue }
             record.uncommitted.formUnion(row.parts)
+            record.attributes?.restore(row.attributes, isCommit: true)
             mark(record)
         }
         for row in batch.objects {
@@ -189,6 +194,7 @@ extension ManifestState {
         for row in batch.inodes {
             guard let record = loadedInode(row.id) else { continue }
             record.unapplied.formUnion(row.parts)
+            record.attributes?.restore(row.attributes, isCommit: false)
             // Of another CID, or of none by now, they would be nodes of nothing.
             if record.newNodes == nil && record.cid?.bytes == row.cid {
                 record.newNodes = row.newNodes
@@ -223,7 +229,9 @@ extension CommitBatch {
             && nextObject == nil && published == nil
     }
 
-    fileprivate mutating func add(_ record: InodeRecord, parts: InodeRecord.Parts) {
+    fileprivate mutating func add(
+        _ record: InodeRecord, parts: InodeRecord.Parts, _ attributes: [AttributeChange]?
+    ) {
         guard !record.isDeleted else {
             deletedInodes.append(record.inode.number)
             if record.isStored { storedDeletedInodes.append(record.inode.number) }
@@ -242,7 +250,7 @@ extension CommitBatch {
                 publishedEpoch: record.publishedEpoch, isExpanded: record.isExpanded,
                 target: record.kind == .symlink ? record.target : nil,
                 hasAttributes: record.hasAttributes,
-                attributes: parts.contains(.attributes) ? record.attributes : nil,
+                attributes: attributes ?? [],
                 newNodes: parts.contains(.nodes) ? record.newNodes : nil, parts: parts,
                 isStored: record.isStored))
     }
@@ -362,8 +370,9 @@ extension CommitBatch {
             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
             """)
         var dropAttributes = try db.statement("DELETE FROM xattr WHERE inode = ?")
+        var dropAttribute = try db.statement("DELETE FROM xattr WHERE inode = ? AND name = ?")
         var putAttribute = try db.statement(
-            "INSERT INTO xattr(inode, name, value) VALUES (?,?,?)")
+            "INSERT OR REPLACE INTO xattr(inode, name, value) VALUES (?,?,?)")
         var dropNodes = try db.statement("DELETE FROM directory_node WHERE inode = ?")
         var putNode = try db.statement(
             "INSERT OR REPLACE INTO directory_node(inode, multihash, bytes) VALUES (?,?,?)")
@@ -391,14 +400,20 @@ extension CommitBatch {
             put.bind(row.publishedEpoch)
             put.bind(!row.isExpanded)
             try put.run()
-            if let attributes = row.attributes {
+            if row.replacesAttributes {
                 dropAttributes.bind(row.id)
                 try dropAttributes.run()
-                for (name, value) in attributes {
+            }
+            for change in row.attributes {
+                if let value = change.value {
                     putAttribute.bind(row.id)
-                    putAttribute.bind(name.bytes)
+                    putAttribute.bind(change.name.bytes)
                     putAttribute.bind(value)
                     try putAttribute.run()
+                } else {
+                    dropAttribute.bind(row.id)
+                    dropAttribute.bind(change.name.bytes)
+                    try dropAttribute.run()
                 }
             }
             // Nodes hold only as long as the directory's CID does.

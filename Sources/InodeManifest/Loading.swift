@@ -478,7 +478,14 @@ private func decodeEntry(
 
 func encodeParents(_ parents: [Inode]) -> [UInt8]? {
     guard !parents.isEmpty else { return nil }
-    return parents.flatMap { parent in
-        (0..<8).map { UInt8(truncatingIfNeeded: parent.number >> ($0 * 8)) }
+    let byteCount = parents.count * MemoryLayout<UInt64>.size
+    return [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initialized in
+        let bytes = UnsafeMutableRawBufferPointer(buffer)
+        for (index, parent) in parents.enumerated() {
+            bytes.storeBytes(
+                of: parent.number.littleEndian, toByteOffset: index * MemoryLayout<UInt64>.size,
+                as: UInt64.self)
+        }
+        initialized = byteCount
     }
 }

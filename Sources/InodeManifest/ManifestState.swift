@@ -20,10 +20,12 @@ package enum ManifestBounds {
     /// Changes after which mutations wait for a commit, and committed ones after which commits wait
     /// for SQLite.
     package static let changesUncommittedMax = 12_288
-    /// Uncommitted bytes of inline content and of nodes after which a commit is started.
+    /// Uncommitted bytes of inline content, extended attributes and nodes after which a commit is started.
     package static let contentBytesPerCommit = 4 << 20
     /// Bytes of clean inline content kept in memory.
     package static let inlineBytesCachedMax = 4 << 20
+    /// Bytes of clean extended attributes kept in memory.
+    package static let attributeBytesCachedMax = 4 << 20
     /// Sealed objects that wait to be told to whoever sends them to the node.
     package static let sealedObjectsMax = 65_536
     /// The length of each of the redo log's two segments, in bytes.
@@ -88,6 +90,7 @@ package final class ManifestState {
     var unapplied = CommitBatch()
     private var entriesCached = 0
     private var inlineBytesCached = 0
+    private var attributeBytesCached = 0
     /// The counts of inodes, objects and entries in memory from which on they are looked through.
     private var crowded = (
         inodes: ManifestBounds.inodesCachedMax, objects: ManifestBounds.objectsCachedMax,
@@ -170,7 +173,6 @@ package final class ManifestState {
         nextInode += 1
         inodeCount += 1
         record.size = UInt64(target.count)
-        record.attributes = [:]
         record.children.isComplete = true
         inodes[record.inode.number] = record
         mark(record)
@@ -331,18 +333,23 @@ package final class ManifestState {
     // MARK: Extended attributes
 
     /// The attributes of an inode, loaded where needed.
-    package func attributes(of record: InodeRecord) throws(Errno) -> [FileName: [UInt8]] {
-        if let attributes = record.attributes { return attributes }
-        let attributes = record.hasAttributes ? try readAttributes(of: record.inode) : [:]
-        record.attributes = attributes
-        return attributes
+    package func attributes(of record: InodeRecord) throws(Errno) -> AttributeTable {
+        if let table = record.attributes { return table }
+        let table = AttributeTable(
+            record.hasAttributes ? try readAttributes(of: record.inode) : [:])
+        record.attributes = table
+        noteCleanAttributes(table.nameByteCount + table.valueByteCount)
+        return table
     }
 
-    /// Replaces all attributes of an inode.
-    package func setAttributes(of record: InodeRecord, to attributes: [FileName: [UInt8]]) {
-        record.attributes = attributes
-        record.hasAttributes = !attributes.isEmpty
-        record.uncommitted.insert(.attributes)
+    /// Sets an attribute of an inode, or removes it with nil.
+    package func setAttribute(
+        _ name: FileName, of record: InodeRecord, to value: [UInt8]?
+    ) throws(Errno) {
+        let table = try attributes(of: record)
+        table.set(name, to: value)
+        record.hasAttributes = !table.values.isEmpty
+        dirtyContentBytes += name.bytes.count + (value?.count ?? 0)
         mark(record)
     }
 
@@ -707,6 +714,9 @@ package final class ManifestState {
         (inodes.count, objects.count, inlineBytesCached)
     }
 
+    /// Bytes of clean extended attributes in memory, about.
+    package var cleanAttributeByteCount: Int { attributeBytesCached }
+
     /// Drops what was loaded beyond the bounds: of a tree that is only read, no commit does. The
     /// caller holds no record that is not pinned.
     func evictIfCrowded() {
@@ -718,6 +728,7 @@ package final class ManifestState {
             // Alone: many files that are read would else have the directory that is listed meanwhile
             // dropped, and read again.
             dropInlineBytes()
+            dropAttributes()
         }
     }
 
@@ -770,6 +781,7 @@ package final class ManifestState {
             },
             dropped: { _ in })
         dropInlineBytes()
+        dropAttributes()
     }
 
     private func sweep<Record>(
@@ -798,6 +810,20 @@ package final class ManifestState {
         where record.isInline && record.pins == 0 && isClean(record.dirtyGeneration) {
             record.inlineBytes = nil
         }
+    }
+
+    private func dropAttributes() {
+        guard attributeBytesCached > ManifestBounds.attributeBytesCachedMax else { return }
+        attributeBytesCached = 0
+        for record in inodes.values
+        where record.attributes != nil && isClean(record.dirtyGeneration) {
+            record.attributes = nil
+        }
+    }
+
+    /// Counts bytes of extended attributes that stay in memory while SQLite has them.
+    func noteCleanAttributes(_ byteCount: Int) {
+        attributeBytesCached += byteCount
     }
 
     /// Counts bytes of inline content that stay in memory once SQLite has them.

@@ -40,8 +40,8 @@ package final class InodeRecord {
     package let target: [UInt8]
     /// Whether rows stand in `xattr`, or will.
     package var hasAttributes = false
-    /// The extended attributes once they are loaded.
-    package var attributes: [FileName: [UInt8]]?
+    /// The extended attributes once they are loaded; nil as well where there never were any.
+    var attributes: AttributeTable?
     /// The entries of a directory; empty for all else.
     package var children = DirectoryTable()
 
@@ -75,8 +75,7 @@ package final class InodeRecord {
     /// What an inode has beside its row.
     struct Parts: OptionSet {
         let rawValue: UInt8
-        static let attributes = Parts(rawValue: 1)
-        static let nodes = Parts(rawValue: 2)
+        static let nodes = Parts(rawValue: 1)
     }
 
     package init(

@@ -9,8 +9,10 @@ internal import Multiformats
 //   bytes      0 u32 for none, else the count + 1 as u32, then the bytes
 //   inode      id u64, kind u8, mode uid gid nlink u32, rdev size blocks u64, atime mtime ctime
 //              btime i64, parent u64, other_parents bytes, object (flag u8, u64), cid bytes,
-//              tree_size published u64, unexpanded u8, target bytes, has_xattrs u8, xattrs (flag u8, list of name and
-//              value), nodes (flag u8, list of multihash and bytes)
+//              tree_size published u64, unexpanded u8, target bytes, has_xattrs u8, xattrs (form u8, list of name and
+//              value bytes), nodes (flag u8, list of multihash and bytes)
+//   xattrs     form 0: none changed, and no list; 2: those that changed, none for the value of one that
+//              was removed; 1, in logs of before: all that there are
 //   object     id u64, state u8, refs u32, size u64, cid bytes, tree_size published u64, inline bytes,
 //              is-inline u8, drops-blocks u8, blocks (flag u8, leaves, nodes)
 //   entry      parent u64, name bytes, inode u64 (0 deletes the entry), kind u8, cookie u64
@@ -19,6 +21,13 @@ internal import Multiformats
 //
 // Validity: the payload is read to its last byte. A number that makes no sense in its place is what
 // the row would hold, and is for `check` to find.
+
+/// The forms that the attributes of an inode are told in.
+private enum AttributeForm {
+    static let unchanged: UInt8 = 0
+    static let all: UInt8 = 1
+    static let changes: UInt8 = 2
+}
 
 /// Writes records into memory that is kept for the next one.
 struct RedoWriter {
@@ -119,10 +128,10 @@ struct RedoWriter {
         put(!row.isExpanded)
         put(row.target)
         put(row.hasAttributes)
-        put(row.attributes != nil)
-        if let attributes = row.attributes {
-            putList(attributes) { writer, attribute in
-                writer.put(attribute.key.bytes)
+        put(row.attributes.isEmpty ? AttributeForm.unchanged : AttributeForm.changes)
+        if !row.attributes.isEmpty {
+            putList(row.attributes) { writer, attribute in
+                writer.put(attribute.name.bytes)
                 writer.put(attribute.value)
             }
         }
@@ -235,23 +244,26 @@ struct RedoReader {
     }
 
     private mutating func inode() throws(RedoPayloadError) -> CommitBatch.InodeRow {
-        CommitBatch.InodeRow(
+        var row = CommitBatch.InodeRow(
             id: try number(), kind: try kind(), mode: try number(), uid: try number(),
             gid: try number(), linkCount: try number(), rdev: try number(), size: try number(),
             blocks: try number(), accessed: try number(), modified: try number(),
             changed: try number(), created: try number(), parent: try number(),
             otherParents: try bytes(), object: try optionalNumber(), cid: try bytes(),
             treeSize: try number(), publishedEpoch: try number(), isExpanded: try !flag(),
-            target: try bytes(), hasAttributes: try flag(),
-            attributes: try attributes(), newNodes: try flag() ? try nodes() : nil, isStored: true)
+            target: try bytes(), hasAttributes: try flag(), isStored: true)
+        let form = try number(UInt8.self)
+        guard form <= AttributeForm.changes else { throw RedoPayloadError() }
+        row.replacesAttributes = form == AttributeForm.all
+        if form != AttributeForm.unchanged { row.attributes = try attributes() }
+        row.newNodes = try flag() ? try nodes() : nil
+        return row
     }
 
-    private mutating func attributes() throws(RedoPayloadError) -> [FileName: [UInt8]]? {
-        guard try flag() else { return nil }
-        let pairs = try list { (reader) throws(RedoPayloadError) in
-            (FileName(try reader.bytes() ?? []), try reader.bytes() ?? [])
+    private mutating func attributes() throws(RedoPayloadError) -> [AttributeChange] {
+        try list { (reader) throws(RedoPayloadError) in
+            AttributeChange(name: FileName(try reader.bytes() ?? []), value: try reader.bytes())
         }
-        return Dictionary(pairs) { _, last in last }
     }
 
     private mutating func nodes() throws(RedoPayloadError) -> [StoredNode] {

@@ -116,7 +116,7 @@ extension Volume {
         _ state: ManifestState
     ) throws(Errno) -> [FileName: [UInt8]] {
         guard kind != .symlink, directory.hasAttributes,
-            let value = try state.attributes(of: directory)[AccessControlList.defaultName],
+            let value = try state.attributes(of: directory).values[AccessControlList.defaultName],
             var list = AccessControlList(value)
         else {
             mode &= ~(umask & 0o777)
@@ -136,12 +136,10 @@ extension Volume {
     ) throws(Errno) {
         record.mode = mode
         guard record.hasAttributes else { return }
-        var attributes = try state.attributes(of: record)
-        guard let value = attributes[AccessControlList.accessName],
+        guard let value = try state.attributes(of: record).values[AccessControlList.accessName],
             var list = AccessControlList(value)
         else { return }
         list.setMode(mode)
-        attributes[AccessControlList.accessName] = list.encoded
-        state.setAttributes(of: record, to: attributes)
+        try state.setAttribute(AccessControlList.accessName, of: record, to: list.encoded)
     }
 }

@@ -177,7 +177,7 @@ extension Volume {
         let record = state.makeInode(
             kind: kind, mode: mode, uid: caller.uid, gid: gid, rdev: rdev,
             parent: directory.inode, target: target)
-        if !inherited.isEmpty { state.setAttributes(of: record, to: inherited) }
+        for (name, value) in inherited { try state.setAttribute(name, of: record, to: value) }
         return record
     }
 }

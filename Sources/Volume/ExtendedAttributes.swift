@@ -15,6 +15,8 @@ extension Volume {
     private static let attributeNameLengthMax = 255
     private static let attributeSizeMax = 65_536
     private static let attributeListSizeMax = 65_536
+    /// Bytes of all values of an inode. ext4 has room for less without `ea_inode`, XFS no bound.
+    private static let attributeValuesSizeMax = 131_072
 
     /// The value of an extended attribute, for a process of a user: as below, but for the CID of a
     /// directory, which tells of what is below it also where that user could not read it: who guesses
@@ -52,7 +54,8 @@ extension Volume {
         }
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
-            guard record.hasAttributes, let value = try state.attributes(of: record)[name] else {
+            guard record.hasAttributes, let value = try state.attributes(of: record).values[name]
+            else {
                 // "Not supported" is what ls(1) and its like take as an answer for the whole
                 // filesystem; after "no such attribute" they would ask for every file.
                 let isLabel = name == Self.securityLabelName
@@ -69,11 +72,11 @@ extension Volume {
     public func extendedAttributeNames(
         of inode: Inode, seesTrusted: () -> Bool = { true }
     ) throws(Errno) -> [UInt8] {
-        var names = try reading { (state) throws(Errno) -> [[UInt8]] in
+        let values = try reading { (state) throws(Errno) -> [FileName: [UInt8]] in
             let record = try record(inode, state)
-            guard record.hasAttributes else { return [] }
-            return try state.attributes(of: record).keys.map(\.bytes)
+            return record.hasAttributes ? try state.attributes(of: record).values : [:]
         }
+        var names = values.keys.map(\.bytes)
         func isTrusted(_ name: [UInt8]) -> Bool { name.starts(with: "trusted.".utf8) }
         if names.contains(where: isTrusted), !seesTrusted() { names.removeAll(where: isTrusted) }
         return names.sorted { $0.lexicographicallyPrecedes($1) }.flatMap { $0 + [0] }
@@ -95,47 +98,55 @@ extension Volume {
         try changing { (state) throws(Errno) in
             try checkRoom(state)
             let record = try record(inode, state)
-            var attributes = try state.attributes(of: record)
+            let table = try state.attributes(of: record)
             // setxattr(2): XATTR_CREATE is 1, XATTR_REPLACE is 2.
-            if flags & 1 != 0, attributes[name] != nil { throw .fileExists }
-            if flags & 2 != 0, attributes[name] == nil { throw Errno(rawValue: ENODATA) }
+            if flags & 1 != 0, table.values[name] != nil { throw .fileExists }
+            if flags & 2 != 0, table.values[name] == nil { throw Errno(rawValue: ENODATA) }
             if name == AccessControlList.accessName || name == AccessControlList.defaultName {
-                try setACL(name, of: record, to: value, clearSetGID: clearSetGID, &attributes)
+                try setACL(name, of: record, to: value, clearSetGID: clearSetGID, state)
             } else {
-                attributes[name] = value
-            }
-            let listSize = attributes.keys.reduce(0) { $0 + $1.bytes.count + 1 }
-            guard listSize <= Self.attributeListSizeMax else {
-                throw .noSpace.because(
-                    "\(inode): the names of its extended attributes are too long")
+                try checkAttributeRoom(name, value, in: table)
+                try state.setAttribute(name, of: record, to: value)
             }
             record.changed = Timestamp.now()
-            state.setAttributes(of: record, to: attributes)
+            state.mark(record)
+        }
+    }
+
+    /// Refuses what is too much for one inode. One of before that has more may have less of it.
+    private func checkAttributeRoom(
+        _ name: FileName, _ value: [UInt8], in table: AttributeTable
+    ) throws(Errno) {
+        let old = table.values[name]
+        if old == nil, table.nameByteCount + name.bytes.count + 1 > Self.attributeListSizeMax {
+            throw .noSpace.because("the names of the inode's extended attributes are too long")
+        }
+        let added = value.count - (old?.count ?? 0)
+        if added > 0, table.valueByteCount + added > Self.attributeValuesSizeMax {
+            throw .noSpace.because("the values of the inode's extended attributes are too long")
         }
     }
 
     private func setACL(
         _ name: FileName, of record: InodeRecord, to value: [UInt8], clearSetGID: Bool,
-        _ attributes: inout [FileName: [UInt8]]
+        _ state: ManifestState
     ) throws(Errno) {
-        // The kernel removes a list by an empty value.
-        guard !value.isEmpty, value.count > 4 else {
-            attributes.removeValue(forKey: name)
-            return
+        let table = try state.attributes(of: record)
+        func put(_ value: [UInt8]?) throws(Errno) {
+            if let value { try checkAttributeRoom(name, value, in: table) }
+            guard value != nil || table.values[name] != nil else { return }
+            try state.setAttribute(name, of: record, to: value)
         }
+        // The kernel removes a list by an empty value.
+        guard !value.isEmpty, value.count > 4 else { return try put(nil) }
         guard let list = AccessControlList(value) else { throw .invalidArgument }
         guard name == AccessControlList.accessName else {
             guard record.kind == .directory else { throw .permissionDenied }
-            attributes[name] = value
-            return
+            return try put(value)
         }
+        try put(list.isMinimal ? nil : value)
         record.mode = record.mode & ~UInt32(0o777) | list.modeBits
         if clearSetGID { record.mode &= ~UInt32(0o2000) }
-        if list.isMinimal {
-            attributes.removeValue(forKey: name)
-        } else {
-            attributes[name] = value
-        }
     }
 
     /// Removes an attribute (removexattr(2)).
@@ -148,12 +159,11 @@ extension Volume {
         try checkAttributeName(name)
         try changing { (state) throws(Errno) in
             let record = try record(inode, state)
-            var attributes = try state.attributes(of: record)
-            guard attributes.removeValue(forKey: name) != nil else {
+            guard try state.attributes(of: record).values[name] != nil else {
                 throw Errno(rawValue: ENODATA)
             }
             record.changed = Timestamp.now()
-            state.setAttributes(of: record, to: attributes)
+            try state.setAttribute(name, of: record, to: nil)
             if name == Self.capabilityName {
                 running.openFiles[inode.number]?.capabilityRemover = caller?.pid
             }

@@ -18,7 +18,7 @@ extension Volume {
             let target = try record(inode, state)
             guard target.kind != .directory else { throw .notPermitted }
             guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
-            guard target.linkCount < UInt32(Int32.max) else { throw .tooManyLinks }
+            guard target.linkCount < Self.linkCountMax else { throw .tooManyLinks }
             guard try state.entry(name, in: directory) == nil else { throw .fileExists }
             try checkRoom(state)
             if target.linkCount == 0 {
@@ -34,4 +34,7 @@ extension Volume {
             return referenced(target, state)
         }
     }
+
+    /// As ext4's. An inode's row names the directory of each link, and is written again at each change.
+    package static let linkCountMax: UInt32 = 65_000
 }

@@ -129,10 +129,10 @@ extension Volume {
     }
 
     private func dropCapability(of record: InodeRecord, _ state: ManifestState) throws(Errno) {
-        guard record.hasAttributes else { return }
-        var attributes = try state.attributes(of: record)
-        guard attributes.removeValue(forKey: Self.capabilityName) != nil else { return }
-        state.setAttributes(of: record, to: attributes)
+        guard record.hasAttributes,
+            try state.attributes(of: record).values[Self.capabilityName] != nil
+        else { return }
+        try state.setAttribute(Self.capabilityName, of: record, to: nil)
     }
 
     private func dropSetIDBits(

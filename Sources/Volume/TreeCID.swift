@@ -71,7 +71,9 @@ extension Volume {
         if record.parent.number != 0, let parent = try state.inode(record.parent) {
             try outdateTree(of: parent, state)
         }
-        for other in record.otherParents {
+        var last = record.parent
+        for other in record.otherParents where other != last {
+            last = other
             if let parent = try state.inode(other) { try outdateTree(of: parent, state) }
         }
     }

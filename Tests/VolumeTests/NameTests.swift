@@ -30,6 +30,28 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
+    /// Each change of an inode writes the directories of all of its links.
+    @Test func hardLinksAreBoundedAsOnExt4() throws {
+        let volume = try openVolume(scratch, stillOptions)
+        let file = try volume.makeFile("f", [1])
+        let other = try volume.makeDirectory("d")
+        for number in 1..<Int(Volume.linkCountMax) {
+            _ = try volume.link(
+                file, as: FileName("\(number)"), in: number % 2 == 0 ? .root : other)
+        }
+        #expect(
+            errno { () throws(Errno) in try volume.link(file, as: "more", in: .root) }
+                == .tooManyLinks)
+        try volume.unlink("2", in: .root)
+        _ = try volume.link(file, as: "more", in: .root)
+        try volume.close()
+        let again = try openVolume(scratch, stillOptions)
+        #expect(try again.attributes(of: file).linkCount == Volume.linkCountMax)
+        try again.close()
+        let report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        #expect(report.isClean, "\(report.problems)")
+    }
+
     @Test func directoriesNestDeeperThanAnyPath() throws {
         var volume = try openVolume(scratch, stillOptions)
         var path: [FileName] = []

@@ -4,6 +4,7 @@ import GRDB
 import Glibc
 import InodeManifest
 import MerkleDAG
+import Multiformats
 import Testing
 import Volume
 
@@ -133,6 +134,90 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
             ])
         #expect(try former.names() == names(5))
         #expect(try former.check().isClean)
+    }
+
+    /// The record of an inode has what changed of its attributes, and what was there is there still.
+    @Test func aSmallAttributeAmongManyMakesASmallRecord() throws {
+        let directory = LoggedDirectory()
+        let volume = try directory.open(segmentByteCount: 1 << 20)
+        let file = try volume.makeFile("f", [1])
+        func set(_ name: FileName, _ value: [UInt8]) throws {
+            try volume.setExtendedAttribute(
+                name, of: file, to: value, flags: 0, clearSetGID: false, caller: root)
+        }
+        let large = content(seed: 1, count: 60_000)
+        try set("user.large", large)
+        try set("user.gone", [1])
+        try volume.synchronizeAll()
+        let before = try directory.records().count
+        for index in 0..<10 {
+            try set("user.small", [UInt8(index)])
+            try volume.synchronizeAll()
+        }
+        try volume.removeExtendedAttribute("user.gone", of: file)
+        try volume.synchronizeAll()
+        let records = try directory.records().dropFirst(before)
+        #expect(records.count == 11)
+        #expect(records.allSatisfy { $0.count < 500 }, "\(records.map(\.count))")
+        let crashed = try directory.crash()
+        try volume.close()
+        for place in [directory, crashed] {
+            #expect(try place.check().isClean)
+            let again = try place.open()
+            #expect(try again.extendedAttribute("user.large", of: file) == large)
+            #expect(try again.extendedAttribute("user.small", of: file) == [9])
+            #expect(
+                try again.extendedAttributeNames(of: file)
+                    == Array("user.large\0user.small\0".utf8))
+            try again.close()
+        }
+    }
+
+    /// Before records told what changed, they told all attributes of an inode.
+    @Test func attributesOfALogOfBeforeAreAllThatThereAre() throws {
+        let directory = LoggedDirectory()
+        var volume = try directory.open()
+        let file = try volume.makeFile("f", [1])
+        try volume.setExtendedAttribute(
+            "user.gone", of: file, to: [1], flags: 0, clearSetGID: false, caller: root)
+        try volume.close()
+        volume = try directory.open()
+        try volume.setExtendedAttribute(
+            "user.kept", of: file, to: [2], flags: 0, clearSetGID: false, caller: root)
+        try volume.synchronizeAll()
+        let crashed = try directory.crash()
+        try volume.close()
+        let database = try DatabaseQueue(path: crashed.path + "/manifest.sqlite")
+        let key = try #require(
+            try database.inDatabase { try Data.fetchOne($0, sql: "SELECT key FROM redo_log") })
+        try database.close()
+        let name = Array("user.kept".utf8)
+        let records = try crashed.records()
+        try crashed.change { bytes in
+            let places = bytes.indices.filter {
+                bytes[$0] == name[0] && Array(bytes[$0...].prefix(name.count)) == name
+            }
+            guard let record = records.first(where: { $0.contains(places.first ?? 0) }) else {
+                Issue.record("no record has the attribute")
+                return
+            }
+            var part = Array(bytes[record])
+            let place = places[0] - record.lowerBound
+            // Before the name its length, before that the length of the list, and before that the form.
+            #expect(part[place - 9] == 2)
+            part[place - 9] = 1
+            var hasher = SHA256Hasher()
+            hasher.update([UInt8](key))
+            hasher.update(Array(part[..<24]))
+            part.replaceSubrange(24..<32, with: hasher.finalize().bytes[2..<10])
+            hasher.update(Array(part[48...]))
+            part.replaceSubrange(32..<48, with: hasher.finalize().bytes[2..<18])
+            bytes.replaceSubrange(record, with: part)
+        }
+        let again = try crashed.open()
+        #expect(try again.extendedAttributeNames(of: file) == Array("user.kept\0".utf8))
+        try again.close()
+        #expect(try crashed.check().isClean)
     }
 
     @Test func recordCutAtAnyByteIsNoRecord() throws {
