@@ -144,7 +144,8 @@ package final class ObjectStore: Sendable {
     fileprivate func flush(_ file: ObjectFile) throws(Errno) {
         if let failure = flushFailure(of: file.id) {
             throw failure.because(
-                "object \(file.id): an earlier flush of it failed, and this one could tell of nothing")
+                "object \(file.id): an earlier flush of it failed, and this one could tell of nothing"
+            )
         }
         do throws(Errno) {
             try Sys.synchronizeData(file.raw)
