@@ -1,4 +1,4 @@
-public import Glibc
+internal import Glibc
 
 public import struct SystemPackage.Errno
 

@@ -150,6 +150,7 @@ public struct RawClient: Sendable {
                     descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done,
                     Int32(MSG_NOSIGNAL))
             }
+            if count < 0, errno == EINTR { continue }
             guard count > 0 else { return }
             done += count
         }
@@ -160,6 +161,8 @@ public struct RawClient: Sendable {
         var buffer = [UInt8](repeating: 0, count: 1 << 16)
         while true {
             let count = recv(descriptor, &buffer, buffer.count, 0)
+            // On the thread that made a mount's rings, work of theirs may interrupt it.
+            if count < 0, errno == EINTR { continue }
             guard count > 0 else { return bytes }
             bytes += buffer[..<count]
         }
