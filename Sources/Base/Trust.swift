@@ -69,7 +69,7 @@ extension Sys {
     ///
     /// - Throws: EPERM where it is not trusted, ELOOP where a symlink came there meanwhile.
     public static func openTrusted(
-        _ name: String, in directory: Int32, flags: Int32, mode: mode_t = 0o600
+        _ name: String, in directory: Int32, flags: Int32, mode: UInt32 = 0o600
     ) throws(Errno) -> OwnedDescriptor {
         guard try distrust(of: name, in: directory, expecting: .regular) == nil else {
             throw .notPermitted
