@@ -9,7 +9,7 @@
 #
 # REGISTRYFS_POWER_CUTS   how many cuts (10; 200 for a long run)
 source "$(dirname "$0")/lib.sh"
-source "$(dirname "$0")/kubo-lib.sh"
+source "$here/kubo-lib.sh"
 
 cuts=${REGISTRYFS_POWER_CUTS:-10}
 [[ -z $quick ]] || cuts=4
@@ -96,7 +96,9 @@ round() {
     power_up "$2"
     problems=$("$registryfs" check --state-dir "$after/state" 2>&1) ||
         fail "$2, cut $1: check is not clean: $(tail -n 3 <<<"$problems" | tr '\n' ' ')"
-    "$registryfs" mount --state-dir "$after/state" "${volume_options[@]}" "$volume"
+    # At a path of its own: what the volume that goes on publishes would else be merged into this one.
+    "$registryfs" mount --state-dir "$after/state" "${volume_options[@]}" \
+        ${volume_options:+--mfs-path "$mfs-$1"} "$volume"
     durable=$(python3 "$here/storm.py" verify "$volume/storm-$1" "$work/journal" \
         "$journal_before" "$journal_after" 2>"$work/storm-problems") ||
         fail "$2, cut $1: $(head -n 3 "$work/storm-problems" | tr '\n' ' ')"
@@ -123,7 +125,7 @@ pull_acknowledged() {
     port=$running
 }
 
-# cuts_on NAME COUNT [MOUNT OPTION...]
+# cuts_on NAME COUNT [MOUNT OPTION...]: with options, there is a node.
 cuts_on() {
     local name=$1 count=$2 number
     shift 2
@@ -132,7 +134,7 @@ cuts_on() {
     rm -f "$work/acknowledged"
     touch "$work/acknowledged"
     volume_options=("$@")
-    volume_up "$@"
+    volume_up "$@" ${volume_options:+--mfs-path "$mfs"}
     registry_up
     for number in $(seq "$count"); do
         round "$number" "$name"
@@ -150,6 +152,5 @@ cuts_on ext4-without-journal $(((cuts + 2) / 4))
 cuts_on xfs $(((cuts + 1) / 4))
 # Content is let go to the node, and comes from there, beside all else.
 node_up
-cuts_on ext4-with-a-node $((cuts / 4)) --kubo "$rpc_address" --mfs-path "$mfs" \
-    --publish-interval 1 --cache-size 4M
+cuts_on ext4-with-a-node $((cuts / 4)) --kubo "$rpc_address" --publish-interval 1 --cache-size 4M
 finish
