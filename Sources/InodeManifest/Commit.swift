@@ -144,7 +144,6 @@ extension ManifestState {
                 noteCommittedInline(record.inlineBytes?.count ?? 0)
             }
             record.unapplied = []
-            record.newBlocks = nil
             record.isStored = true
             record.isUnapplied = false
         }
@@ -204,9 +203,6 @@ extension ManifestState {
         for row in batch.objects {
             guard let record = loadedObject(row.id) else { continue }
             record.unapplied.formUnion(row.parts)
-            if record.newBlocks == nil && record.cid?.bytes == row.cid {
-                record.newBlocks = row.newBlocks
-            }
             keepUnapplied(record)
         }
         for id in batch.deletedInodes { if let record = loadedInode(id) { keepUnapplied(record) } }

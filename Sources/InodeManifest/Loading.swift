@@ -190,6 +190,15 @@ extension ManifestState {
         }
     }
 
+    /// The leaves and interior nodes of a sealed object, as they wait for SQLite or as they stand in it; none
+    /// of one that is a single leaf.
+    package func blocks(of record: ObjectRecord) throws(Errno) -> StoredBlocks {
+        if let blocks = record.newBlocks { return blocks }
+        return StoredBlocks(
+            leaves: try leafMultihashes(of: record.id, limit: UInt64(Int64.max)),
+            nodes: try nodes(of: record.id))
+    }
+
     /// A stored interior or directory node.
     package func node(with multihash: [UInt8]) throws(Errno) -> [UInt8]? {
         try read { db in

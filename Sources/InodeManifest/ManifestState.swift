@@ -698,6 +698,12 @@ package final class ManifestState {
             }
         }
         for id in batch.deletedObjects { objects.removeValue(forKey: id) }
+        for row in batch.objects where row.newBlocks != nil {
+            guard let record = objects[row.id],
+                !record.uncommitted.union(record.unapplied).contains(.newBlocks)
+            else { continue }
+            record.newBlocks = nil
+        }
         for change in batch.entryChanges where change.inode == 0 {
             guard let directory = inodes[change.parent],
                 let entry = directory.children.entries[change.name],

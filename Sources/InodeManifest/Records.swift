@@ -180,7 +180,7 @@ package final class ObjectRecord {
     /// The object was sealed, and SQLite may still say so: its flat file must not be changed
     /// before a commit.
     package var isUnsealUncommitted = false
-    /// Rows of `leaf` and `node`, until SQLite has them.
+    /// Rows of `leaf` and `node`, until SQLite has them: before that it may have those of older bytes.
     package var newBlocks: StoredBlocks?
 
     /// What an object has beside its row.

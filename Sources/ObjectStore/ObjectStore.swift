@@ -159,13 +159,10 @@ package final class ObjectStore: Sendable {
         failedFlushes.withLock { $0[id] = failure }
     }
 
-    /// Lets two objects exchange their flat files, durably: what was open of one is the other's then.
+    /// Lets two objects exchange their flat files, durably: what was open of one is the other's then. Of
+    /// neither file may a flush have failed.
     package func exchange(_ one: UInt64, _ other: UInt64) throws(Errno) {
         try Sys.exchange(Self.path(of: one), Self.path(of: other), in: directory.raw)
-        // What is known of a file goes with it.
-        failedFlushes.withLock { failures in
-            (failures[one], failures[other]) = (failures[other], failures[one])
-        }
         do throws(Errno) {
             try synchronizeName(of: one)
             try synchronizeName(of: other)

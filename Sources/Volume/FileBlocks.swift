@@ -55,9 +55,11 @@ final class FileBlocks: CustomStringConvertible {
         else { return nil }
         var (leaves, nodes) = ([[UInt8]](), [StoredNode]())
         if record.size > UInt64(volume.profile.chunkSize) {
-            (leaves, nodes) = try volume.blocks(of: record, state)
-            // Sealed just now, and on its way to SQLite: it comes again.
-            guard !leaves.isEmpty else { throw .resourceTemporarilyUnavailable }
+            let blocks = try state.blocks(of: record)
+            (leaves, nodes) = (blocks.leaves, blocks.nodes)
+            guard !leaves.isEmpty else {
+                throw .ioError.because("object \(object): its leaves are not in the manifest")
+            }
         }
         let content: Volume.Content =
             record.isInline

@@ -334,6 +334,7 @@ extension Volume {
             return entry.inode
         }
         var levels = [Level(name: name, parent: parent, inode: top, pending: nil)]
+        var entered: Set<Inode> = [top]
         while let last = levels.indices.last {
             let level = levels[last]
             if level.pending == nil {
@@ -351,6 +352,10 @@ extension Volume {
                 continue
             }
             if entry.kind == .directory {
+                // A damaged manifest may have one below itself.
+                guard entered.insert(entry.inode).inserted else {
+                    throw .ioError.because("\(entry.inode): two names lead to this directory")
+                }
                 levels.append(
                     Level(
                         name: entry.name, parent: level.inode, inode: entry.inode, pending: nil))

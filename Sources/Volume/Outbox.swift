@@ -81,18 +81,6 @@ extension Volume {
         return CID.dagPB(multihash, version: profile.cidVersion)
     }
 
-    /// The leaves' multihashes and the interior nodes of a sealed object of several leaves, as they
-    /// wait for SQLite or as they stand in it; none where they are on their way there.
-    func blocks(
-        of record: ObjectRecord, _ state: ManifestState
-    ) throws(Errno) -> (leaves: [[UInt8]], nodes: [StoredNode]) {
-        if let blocks = record.newBlocks { return (blocks.leaves, blocks.nodes) }
-        return (
-            try state.leafMultihashes(of: record.id, limit: UInt64(Int64.max)),
-            try state.nodes(of: record.id)
-        )
-    }
-
     /// Adds the objects to the outbox that were sealed since the last time, and those of earlier
     /// times where not all of them are in it.
     func fillOutbox(_ node: NodeLink) throws(Errno) {

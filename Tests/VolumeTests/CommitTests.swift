@@ -1,6 +1,8 @@
 import Base
 import Foundation
 import Glibc
+import InodeManifest
+import Multiformats
 import Synchronization
 import Testing
 import Volume
@@ -88,7 +90,54 @@ private func makeFilesWhileCommitsFail(directory: String) throws -> Bool {
     return all.count > 300 && failed.withLock { $0 } > 0 && all.allSatisfy(names.contains)
 }
 
+/// Seals an object a second time, and brings SQLite up to date, which does not end. True where the blocks of
+/// the second time are told meanwhile: SQLite has those of the first.
+private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
+    let manifest = try InodeManifest.open(
+        directory: directory, profileName: "unixfs-v1-2025", log: quietLog)
+    func sealing(_ fill: UInt8) throws -> SealResult {
+        let leaves = (0..<2).map { leaf in
+            CID(codec: .raw, multihash: .sha256(of: [fill, UInt8(leaf)])).multihash.bytes
+        }
+        let cid = CID.dagPB(sha256: [fill], version: 1)
+        return SealResult(
+            cid: cid, treeSize: 2, leaves: leaves,
+            nodes: [StoredNode(multihash: cid.multihash.bytes, bytes: [fill])])
+    }
+    let (first, second) = (try sealing(1), try sealing(2))
+    let id = try manifest.withLock { (state) throws(Errno) in
+        let object = state.makeObject(id: state.reserveObject(), size: 2)
+        state.seal(object, as: first, size: 2)
+        return object.id
+    }
+    try manifest.bringUpToDate()
+    func leaves() throws -> [[UInt8]] {
+        try manifest.withLock { (state) throws(Errno) in
+            guard let object = try state.object(id) else { throw .ioError }
+            return try state.blocks(of: object).leaves
+        }
+    }
+    guard try leaves() == first.leaves else { return false }
+    try manifest.withLock { (state) throws(Errno) in
+        guard let object = try state.object(id) else { throw .ioError }
+        state.unseal(object)
+        state.seal(object, as: second, size: 2)
+    }
+    Faults.arm([.beginTransaction], passing: 0, outcome: .pause)
+    _ = try Threads.start(name: "applier") { try? manifest.bringUpToDate() }
+    while Faults.struckCount == 0 { usleep(1000) }
+    return try leaves() == second.leaves
+}
+
 @Suite struct CommitTests {
+    /// A file that was changed and sealed anew would be published with the leaves that it had before.
+    @Test func blocksAreThoseOfTheLastSealWhileSQLiteIsToldOfThem() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .success) { [path = scratch.path as String] in
+            exit(try sealAgainWhileSQLiteIsTold(directory: path) ? 0 : 1)
+        }
+    }
+
     /// Whoever fails passes the turn on, and those that wait try themselves.
     @Test func committersAllEndAlthoughSomeCommitsFail() async throws {
         let scratch = ScratchDirectory()
