@@ -48,6 +48,9 @@ let package = Package(
             dependencies: ["CSHA256", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: settings),
         .target(name: "MerkleDAG", dependencies: ["Multiformats"], swiftSettings: settings),
+        // What is elsewhere, by protocol only: to get a block, and to keep blocks.
+        .target(
+            name: "Remotes", dependencies: ["Base", "Multiformats"], swiftSettings: settings),
         .target(
             name: "InodeManifest",
             dependencies: [
@@ -68,7 +71,7 @@ let package = Package(
         .target(
             name: "Volume",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "InodeManifest", "ObjectStore", "Kubo",
+                "Base", "Multiformats", "MerkleDAG", "InodeManifest", "ObjectStore", "Remotes",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -79,7 +82,7 @@ let package = Package(
         .target(
             name: "Kubo",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "CCurl",
+                "Base", "Multiformats", "MerkleDAG", "Remotes", "CCurl",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -100,7 +103,7 @@ let package = Package(
         .executableTarget(
             name: "registryfs",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "Kubo", "Volume", "FuseSession",
+                "Base", "Multiformats", "MerkleDAG", "Remotes", "Kubo", "Volume", "FuseSession",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -118,7 +121,7 @@ let package = Package(
         .testTarget(
             name: "VolumeTests",
             dependencies: [
-                "Base", "Volume", "Kubo", "KuboDouble", "InodeManifest", "ObjectStore", "MerkleDAG",
+                "Base", "Volume", "Remotes", "Kubo", "KuboDouble", "InodeManifest", "ObjectStore", "MerkleDAG",
                 "Multiformats",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -128,7 +131,7 @@ let package = Package(
         .testTarget(
             name: "FuseSessionTests",
             dependencies: [
-                "Base", "FuseSession", "Volume", "Kubo", "KuboDouble",
+                "Base", "FuseSession", "Volume", "Remotes", "Kubo", "KuboDouble",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
@@ -148,10 +151,18 @@ let package = Package(
         .testTarget(
             name: "KuboTests",
             dependencies: [
-                "Kubo", "KuboDouble", "Base", "Multiformats", "MerkleDAG",
+                "Remotes", "Kubo", "KuboDouble", "Base", "Multiformats", "MerkleDAG",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Transcripts"], swiftSettings: settings),
+        // What every remote has to be, over all that there are.
+        .testTarget(
+            name: "RemotesTests",
+            dependencies: [
+                "Remotes", "Kubo", "KuboDouble", "Base", "Multiformats", "MerkleDAG",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
         .testTarget(
             name: "CommandTests",
             dependencies: [

@@ -491,7 +491,7 @@ extension FuseSession {
     /// How many threads serve each queue.
     private func threads(queueCount: Int) -> Int {
         configuration.threads(queueCount: queueCount)
-            + (context.volume.hasNode ? configuration.spareThreads(queueCount: queueCount) : 0)
+            + (context.volume.hasRemote ? configuration.spareThreads(queueCount: queueCount) : 0)
     }
 
     /// Has what was queued before all places were there come to those that are free.

@@ -1,3 +1,6 @@
+internal import Base
+internal import Remotes
+
 /// One request: the command, its options, and what it needs.
 struct Call {
     /// Whether a call may be made twice.

@@ -1,27 +1,6 @@
+public import Base
 public import Multiformats
-
-/// What stands at a path of a node's MFS.
-public struct MFSStatus: Sendable, Hashable {
-    public enum Kind: String, Sendable {
-        /// A file, or a symbolic link, which the node does not tell apart here.
-        case file
-        case directory
-    }
-
-    public var cid: CID
-    public var kind: Kind
-    /// The bytes of a file; 0 for a directory.
-    public var size: UInt64
-    /// The bytes of all blocks, as the links say.
-    public var cumulativeSize: UInt64
-
-    public init(cid: CID, kind: Kind, size: UInt64, cumulativeSize: UInt64) {
-        self.cid = cid
-        self.kind = kind
-        self.size = size
-        self.cumulativeSize = cumulativeSize
-    }
-}
+public import Remotes
 
 /// One entry of a directory in a node's MFS.
 public struct MFSEntry: Sendable, Hashable {

@@ -1,4 +1,6 @@
+public import Base
 internal import FoundationEssentials
+public import Remotes
 
 /// What a node says of its program.
 public struct KuboVersion: Sendable, Hashable {

@@ -1,4 +1,4 @@
-internal import Base
+public import Base
 public import Multiformats
 
 /// A pin of a node.

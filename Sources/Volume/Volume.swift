@@ -25,7 +25,7 @@ public struct VolumeOptions: Sendable {
     /// Threads that seal files in the background; 0 seals only when asked.
     public var sealThreads = Threads.processorCount
     /// The Kubo node that the content goes to; nil for none.
-    public var node: NodeOptions?
+    public var remote: RemoteOptions?
     /// Whom the attribute `ipfs.cid` of a directory is for. It tells of all that is below.
     public var directoryCIDs = DirectoryCIDs.owner
 
@@ -72,11 +72,11 @@ public final class Volume: Sendable {
     let sealQueue = SealQueue()
     let backings = BackingPool()
     /// The node that the volume publishes to; nil without one.
-    let node: NodeLink?
+    let connection: RemoteConnection?
     /// The user of this process.
     let ownUser = geteuid()
     /// Whether content may be at a node, so that a call may wait for it.
-    public var hasNode: Bool { node != nil }
+    public var hasRemote: Bool { connection != nil }
     /// Work that keeps processors busy beside the operations.
     public var background: BackgroundWork { manifest.background }
     /// Who is told of names that others change at the node.
@@ -113,7 +113,9 @@ public final class Volume: Sendable {
         let volume = try Volume(path: path, options: options, log: log)
         do throws(VolumeError) {
             try volume.recover()
-            if let node = volume.node, node.options.adoptsTree { try volume.adoptTree(node) }
+            if let connection = volume.connection, connection.options.adoptsTree {
+                try volume.adoptTree(connection)
+            }
             try volume.startThreads()
         } catch {
             volume.abandon()
@@ -162,7 +164,7 @@ public final class Volume: Sendable {
             throw .stateDirectory(path: path, operation: "the object store cannot be opened", error)
         }
         let uuid = manifest.uuid
-        node = options.node.map { NodeLink(options: $0, volume: uuid, log: log) }
+        connection = options.remote.map { RemoteConnection(options: $0, volume: uuid, log: log) }
     }
 
     /// Refuses objects without a manifest: a new one in its place would make all of them nameless.
@@ -193,8 +195,8 @@ public final class Volume: Sendable {
                 }
                 threads.withLock { $0.append(seals) }
             }
-            guard let node, !options.isReadOnly else { return }
-            let publishers = try startPublishing(node)
+            guard let connection, !options.isReadOnly else { return }
+            let publishers = try startPublishing(connection)
             threads.withLock { $0 += publishers }
         } catch {
             throw .operation("starting threads", error)
@@ -225,7 +227,7 @@ public final class Volume: Sendable {
         }
         removeDeletedObjects()
         manifest.checkpointIfDue()
-        if let node { trimCache(node) }
+        if let connection { trimCache(connection) }
         if manifest.withLock({ $0.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
     }
@@ -284,7 +286,7 @@ public final class Volume: Sendable {
     private func endThreads() {
         sealQueue.stop()
         figures.stop()
-        node?.stop()
+        connection?.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
         let ended = threads.withLock { threads in
@@ -293,8 +295,8 @@ public final class Volume: Sendable {
             return threads
         }
         for thread in ended { thread.join() }
-        node?.fetches.stop()
-        node?.searches.stop()
+        connection?.fetchPool.stop()
+        connection?.searchPool.stop()
     }
 
     // MARK: Helpers of all operations

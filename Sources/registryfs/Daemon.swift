@@ -121,7 +121,7 @@ final class Daemon: Sendable {
         options.profile = settings.profile.flatMap { ImportProfile(name: $0) }
         options.isReadOnly = settings.fuse.isReadOnly
         options.directoryCIDs = settings.directoryCIDs
-        options.node = try settings.node?.options(log: log)
+        options.remote = try settings.node?.options(log: log)
         do throws(VolumeError) {
             return try Volume.open(
                 stateDirectory: settings.stateDirectory, options: options, log: log)
@@ -307,7 +307,7 @@ final class Daemon: Sendable {
     private func publish(
         _ request: ControlRequest, _ answer: ControlAnswer
     ) throws(Failure) {
-        do throws(NodeWaitError) {
+        do throws(PublishWaitError) {
             let root = try volume.waitUntilPublished(
                 stallMilliseconds: request.stallMilliseconds ?? Self.stallMilliseconds
             ) { progress in
@@ -400,7 +400,7 @@ final class Daemon: Sendable {
     private func volumeStatus() throws(Failure) -> MountStatus {
         do throws(Errno) {
             var status = MountStatus(try volume.status())
-            status.kubo = try volume.nodeStatus().map { NodeReport($0) }
+            status.kubo = try volume.remoteStatus().map { NodeReport($0) }
             return status
         } catch {
             throw Failure("the volume's figures: \(error.reason)")

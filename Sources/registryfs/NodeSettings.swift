@@ -68,7 +68,7 @@ struct NodeSettings: Sendable, Equatable {
     }
 
     /// Checks the settings, and makes the volume's side of them. Sends nothing.
-    func options(log: Logger) throws(Failure) -> NodeOptions {
+    func options(log: Logger) throws(Failure) -> RemoteOptions {
         var configuration = try configuration()
         configuration.userAgent = "registryfs/\(Version.text)"
         configuration.uploadBytesPerSecond = uploadLimit
@@ -78,7 +78,7 @@ struct NodeSettings: Sendable, Equatable {
         } catch {
             throw Failure("\(error)")
         }
-        var options = NodeOptions(client: client)
+        var options = RemoteOptions(KuboRemote(client))
         options.path = try checkedPath()
         options.cacheSizeMax = cacheSize
         if let publishSeconds {

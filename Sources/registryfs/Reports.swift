@@ -97,7 +97,7 @@ struct NodeReport: Codable, Sendable {
     var lastError: String?
     var lastErrorAt: String?
 
-    init(_ status: NodeStatus) {
+    init(_ status: RemoteStatus) {
         func time(_ seconds: Double?) -> String? {
             seconds.map {
                 Figures.time(

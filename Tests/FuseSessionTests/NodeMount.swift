@@ -42,7 +42,7 @@ final class NodeMount: Sendable {
         var kubo = KuboConfiguration(address: try KuboAddress(double.address))
         // So many reads of blocks that never come leave connections for others.
         kubo.connectionsMax = 64
-        var node = NodeOptions(client: try KuboClient(kubo, log: log))
+        var node = RemoteOptions(KuboRemote(try KuboClient(kubo, log: log)))
         node.path = Self.mfsPath
         node.adoptsTree = true
         // Longer than any test waits for anything.
@@ -50,7 +50,7 @@ final class NodeMount: Sendable {
         node.publishIntervalMilliseconds = 200
         node.quietMilliseconds = 100
         var options = VolumeOptions()
-        options.node = node
+        options.remote = node
         volume = try Volume.open(stateDirectory: directory + "/state", options: options, log: log)
         var configuration = FuseConfiguration()
         configure(&configuration)

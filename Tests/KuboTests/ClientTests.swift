@@ -4,6 +4,7 @@ import Kubo
 import KuboDouble
 import MerkleDAG
 import Multiformats
+import Remotes
 import Testing
 
 /// The calls, against the double and, where there is one, against a real node.

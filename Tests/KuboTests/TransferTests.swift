@@ -5,6 +5,7 @@ import Kubo
 import Logging
 import MerkleDAG
 import Multiformats
+import Remotes
 import Testing
 
 /// What becomes of calls when the other side is slow, cut off, wrong or gone.

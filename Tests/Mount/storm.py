@@ -62,6 +62,18 @@ def show(data):
         len(data), hashlib.sha256(data).hexdigest()[:8])
 
 
+def difference(expected, found):
+    """Where bytes are not what they should be: by what they are, one can tell whose they are."""
+    if found is None or len(found) < len(expected):
+        return "too few bytes"
+    wrong = [at for at in range(len(expected)) if expected[at] != found[at]]
+    if not wrong:
+        return "no difference"
+    return "%d wrong bytes from %d to %d, which begin with %s for %s" % (
+        len(wrong), wrong[0], wrong[-1], found[wrong[0]:wrong[0] + 16].hex(),
+        expected[wrong[0]:wrong[0] + 16].hex())
+
+
 class Slot:
     def __init__(self, number, top):
         self.name = "%s-%d" % (type(self).__name__, number)
@@ -170,7 +182,8 @@ class Append(Slot):
         latest = kept + b"".join(self.record(version + 1) for version in range(durable, begun))
         found = read(self.path("log"))
         assert found is not None and found[:len(kept)] == kept and len(found) <= len(latest), \
-            "%s: %d durable bytes expected, found %s" % (self.name, len(kept), show(found))
+            "%s: %d durable bytes expected, found %s: %s" % (
+                self.name, len(kept), show(found), difference(kept, found))
 
 
 class Remove(Slot):

@@ -2,6 +2,7 @@ import Base
 import Kubo
 import MerkleDAG
 import Multiformats
+import Remotes
 import Volume
 
 /// Blocks that no writer of ours makes, for a node to give.

@@ -16,7 +16,7 @@ import struct SystemPackage.Errno
 
     /// A volume that begins with a tree of others.
     private func volume(
-        _ root: CID, _ stand: NodeStand, _ change: (inout NodeOptions) -> Void = { _ in }
+        _ root: CID, _ stand: NodeStand, _ change: (inout RemoteOptions) -> Void = { _ in }
     ) throws -> Volume {
         try blocks.show(root, at: stand)
         stand.double?.resetStatistics()
@@ -144,7 +144,7 @@ import struct SystemPackage.Errno
             stand.double?.add(Fault(.latency, command: "block/get", value: 50))
         }
         #expect(throws: Errno.ioError) { try volume.names() }
-        let error = try #require(try volume.nodeStatus()?.lastError)
+        let error = try #require(try volume.remoteStatus()?.lastError)
         #expect(error.contains("\(root.cid)"), "\(error)")
         try volume.close()
     }
@@ -224,7 +224,7 @@ import struct SystemPackage.Errno
         #expect(throws: Errno.noSpace) { try volume.write(opened.handle, at: 0, [1]) }
         volume.release(opened.handle)
         _ = try volume.status()
-        _ = try volume.nodeStatus()
+        _ = try volume.remoteStatus()
         try volume.close()
     }
 
@@ -233,7 +233,7 @@ import struct SystemPackage.Errno
         let root = blocks.directory([link("a", blocks.raw([1, 2, 3]), 3)])
         let volume = try volume(root, stand) { $0.diskReserve = .max }
         #expect(throws: Errno.ioError) { try volume.contents(of: volume.inode("a")) }
-        let error = try #require(try volume.nodeStatus()?.lastError)
+        let error = try #require(try volume.remoteStatus()?.lastError)
         #expect(error.contains("make room"), "\(error)")
         try volume.close()
     }
@@ -254,7 +254,7 @@ import struct SystemPackage.Errno
         }
         // Both are closed.
         #expect(eventually { volume.remotePartCount <= 500 })
-        #expect(try eventually { try volume.nodeStatus()?.cachedBytes ?? .max <= 500 })
+        #expect(try eventually { try volume.remoteStatus()?.cachedBytes ?? .max <= 500 })
         try volume.close()
         try expectClean(directory)
     }

@@ -4,6 +4,7 @@ import Kubo
 import KuboDouble
 import MerkleDAG
 import Multiformats
+import Remotes
 import Testing
 import Volume
 
@@ -72,7 +73,7 @@ import struct SystemPackage.Errno
             from: MFSPath("/ipfs/\(try stand.add([30]))"), to: MFSPath(stand.path + "/theirs"),
             force: true)
         var options = stand.options()
-        options.node = nil
+        options.remote = nil
         volume = try openVolume(directory, options)
         for (name, byte) in [("file", UInt8(11)), ("ours", 12)] {
             let opened = try volume.open(
@@ -266,7 +267,7 @@ import struct SystemPackage.Errno
         try volume.close()
         try replace("one", by: towers[2], stand)
         var options = stand.options()
-        options.node = nil
+        options.remote = nil
         volume = try openVolume(directory, options)
         try volume.rename("one", in: .root, to: "two", in: .root, flags: .exchange)
         try volume.close()
@@ -303,10 +304,10 @@ import struct SystemPackage.Errno
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, stand.options())
         try volume.makeFile("own", [6])
-        #expect(throws: NodeWaitError.self) {
+        #expect(throws: PublishWaitError.self) {
             try volume.waitUntilPublished(stallMilliseconds: 500) { _ in true }
         }
-        #expect(try volume.nodeStatus()?.lastError?.contains("--mfs-path") == true)
+        #expect(try volume.remoteStatus()?.lastError?.contains("--mfs-path") == true)
         #expect(try stand.client.filesStat(MFSPath(stand.path))?.kind == .file)
         try volume.close()
     }

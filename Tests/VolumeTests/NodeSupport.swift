@@ -4,6 +4,7 @@ import Kubo
 import KuboDouble
 import MerkleDAG
 import Multiformats
+import Remotes
 import Testing
 import Volume
 
@@ -33,8 +34,8 @@ struct NodeStand {
         path = Self.path + "-" + UUID().uuidString.prefix(8)
     }
 
-    func options(_ change: (inout NodeOptions) -> Void = { _ in }) -> VolumeOptions {
-        var node = NodeOptions(client: client)
+    func options(_ change: (inout RemoteOptions) -> Void = { _ in }) -> VolumeOptions {
+        var node = RemoteOptions(KuboRemote(client))
         node.path = path
         node.quietMilliseconds = 50
         node.publishIntervalMilliseconds = 500
@@ -43,7 +44,7 @@ struct NodeStand {
         var options = VolumeOptions()
         options.sealDelayMilliseconds = 10
         options.commitIntervalMilliseconds = 50
-        options.node = node
+        options.remote = node
         return options
     }
 

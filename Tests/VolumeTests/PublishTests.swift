@@ -4,6 +4,7 @@ import Kubo
 import KuboDouble
 import MerkleDAG
 import Multiformats
+import Remotes
 import Testing
 import Volume
 
@@ -86,16 +87,16 @@ import struct SystemPackage.Errno
         let volume = try openVolume(directory, stand.options())
         let inode = try volume.makeFile("waits", content(seed: 6, count: 100_000))
         #expect(try volume.contents(of: inode) == content(seed: 6, count: 100_000))
-        #expect(throws: NodeWaitError.self) {
+        #expect(throws: PublishWaitError.self) {
             try volume.waitUntilPublished(stallMilliseconds: 300) { _ in true }
         }
-        #expect(try eventually { try volume.nodeStatus()?.lastError != nil })
-        let status = try #require(try volume.nodeStatus())
+        #expect(try eventually { try volume.remoteStatus()?.lastError != nil })
+        let status = try #require(try volume.remoteStatus())
         #expect(!status.isReachable && status.waitingFiles == 1 && status.waitingBytes == 100_000)
         try double.setRefusing(false)
         let published = try volume.published()
         #expect(try stand.viewCID() == published)
-        #expect(try volume.nodeStatus()?.waitingFiles == 0)
+        #expect(try volume.remoteStatus()?.waitingFiles == 0)
         try volume.close()
     }
 
@@ -167,7 +168,7 @@ import struct SystemPackage.Errno
         try volume.close()
         let other = try NodeStand()
         var options = other.options()
-        options.node?.path = stand.path
+        options.remote?.path = stand.path
         volume = try openVolume(directory, options)
         // The doubles have one peer id: what tells is that the root is not pinned there.
         try volume.makeFile("more", [1])
@@ -246,7 +247,7 @@ import struct SystemPackage.Errno
         let stand = try NodeStand(kind)
         let directory = ScratchDirectory()
         var withoutNode = stand.options()
-        withoutNode.node = nil
+        withoutNode.remote = nil
         var volume = try openVolume(directory, withoutNode)
         let inode = try volume.makeFile("file", content(seed: 12, count: size))
         let cid = try volume.cid(of: inode)
@@ -262,13 +263,14 @@ import struct SystemPackage.Errno
         volume = try openVolume(directory, stand.options())
         #expect(
             try eventually {
-                try volume.nodeStatus()?.lastError?.contains("\(leaves[1].cid) is damaged") == true
+                try volume.remoteStatus()?.lastError?.contains("\(leaves[1].cid) is damaged")
+                    == true
             })
-        #expect(throws: NodeWaitError.self) {
+        #expect(throws: PublishWaitError.self) {
             try volume.waitUntilPublished(stallMilliseconds: 500) { _ in true }
         }
-        #expect(try volume.nodeStatus()?.waitingFiles == 1)
-        #expect(try volume.nodeStatus()?.root == nil)
+        #expect(try volume.remoteStatus()?.waitingFiles == 1)
+        #expect(try volume.remoteStatus()?.root == nil)
         #expect(try !stand.client.hasBlock(cid))
         #expect(try !stand.client.hasBlock(leaves[1].cid))
         try volume.close()
@@ -313,7 +315,7 @@ import struct SystemPackage.Errno
         let published = try #require(try volume.published())
         #expect(try stand.viewCID() == published)
         #expect(try stand.call("cat", "arg=/ipfs/\(published)/large").body == bytes)
-        #expect(try volume.nodeStatus()?.waitingFiles == 0)
+        #expect(try volume.remoteStatus()?.waitingFiles == 0)
         try volume.close()
     }
 

@@ -14,7 +14,7 @@ import struct SystemPackage.Errno
     /// A volume that begins with what stands at the node.
     private func adopted(
         _ stand: NodeStand, _ directory: ScratchDirectory,
-        _ change: (inout NodeOptions) -> Void = { _ in }
+        _ change: (inout RemoteOptions) -> Void = { _ in }
     ) throws -> Volume {
         try openVolume(
             directory,
@@ -142,7 +142,7 @@ import struct SystemPackage.Errno
         #expect(try volume.contents(of: other) == [1, 2, 3])
         double.add(Fault(kind, command: "block/get", value: kind == .status ? 500 : 1))
         #expect(throws: Errno.ioError) { try volume.contents(of: inode) }
-        let error = try #require(try volume.nodeStatus()?.lastError)
+        let error = try #require(try volume.remoteStatus()?.lastError)
         #expect(error.contains("block baf"))
         try double.clearFaults()
         #expect(eventually { (try? volume.contents(of: inode)) == bytes })
@@ -200,7 +200,7 @@ import struct SystemPackage.Errno
         }
         let kept = try volume.makeFile("kept", content(seed: 200, count: 1 << 20))
         try volume.published()
-        #expect(try eventually { try volume.nodeStatus()?.cachedBytes ?? .max <= limit })
+        #expect(try eventually { try volume.remoteStatus()?.cachedBytes ?? .max <= limit })
         #expect(
             eventually { Self.bytes(in: directory.state + "/objects") <= limit + (1 << 20) })
         try double.setRefusing(true)
@@ -233,7 +233,7 @@ import struct SystemPackage.Errno
         let directory = ScratchDirectory()
         let volume = try adopted(stand, directory) { $0.cacheSizeMax = 4 << 20 }
         #expect(try volume.contents(of: volume.inode("file")) == bytes)
-        #expect(try eventually { try volume.nodeStatus()?.cachedBytes ?? .max <= 4 << 20 })
+        #expect(try eventually { try volume.remoteStatus()?.cachedBytes ?? .max <= 4 << 20 })
         #expect(Self.bytes(in: directory.state + "/cache") <= 5 << 20)
         #expect(try volume.contents(of: volume.inode("file")) == bytes)
         try volume.close()

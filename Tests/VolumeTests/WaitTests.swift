@@ -91,7 +91,7 @@ struct WaitTests {
         let opened = try volume.open(own, flags: .both, caller: root)
         let others: [(String, @Sendable () throws -> Void)] = [
             ("write to another file", { try volume.write(opened.handle, at: 5, [1, 2, 3]) }),
-            ("status", { _ = (try volume.status(), try volume.nodeStatus()) }),
+            ("status", { _ = (try volume.status(), try volume.remoteStatus()) }),
             ("sync", { try volume.synchronizeAll() }),
             ("fsync of another", { try volume.synchronize(opened.handle, dataOnly: false) }),
             ("fsync of the file", { try volume.synchronize(handle, dataOnly: false) }),

@@ -60,7 +60,7 @@ extension Volume {
     }
 
     private func isRemote(_ file: OpenFile, _ access: FileAccess) throws(Errno) -> Bool {
-        guard node != nil, case .volume = access else { return false }
+        guard connection != nil, case .volume = access else { return false }
         return try reading { (state) throws(Errno) in
             try state.object(of: try record(file.inode, state))?.state == .remote
         }
@@ -108,14 +108,14 @@ extension Volume {
             let hasBacking = file.backing != nil
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
-            if let node {
-                isRemoteDue = running.closedRemotes.partCount > node.parts.closedMax
+            if let connection {
+                isRemoteDue = running.closedRemotes.partCount > connection.parts.closedMax
             }
             return (
                 isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax
             )
         }
-        if let node, isRemoteDue { letClosedGo(node) }
+        if let connection, isRemoteDue { letClosedGo(connection) }
         if hasBacking { detachBacking(of: file) }
         if mustSynchronize { try? synchronizeBytes(of: file.inode) }
         if isLastWriter && !hasBacking { enqueueSeal(file.inode) }

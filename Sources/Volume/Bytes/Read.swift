@@ -134,7 +134,7 @@ extension Volume {
             running.noteRemote(object.id, of: file)
             return .remote(try remoteFile(of: object))
         }
-        node?.cache.withLock { $0.use(object.id) }
+        connection?.cache.withLock { $0.use(object.id) }
         return .flat(try objectFile(file, object: object.id, forWriting: false))
     }
 

@@ -17,7 +17,9 @@ extension Volume {
         // So that one commit has it all.
         try reading { (state) throws(Errno) in try sealIfInline(description.inode, state) }
         try manifest.commit()
-        if let node, node.options.isDurableAtNode { try waitUntilAtNode(description.inode, node) }
+        if let connection, connection.options.isDurableAtNode {
+            try waitUntilAtNode(description.inode, connection)
+        }
     }
 
     private func synchronizeAndHash(_ file: OpenFile) throws(Errno) {
@@ -47,7 +49,7 @@ extension Volume {
         let wasHeld = manifest.withLock { _ in
             running.flushing.remove(file.inode.number) != nil
         }
-        if wasHeld { node?.outbox.wakeAll() }
+        if wasHeld { connection?.outbox.wakeAll() }
     }
 
     private static let hashAheadSizeMin: UInt64 = 1 << 20

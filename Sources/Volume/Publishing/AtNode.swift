@@ -1,10 +1,10 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -16,22 +16,22 @@ extension Volume {
     /// Waits until the node has the blocks of a file as it is now.
     ///
     /// - Throws: EIO where the node does not take them for a while, EINTR.
-    func waitUntilAtNode(_ inode: Inode, _ node: NodeLink) throws(Errno) {
+    func waitUntilAtNode(_ inode: Inode, _ connection: RemoteConnection) throws(Errno) {
         try waits.during { (wait) throws(Errno) in
-            let deadline = MonotonicClock.milliseconds + Int64(node.options.fetchMilliseconds)
+            let deadline = MonotonicClock.milliseconds + Int64(connection.options.fetchMilliseconds)
             var problem = "it takes too long"
             while true {
                 guard !wait.isInterrupted else { throw .interrupted }
                 do throws(PublishFailure) {
-                    if try publishContent(of: inode, node, wait) { return }
+                    if try publishContent(of: inode, connection, wait) { return }
                 } catch {
                     switch error {
-                    case .node(let error):
-                        node.note(error)
+                    case .remote(let error):
+                        connection.note(error)
                         problem = "\(error)"
                     case .changed: problem = "its content changed all the time"
                     case .failed(let reason):
-                        node.note(problem: "\(inode): \(reason)")
+                        connection.health.note(problem: "\(inode): \(reason)")
                         problem = reason
                     }
                 }
@@ -45,12 +45,14 @@ extension Volume {
 
     /// Sends what the node lacks of a file's blocks; false where the content changed meanwhile.
     private func publishContent(
-        of inode: Inode, _ node: NodeLink, _ wait: RemoteWait
+        of inode: Inode, _ connection: RemoteConnection, _ wait: RemoteWait
     ) throws(PublishFailure) -> Bool {
-        if try publishSealed(inode, node, wait) { return true }
+        if try publishSealed(inode, connection, wait) { return true }
         var isSent = false
         let isStill = try withBlocks(of: inode) { (blocks, _) throws(PublishFailure) in
-            isSent = try send(node, wait) { (upload) throws(KuboError) in try upload.add(blocks) }
+            isSent = try send(connection, wait) { (upload) throws(RemoteError) in
+                try upload.add(blocks)
+            }
         }
         return isSent && isStill
     }
@@ -94,7 +96,7 @@ extension Volume {
 
     /// Sends a file that is sealed, or empty; false where it is neither.
     private func publishSealed(
-        _ inode: Inode, _ node: NodeLink, _ wait: RemoteWait
+        _ inode: Inode, _ connection: RemoteConnection, _ wait: RemoteWait
     ) throws(PublishFailure) -> Bool {
         try reporting { () throws(Errno) in try settle(inode) }
         let (isSettled, object) = manifest.withLock { state -> (Bool, UInt64?) in
@@ -106,20 +108,23 @@ extension Volume {
             return (true, isMissing ? id : nil)
         }
         guard let object, isSettled else { return isSettled }
-        return try send(node, wait) { (upload) throws(KuboError) in try upload.add(object: object) }
+        return try send(connection, wait) { (upload) throws(RemoteError) in
+            try upload.add(object: object)
+        }
     }
 
     /// Sends what a body adds; false where some of it changed meanwhile.
     private func send(
-        _ node: NodeLink, _ wait: RemoteWait, _ add: (Upload) throws(KuboError) -> Void
+        _ connection: RemoteConnection, _ wait: RemoteWait,
+        _ add: (Upload) throws(RemoteError) -> Void
     ) throws(PublishFailure) -> Bool {
-        let upload = Upload(self, node, cancellation: wait.cancellation)
+        let upload = Upload(self, connection, cancellation: wait.cancellation)
         defer { upload.end() }
-        do throws(KuboError) {
+        do throws(RemoteError) {
             try add(upload)
             try upload.flush()
         } catch {
-            throw .node(error)
+            throw .remote(error)
         }
         return upload.isWhole
     }
@@ -130,14 +135,14 @@ extension Volume {
     /// the node.
     ///
     /// - Returns: whether there was anything to send.
-    func sendAhead(_ node: NodeLink) throws(KuboError) -> Bool {
-        guard let (file, flat, first, count) = nextAhead(node) else { return false }
+    func sendAhead(_ connection: RemoteConnection) throws(RemoteError) -> Bool {
+        guard let (file, flat, first, count) = nextAhead(connection) else { return false }
         defer { manifest.withLock { endUse(file, $0) } }
         let chunk = profile.chunkSize
         let buffer = OwnedBuffer(byteCount: chunk)
-        let upload = Upload(self, node)
+        let upload = Upload(self, connection)
         defer { upload.end() }
-        try background.run { () throws(KuboError) in
+        try background.run { () throws(RemoteError) in
             for number in first..<first + count {
                 let isRead =
                     (try? Sys.read(flat.raw, at: number * UInt64(chunk), into: buffer.bytes))
@@ -161,10 +166,10 @@ extension Volume {
 
     /// A file with enough new leaves; its use must be ended.
     private func nextAhead(
-        _ node: NodeLink
+        _ connection: RemoteConnection
     ) -> (OpenFile, ObjectFile, first: UInt64, count: UInt64)? {
         manifest.withLock { state in
-            node.ahead.withLock { ahead in
+            connection.ahead.withLock { ahead in
                 ahead.keep { running.openFiles[$0]?.hasWriters ?? false }
                 for file in running.openFiles.values where file.hasWriters {
                     guard let flat = file.backing?.file ?? file.file,

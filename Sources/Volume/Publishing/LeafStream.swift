@@ -1,10 +1,10 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -180,7 +180,7 @@ final class LeafStreams: Sendable {
 extension Volume {
     /// A stream for a file that is about to be hashed; nil where its leaves are not to be sent now.
     func openStream(_ file: ObjectFile, _ inode: Inode, size: UInt64) -> LeafStream? {
-        guard let node, !options.isReadOnly, node.takesStreams,
+        guard let connection, !options.isReadOnly, connection.takesStreams,
             size >= UInt64(LeafStream.leavesMin) * UInt64(profile.chunkSize)
         else { return nil }
         let (manifest, running) = (manifest, running)
@@ -188,60 +188,64 @@ extension Volume {
         let stream = LeafStream(file, size: size) {
             manifest.withLock { _ in running.flushing.contains(inode.number) }
         }
-        return open(stream, node)
+        return open(stream, connection)
     }
 
     /// Shows a stream to the threads that send.
-    private func open(_ stream: LeafStream, _ node: NodeLink) -> LeafStream {
-        node.streams.add(stream)
-        node.outbox.wakeAll()
+    private func open(_ stream: LeafStream, _ connection: RemoteConnection) -> LeafStream {
+        connection.streams.add(stream)
+        connection.outbox.wakeAll()
         return stream
     }
 
     /// Sends one request with leaves of some stream; false where there are none to be sent.
-    func sendStreamed(_ node: NodeLink) -> Bool {
-        node.streams.all().contains { sendLeaves(of: $0, node, node.cancellation) }
+    func sendStreamed(_ connection: RemoteConnection) -> Bool {
+        connection.streams.all().contains {
+            sendLeaves(of: $0, connection, connection.cancellation)
+        }
     }
 
     /// Sends leaves that the node lacks together with the threads that send, until none is left or the
     /// stream is given up.
     func send(
-        _ leaves: [LeafStream.Leaf], of file: ObjectFile, size: UInt64, to node: NodeLink,
+        _ leaves: [LeafStream.Leaf], of file: ObjectFile, size: UInt64,
+        to connection: RemoteConnection,
         _ cancellation: Cancellation
     ) {
-        finish(open(LeafStream(file, size: size, leaves), node), node, cancellation)
+        finish(open(LeafStream(file, size: size, leaves), connection), connection, cancellation)
     }
 
     /// Takes part in a stream until it is over.
-    func finish(_ stream: LeafStream, _ node: NodeLink, _ cancellation: Cancellation) {
+    func finish(_ stream: LeafStream, _ connection: RemoteConnection, _ cancellation: Cancellation)
+    {
         while !stream.isOver, !cancellation.isCancelled {
-            if !sendLeaves(of: stream, node, cancellation) { stream.wait() }
+            if !sendLeaves(of: stream, connection, cancellation) { stream.wait() }
         }
     }
 
     private func sendLeaves(
-        of stream: LeafStream, _ node: NodeLink, _ cancellation: Cancellation
+        of stream: LeafStream, _ connection: RemoteConnection, _ cancellation: Cancellation
     ) -> Bool {
         guard let (first, mustAsk) = stream.begin() else { return false }
         defer { stream.end() }
-        do throws(KuboStreamError<FileBlocks.Interruption>) {
+        do throws(RemoteStreamError<FileBlocks.Interruption>) {
             if mustAsk {
-                guard try !isAtNode(first, node, cancellation) else {
+                guard try !isAtNode(first, connection, cancellation) else {
                     // Then it may have more of it, and is asked for each leaf once all are known.
                     stream.giveUp()
                     return true
                 }
                 stream.noteWanted()
             }
-            try background.run { () throws(KuboStreamError<FileBlocks.Interruption>) in
-                try importLeaves(of: stream, first, node, cancellation)
+            try background.run { () throws(RemoteStreamError<FileBlocks.Interruption>) in
+                try importLeaves(of: stream, first, connection, cancellation)
             }
         } catch {
             stream.giveUp()
             // Nobody knows how much of the request is stored.
-            node.state.withLock { $0.mayHaveMore = true }
+            connection.sentBlocks.noteDoubt()
             switch error {
-            case .kubo(let error): log.debug("leaves sent ahead: \(error)")
+            case .remote(let error): log.debug("leaves sent ahead: \(error)")
             case .source: break
             }
         }
@@ -249,21 +253,21 @@ extension Volume {
     }
 
     private func isAtNode(
-        _ leaf: LeafStream.Leaf, _ node: NodeLink, _ cancellation: Cancellation
-    ) throws(KuboStreamError<FileBlocks.Interruption>) -> Bool {
+        _ leaf: LeafStream.Leaf, _ connection: RemoteConnection, _ cancellation: Cancellation
+    ) throws(RemoteStreamError<FileBlocks.Interruption>) -> Bool {
         // Sent ahead, while the file was being written.
-        guard !node.wasSent(leaf.cid) else { return false }
-        do throws(KuboError) {
-            return try node.client.hasBlock(leaf.cid, cancellation: cancellation)
+        guard !connection.sentBlocks.contains(leaf.cid) else { return false }
+        do throws(RemoteError) {
+            return try connection.store.has(leaf.cid, cancellation: cancellation)
         } catch {
-            throw .kubo(error)
+            throw .remote(error)
         }
     }
 
     private func importLeaves(
-        of stream: LeafStream, _ first: LeafStream.Leaf, _ node: NodeLink,
+        of stream: LeafStream, _ first: LeafStream.Leaf, _ connection: RemoteConnection,
         _ cancellation: Cancellation
-    ) throws(KuboStreamError<FileBlocks.Interruption>) {
+    ) throws(RemoteStreamError<FileBlocks.Interruption>) {
         var bytes = 0
         var sent: Set<CID> = []
         var buffers = LeafBuffers()
@@ -271,7 +275,7 @@ extension Volume {
         func next() throws(FileBlocks.Interruption) -> (cid: CID, bytes: [UInt8])? {
             while bytes < Upload.requestBytesMax, let leaf = held ?? stream.next() {
                 held = nil
-                guard !node.wasSent(leaf.cid), !isPublished(leaf.cid),
+                guard !connection.sentBlocks.contains(leaf.cid), !isPublished(leaf.cid),
                     sent.insert(leaf.cid).inserted
                 else { continue }
                 guard let block = try read(leaf, of: stream, &buffers) else { throw .outdated }
@@ -284,13 +288,13 @@ extension Volume {
         var start: (cid: CID, bytes: [UInt8])?
         do throws(FileBlocks.Interruption) { start = try next() } catch { throw .source(error) }
         guard start != nil else { return }
-        try node.client.importBlocks(cancellation: cancellation) {
+        try connection.store.importBlocks(cancellation: cancellation) {
             () throws(FileBlocks.Interruption) in
             guard let block = start else { return try next() }
             start = nil
             return block
         }
-        node.noteSent(Array(sent), bytes: bytes)
+        connection.noteSent(Array(sent), bytes: bytes)
     }
 
     private func read(
@@ -338,13 +342,10 @@ private struct LeafBuffers {
     }
 }
 
-extension NodeLink {
+extension RemoteConnection {
     /// Whether leaves of a file may be sent as they are hashed: the node answers, and lacks what it is
     /// not known to have.
     fileprivate var takesStreams: Bool {
-        state.withLock { state in
-            state.peer != nil && state.isReachable && !state.isStopping && !state.mayHaveMore
-                && state.pausedUntil <= MonotonicClock.milliseconds
-        }
+        health.isUsable && !sentBlocks.mayBeMore
     }
 }

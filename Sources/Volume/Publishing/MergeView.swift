@@ -1,9 +1,9 @@
 public import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -14,24 +14,25 @@ internal import struct SystemPackage.Errno
 
 extension Volume {
     /// Brings what others changed at the MFS path into the tree.
-    func mergeView(_ node: NodeLink) throws(PublishFailure) {
+    func mergeView(_ connection: RemoteConnection) throws(PublishFailure) {
         let view = manifest.withLock { $0.published?.view }
-        guard let status = try viewStatus(node) else {
+        guard let status = try viewStatus(connection) else {
             // Whoever took all of it away has no part of the tree in mind: it is shown again.
             if view != nil { manifest.withLock { $0.published?.view = nil } }
             return
         }
         guard status.cid != view else { return }
-        log.notice("MFS \(node.path) was changed by others: merging \(status.cid)")
-        let merge = ViewMerge(volume: self, node: node)
+        log.notice("MFS \(connection.path) was changed by others: merging \(status.cid)")
+        let merge = ViewMerge(volume: self, connection: connection)
         do throws(MergeStop) {
             try merge.run(base: view, theirs: status.cid)
         } catch {
             switch error {
             case .changed: throw .changed
             case .read(let error):
-                throw .failed("MFS \(node.path) cannot be merged: \(error.reason)")
-            case .tree(let error): throw .failed("MFS \(node.path) cannot be merged: \(error)")
+                throw .failed("MFS \(connection.path) cannot be merged: \(error.reason)")
+            case .tree(let error):
+                throw .failed("MFS \(connection.path) cannot be merged: \(error)")
             }
         }
         // With what was merged, in one commit or in an earlier one.
@@ -59,17 +60,17 @@ private final class ViewMerge {
     private typealias Link = MerkleDAG.DirectoryEntry
 
     private let volume: Volume
-    private let node: NodeLink
-    private let blocks: NodeBlocks
+    private let connection: RemoteConnection
+    private let blocks: VolumeBlocks
     private var pending: [Directory] = []
     /// What was found of blocks that may be linked again; nil for what is nothing at all.
     private var kinds: [CID: UnixFSEntry?] = [:]
     private static let kindsMax = 4_096
 
-    init(volume: Volume, node: NodeLink) {
+    init(volume: Volume, connection: RemoteConnection) {
         self.volume = volume
-        self.node = node
-        blocks = NodeBlocks(volume: volume, node: node)
+        self.connection = connection
+        blocks = VolumeBlocks(volume: volume, connection: connection)
     }
 
     func run(base: CID?, theirs: CID) throws(MergeStop) {
@@ -102,7 +103,7 @@ private final class ViewMerge {
     }
 
     private func links(of cid: CID) throws(DAGReadError) -> [Link] {
-        let expansion = Expansion(volume, node)
+        let expansion = Expansion(volume, connection)
         defer { expansion.end() }
         return try expansion.links(of: cid)
     }

@@ -1,10 +1,10 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -83,9 +83,9 @@ extension Volume {
 
     /// Adds the objects to the outbox that were sealed since the last time, and those of earlier
     /// times where not all of them are in it.
-    func fillOutbox(_ node: NodeLink) throws(Errno) {
+    func fillOutbox(_ connection: RemoteConnection) throws(Errno) {
         let sealed = manifest.withLock { $0.takeSealed() }
-        var search = node.outbox.withLock { outbox in
+        var search = connection.outbox.withLock { outbox in
             if let sealed { outbox.add(sealed) } else { outbox.searchAgain() }
             return outbox.hasWaiting ? nil : outbox.searchedUpTo
         }
@@ -96,7 +96,7 @@ extension Volume {
             let ids = try reading { (state) throws(Errno) in
                 try state.unpublishedObjects(after: after, limit: Self.searchedAtOnce)
             }
-            search = node.outbox.withLock { outbox in
+            search = connection.outbox.withLock { outbox in
                 outbox.noteSearched(upTo: ids.count < Self.searchedAtOnce ? nil : ids.last)
                 outbox.add(ids)
                 return ids.isEmpty ? outbox.searchedUpTo : nil
@@ -107,10 +107,10 @@ extension Volume {
     private static let searchedAtOnce = 4_096
 
     /// Sends objects of the outbox to the node. Blocks for the node.
-    func upload(_ ids: [UInt64], to node: NodeLink) throws(KuboError) {
-        let upload = Upload(self, node)
+    func upload(_ ids: [UInt64], to connection: RemoteConnection) throws(RemoteError) {
+        let upload = Upload(self, connection)
         defer { upload.end() }
-        try background.run { () throws(KuboError) in
+        try background.run { () throws(RemoteError) in
             for id in ids { try upload.add(object: id) }
             try upload.flush()
         }

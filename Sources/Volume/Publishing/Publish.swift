@@ -1,10 +1,10 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -15,7 +15,7 @@ internal import struct SystemPackage.Errno
 extension Volume {
     /// Why a root was not published.
     enum PublishFailure: Error {
-        case node(KuboError)
+        case remote(RemoteError)
         /// The tree changed meanwhile; the next attempt takes the newer one.
         case changed
         case failed(String)
@@ -23,17 +23,17 @@ extension Volume {
 
     // MARK: Threads
 
-    func startPublishing(_ node: NodeLink) throws(Errno) -> [JoinableThread] {
+    func startPublishing(_ connection: RemoteConnection) throws(Errno) -> [JoinableThread] {
         manifest.withLock { $0.keepSealed() }
         var started = [
             try Threads.start(name: "rfs-publish") { [weak self] in
-                while let volume = self, volume.publishRound(node) {}
+                while let volume = self, volume.publishRound(connection) {}
             }
         ]
         for _ in 0..<Self.uploadThreads {
             started.append(
                 try Threads.start(name: "rfs-upload") { [weak self] in
-                    while let volume = self, volume.uploadRound(node) {}
+                    while let volume = self, volume.uploadRound(connection) {}
                 })
         }
         return started
@@ -41,158 +41,141 @@ extension Volume {
 
     private static let uploadThreads = 2
     private static let uploadedAtOnce = 1_024
-    private static let pollMilliseconds = 100
 
     /// Sends the next objects of the outbox; false once the link is stopped.
-    private func uploadRound(_ node: NodeLink) -> Bool {
-        guard node.waitUntilUsable() else { return false }
-        let ids = node.outbox.withLock { outbox in
-            if !outbox.hasWaiting { node.outbox.wait(&outbox, milliseconds: 100) }
+    private func uploadRound(_ connection: RemoteConnection) -> Bool {
+        guard connection.health.waitUntilUsable() else { return false }
+        let ids = connection.outbox.withLock { outbox in
+            if !outbox.hasWaiting { connection.outbox.wait(&outbox, milliseconds: 100) }
             return outbox.take(Self.uploadedAtOnce)
         }
         guard !ids.isEmpty else {
-            guard !sendStreamed(node) else { return !node.isStopping }
-            do throws(KuboError) {
-                while try sendAhead(node), !node.isStopping {}
+            guard !sendStreamed(connection) else { return !connection.isStopping }
+            do throws(RemoteError) {
+                while try sendAhead(connection), !connection.isStopping {}
             } catch {
-                node.note(error)
+                connection.note(error)
             }
-            return !node.isStopping
+            return !connection.isStopping
         }
-        do throws(KuboError) {
-            try upload(ids, to: node)
-            node.outbox.withLock { $0.end(ids) }
+        do throws(RemoteError) {
+            try upload(ids, to: connection)
+            connection.outbox.withLock { $0.end(ids) }
         } catch {
-            node.outbox.withLock { outbox in
+            connection.outbox.withLock { outbox in
                 outbox.end(ids)
                 outbox.add(ids)
             }
-            node.note(error)
+            connection.note(error)
         }
-        node.outbox.wakeAll()
+        connection.outbox.wakeAll()
         return true
     }
 
     /// One look at what there is to be done; false once the link is stopped.
-    private func publishRound(_ node: NodeLink) -> Bool {
-        node.state.withLock { state in
-            guard !state.isStopping else { return }
-            let isWaitedFor = state.wantedSyncs > state.doneSyncs && state.pausedUntil == 0
-            node.state.wait(&state, milliseconds: isWaitedFor ? 10 : Self.pollMilliseconds)
-        }
-        guard !node.isStopping else { return false }
+    private func publishRound(_ connection: RemoteConnection) -> Bool {
+        let isPaused = connection.health.current.pausedUntil != 0
+        if !connection.isStopping { connection.goals.waitForNextLook(isPaused: isPaused) }
+        guard !connection.isStopping else { return false }
         do throws(PublishFailure) {
-            try connect(node)
+            try connect(connection)
             do throws(Errno) {
-                try fillOutbox(node)
+                try fillOutbox(connection)
             } catch {
                 throw .failed("the outbox cannot be read: \(FailureCause.words(for: error))")
             }
-            node.outbox.wakeAll()
-            try publishIfDue(node)
+            connection.outbox.wakeAll()
+            try publishIfDue(connection)
         } catch {
             switch error {
-            case .node(let error): node.note(error)
+            case .remote(let error): connection.note(error)
             case .changed: break
-            case .failed(let problem): node.note(problem: problem)
+            case .failed(let problem): connection.health.note(problem: problem)
             }
         }
         return true
     }
 
     /// Asks the node who it is, where that is not known, or not since it was away.
-    private func connect(_ node: NodeLink) throws(PublishFailure) {
-        let (isPaused, isKnown) = node.state.withLock { state in
-            (
-                state.pausedUntil > MonotonicClock.milliseconds,
-                state.peer != nil && state.isReachable
-            )
-        }
-        guard !isPaused else { throw .changed }
-        guard !isKnown else { return }
-        let (peer, version): (String, String)
-        do throws(KuboError) {
-            version = try node.client.version(cancellation: node.cancellation).version
-            peer = try node.client.identity(cancellation: node.cancellation)
+    private func connect(_ connection: RemoteConnection) throws(PublishFailure) {
+        let health = connection.health.current
+        guard health.pausedUntil <= MonotonicClock.milliseconds else { throw .changed }
+        guard health.identity == nil || !health.isReachable else { return }
+        let identity: RemoteIdentity
+        do throws(RemoteError) {
+            identity = try connection.store.identity(cancellation: connection.cancellation)
         } catch {
-            throw .node(error)
+            throw .remote(error)
         }
         let isOther = manifest.withLock { state in
-            let old = state.published
-            guard old?.peer != peer || old?.path != "\(node.path)" else { return false }
+            let (old, peer) = (state.published, identity.id)
+            guard old?.peer != peer || old?.path != "\(connection.path)" else { return false }
             // Nothing is known of what another node has.
             let isSamePeer = old?.peer == peer
             state.published = PublishedState(
-                peer: peer, epoch: (old?.epoch ?? 0) + (isSamePeer ? 0 : 1), path: "\(node.path)",
+                peer: peer, epoch: (old?.epoch ?? 0) + (isSamePeer ? 0 : 1),
+                path: "\(connection.path)",
                 root: isSamePeer ? old?.root : nil, view: nil, time: .now())
             return !isSamePeer
         }
         if isOther {
-            node.forgetSent()
-            node.outbox.withLock { $0.searchAgain() }
+            connection.sentBlocks.removeAll()
+            connection.outbox.withLock { $0.searchAgain() }
         }
         do throws(Errno) {
-            try countCache(node)
+            try countCache(connection)
         } catch {
             throw .failed("the cache cannot be counted: \(FailureCause.words(for: error))")
         }
-        node.state.withLock { state in
-            state.peer = peer
-            state.version = version
-        }
-        node.noteSuccess()
-        node.state.wakeAll()
-        log.info("node", metadata: ["peer": "\(peer)", "version": "\(version)"])
+        connection.health.note(identity)
+        connection.goals.wakeAll()
+        log.info("node", metadata: ["peer": "\(identity.id)", "version": "\(identity.version)"])
     }
 
     // MARK: The root
 
     /// Publishes the tree where it is not, and either rests or has waited for long.
-    private func publishIfDue(_ node: NodeLink) throws(PublishFailure) {
-        let wanted = node.state.withLock { $0.wantedSyncs }
-        let isWanted = node.state.withLock { $0.doneSyncs < wanted }
+    private func publishIfDue(_ connection: RemoteConnection) throws(PublishFailure) {
+        let (goal, isWanted) = connection.goals.newest
         let isDue = manifest.withLock { state in
             running.publication.isDue(
                 root: (try? state.inode(.root))?.cid, published: state.published,
-                changes: running.changes, options: node.options,
-                isBeingWritten: { running.isBeingWritten(node.options) })
+                changes: running.changes, options: connection.options,
+                isBeingWritten: { running.isBeingWritten(connection.options) })
         }
-        guard isDue || isWanted || node.isViewDue() else { return }
+        let interval = connection.options.publishIntervalMilliseconds
+        guard
+            isDue || isWanted
+                || connection.goals.isMirrorDue(intervalMilliseconds: interval)
+        else { return }
         // To look at the view is no reason to hash what somebody is writing.
-        if !isDue, !isWanted, manifest.withLock({ _ in running.isBeingWritten(node.options) }) {
-            return try mergeView(node)
+        if !isDue, !isWanted, manifest.withLock({ _ in running.isBeingWritten(connection.options) })
+        {
+            return try mergeView(connection)
         }
         do throws(PublishFailure) {
-            try publishRoot(node)
+            try publishRoot(connection)
         } catch {
-            node.state.withLock { state in
-                switch error {
-                case .node(let error): state.publishFailure = "\(error)"
-                case .failed(let problem): state.publishFailure = problem
-                case .changed: break
-                }
+            switch error {
+            case .remote(let error): connection.goals.fail("\(error)")
+            case .failed(let problem): connection.goals.fail(problem)
+            case .changed: connection.goals.fail(nil)
             }
-            node.state.wakeAll()
             throw error
         }
-        node.state.withLock { state in
-            state.publishFailure = nil
-            state.doneSyncs = max(state.doneSyncs, wanted)
-            state.mayHaveMore = false
-            state.problem = nil
-            state.problemTime = nil
-        }
-        node.state.wakeAll()
+        connection.sentBlocks.endDoubt()
+        connection.health.clearProblem()
+        connection.goals.reach(goal)
     }
 
-    private func publishRoot(_ node: NodeLink) throws(PublishFailure) {
-        try mergeView(node)
+    private func publishRoot(_ connection: RemoteConnection) throws(PublishFailure) {
+        try mergeView(connection)
         let root: CID
         do throws(Errno) {
             root = try cid(of: .root)
             // While SQLite is told of what was sealed, it is on its way already.
-            try fillOutbox(node)
-            node.outbox.wakeAll()
+            try fillOutbox(connection)
+            connection.outbox.wakeAll()
             try manifest.bringUpToDate()
         } catch {
             guard error != .resourceTemporarilyUnavailable else { throw .changed }
@@ -202,8 +185,8 @@ extension Volume {
         let known = manifest.withLock { $0.published }
         var sent = root
         if known?.root != root {
-            sent = try sendTree(root, node)
-            try pin(sent, known?.root, node)
+            sent = try sendTree(root, connection)
+            try pin(sent, known?.root, connection)
             manifest.withLock { state in
                 state.published?.root = sent
                 state.published?.time = .now()
@@ -211,7 +194,7 @@ extension Volume {
             log.info("published", metadata: ["root": "\(sent)"])
         }
         manifest.withLock { _ in running.publication.notePublished() }
-        try showTree(sent, node)
+        try showTree(sent, connection)
         do throws(Errno) {
             try manifest.commit()
         } catch {
@@ -220,69 +203,37 @@ extension Volume {
     }
 
     /// Pins a root in place of the one before.
-    private func pin(_ root: CID, _ old: CID?, _ node: NodeLink) throws(PublishFailure) {
-        let isOffline = !node.state.withLock { $0.mustAskPeers }
+    private func pin(_ root: CID, _ old: CID?, _ connection: RemoteConnection)
+        throws(PublishFailure)
+    {
+        var request = PinRequest(root, replacing: old, name: connection.pinName)
+        request.asksPeers = connection.goals.mustAskPeers
         // A node that has peers looks for missing blocks there although it is told not to (seen on
         // 0.42), and may never end.
-        let limit = isOffline ? node.options.pinMilliseconds : nil
-        do throws(KuboError) {
-            let (client, cancellation) = (node.client, node.cancellation)
-            if let old, old != root,
-                try client.pin(of: old, kind: .recursive, cancellation: cancellation) != nil
-            {
-                try replacePin(old, by: root, node, isOffline: isOffline, limit)
-            }
-            let pin = try client.pin(of: root, kind: .recursive, cancellation: cancellation)
-            if pin?.name != node.pinName {
-                try client.pinAdd(
-                    root, name: node.pinName, isOffline: isOffline, stallMilliseconds: limit,
-                    cancellation: cancellation)
-            }
-            node.state.withLock { $0.mustAskPeers = false }
+        request.stallMilliseconds = request.asksPeers ? nil : connection.options.pinMilliseconds
+        request.cancellation = connection.cancellation
+        do throws(RemoteError) {
+            try connection.store.pin(request)
+            connection.goals.mustAskPeers = false
         } catch {
             let mayBeLost = error.kind == .notFound || error.kind == .timeout
-            guard mayBeLost, isOffline else { throw .node(error) }
+            guard mayBeLost, !request.asksPeers else { throw .remote(error) }
             // The node has lost blocks that it had: a garbage collection before the pin, or worse.
             log.warning("the node lacks blocks of \(root): they are sent again: \(error)")
-            forgetPublished(node)
+            forgetPublished(connection)
             throw .changed
         }
     }
 
-    private func replacePin(
-        _ old: CID, by root: CID, _ node: NodeLink, isOffline: Bool, _ limit: Int?
-    ) throws(KuboError) {
-        do throws(KuboError) {
-            try node.client.pinUpdate(
-                from: old, to: root, isOffline: isOffline, deadlineMilliseconds: limit,
-                cancellation: node.cancellation)
-        } catch {
-            switch error.kind {
-            // Both are pinned: by somebody else, or since an attempt of which no answer came.
-            case .conflict: break
-            // Blocks are missing, or so much is new that the node needs longer. It does not say of this
-            // call how far it has come; of the other one it does.
-            case .timeout:
-                try node.client.pinAdd(
-                    root, name: node.pinName, isOffline: isOffline, stallMilliseconds: limit,
-                    cancellation: node.cancellation)
-            default: throw error
-            }
-            try node.client.pinRemove(old, cancellation: node.cancellation)
-        }
-    }
-
     /// Begins an epoch in which nothing is known to be at the node.
-    func forgetPublished(_ node: NodeLink) {
+    func forgetPublished(_ connection: RemoteConnection) {
         manifest.withLock { state in
             state.published?.epoch += 1
         }
-        node.forgetSent()
-        node.outbox.withLock { $0.searchAgain() }
-        node.state.withLock { state in
-            state.mayHaveMore = true
-            state.mustAskPeers = true
-        }
+        connection.sentBlocks.removeAll()
+        connection.outbox.withLock { $0.searchAgain() }
+        connection.sentBlocks.noteDoubt()
+        connection.goals.mustAskPeers = true
     }
 
     // MARK: The blocks below a root
@@ -316,15 +267,16 @@ extension Volume {
     /// it finds them, each at its own moment.
     ///
     /// - Returns: the root of what was sent.
-    private func sendTree(_ root: CID, _ node: NodeLink) throws(PublishFailure) -> CID {
+    private func sendTree(_ root: CID, _ connection: RemoteConnection) throws(PublishFailure) -> CID
+    {
         let isExact = manifest.withLock { _ in running.publication.mayBeExact }
-        let upload = Upload(self, node)
+        let upload = Upload(self, connection)
         var claimed: Set<UInt64> = []
         var walked: Set<Inode> = [.root]
         defer {
             upload.end()
-            node.outbox.withLock { $0.end(claimed) }
-            node.outbox.wakeAll()
+            connection.outbox.withLock { $0.end(claimed) }
+            connection.outbox.wakeAll()
         }
         var levels = [
             Level(
@@ -332,7 +284,7 @@ extension Volume {
                 builder: DirectoryBuilder(profile: profile))
         ]
         while let last = levels.indices.last {
-            guard !node.isStopping else { throw .changed }
+            guard !connection.isStopping else { throw .changed }
             if levels[last].pending == nil {
                 levels[last].pending = try names(in: levels[last].inode)
             }
@@ -341,7 +293,7 @@ extension Volume {
                 guard !isExact || made.cid == levels[last].cid else { throw .changed }
                 let name = levels.removeLast().name
                 guard let parent = levels.indices.last else {
-                    try sending { () throws(KuboError) in try upload.flush() }
+                    try sending { () throws(RemoteError) in try upload.flush() }
                     guard upload.isWhole else { throw .changed }
                     return made.cid
                 }
@@ -355,14 +307,14 @@ extension Volume {
                 levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
                 // One that several names have is added once.
                 if let object, !claimed.contains(object) {
-                    try claim(object, node)
+                    try claim(object, connection)
                     claimed.insert(object)
                     // Where it was sent meanwhile, or went, nothing is added.
-                    try sending { () throws(KuboError) in try upload.add(object: object) }
+                    try sending { () throws(RemoteError) in try upload.add(object: object) }
                 }
             case .block(let cid, let treeSize, let bytes):
                 levels[last].builder.add(name: name, cid: cid, treeSize: treeSize)
-                try sending { () throws(KuboError) in try upload.add(cid, bytes) }
+                try sending { () throws(RemoteError) in try upload.add(cid, bytes) }
             case .unsealed:
                 // Nobody has it open: its seal was not kept for a passing reason.
                 if try sealForSending(entry.inode) {
@@ -390,8 +342,8 @@ extension Volume {
         throw .changed
     }
 
-    private func sending(_ body: () throws(KuboError) -> Void) throws(PublishFailure) {
-        do throws(KuboError) { try body() } catch { throw .node(error) }
+    private func sending(_ body: () throws(RemoteError) -> Void) throws(PublishFailure) {
+        do throws(RemoteError) { try body() } catch { throw .remote(error) }
     }
 
     private func names(in inode: Inode) throws(PublishFailure) -> [(name: FileName, inode: Inode)] {
@@ -449,10 +401,10 @@ extension Volume {
     }
 
     /// Claims an object, once nobody is at it. The claim ends when it is sent, not when it is added.
-    private func claim(_ object: UInt64, _ node: NodeLink) throws(PublishFailure) {
-        let isOurs = node.outbox.withLock { outbox in
-            while outbox.isUnderWay(object), !node.isStopping {
-                node.outbox.wait(&outbox, milliseconds: 500)
+    private func claim(_ object: UInt64, _ connection: RemoteConnection) throws(PublishFailure) {
+        let isOurs = connection.outbox.withLock { outbox in
+            while outbox.isUnderWay(object), !connection.isStopping {
+                connection.outbox.wait(&outbox, milliseconds: 500)
             }
             return outbox.claim(object)
         }
@@ -473,7 +425,7 @@ extension Volume {
             throw .failed("\(level.inode): its directory node cannot be made: \(error)")
         }
         for (cid, block) in nodes {
-            try sending { () throws(KuboError) in try upload.add(cid, block) }
+            try sending { () throws(RemoteError) in try upload.add(cid, block) }
         }
         upload.completes(level.inode, root.cid)
         return root
@@ -505,7 +457,7 @@ extension Volume {
         let isDone = try withBlocks(of: inode) { (blocks, treeSize) throws(PublishFailure) in
             found = (blocks.root, treeSize)
             // At once: the content may not be the same for long.
-            try sending { () throws(KuboError) in
+            try sending { () throws(RemoteError) in
                 try upload.add(blocks)
                 try upload.flush()
             }
@@ -518,7 +470,7 @@ extension Volume {
 extension RunningState {
     /// Whether somebody wrote to a backing file within the time that a tree has to rest: of that
     /// nobody is told.
-    fileprivate func isBeingWritten(_ options: NodeOptions) -> Bool {
+    fileprivate func isBeingWritten(_ options: RemoteOptions) -> Bool {
         let now = Timestamp.now().nanoseconds
         return openFiles.values.contains { file in
             guard let backing = file.backing, backing.isWritable,
@@ -546,7 +498,7 @@ struct Publication {
     private static let exactAttemptsMax = 5
 
     mutating func isDue(
-        root: CID?, published: PublishedState?, changes: UInt64, options: NodeOptions,
+        root: CID?, published: PublishedState?, changes: UInt64, options: RemoteOptions,
         isBeingWritten: () -> Bool
     ) -> Bool {
         let now = MonotonicClock.milliseconds

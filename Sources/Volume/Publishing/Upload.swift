@@ -1,9 +1,9 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -32,7 +32,7 @@ final class Upload {
     }
 
     private let volume: Volume
-    private let node: NodeLink
+    private let connection: RemoteConnection
     private let cancellation: Cancellation
     private var planned: [Planned] = []
     private var plannedBytes = 0
@@ -51,10 +51,10 @@ final class Upload {
     private static let requestBlocksMax = 4_096
 
     /// - Parameter cancellation: ends the calls; nil: with the link.
-    init(_ volume: Volume, _ node: NodeLink, cancellation: Cancellation? = nil) {
+    init(_ volume: Volume, _ connection: RemoteConnection, cancellation: Cancellation? = nil) {
         self.volume = volume
-        self.node = node
-        self.cancellation = cancellation ?? node.cancellation
+        self.connection = connection
+        self.cancellation = cancellation ?? connection.cancellation
     }
 
     /// Lets go of all objects; must be called once.
@@ -64,7 +64,7 @@ final class Upload {
     }
 
     /// Adds the blocks of an object that is not published; nothing where it is not sealed any more.
-    func add(object: UInt64) throws(KuboError) {
+    func add(object: UInt64) throws(RemoteError) {
         let blocks: FileBlocks
         do throws(Errno) {
             guard let found = try FileBlocks(object, of: volume) else { return }
@@ -72,7 +72,7 @@ final class Upload {
         } catch {
             failed.insert(object)
             if error != .resourceTemporarilyUnavailable {
-                node.note(problem: "object \(object) cannot be read: \(error)")
+                connection.health.note(problem: "object \(object) cannot be read: \(error)")
             }
             return
         }
@@ -81,14 +81,14 @@ final class Upload {
     }
 
     /// Adds the blocks of a file's content.
-    func add(_ blocks: FileBlocks) throws(KuboError) {
-        if let file = blocks.file, let stream = node.streams.of(file.id) {
-            volume.finish(stream, node, cancellation)
+    func add(_ blocks: FileBlocks) throws(RemoteError) {
+        if let file = blocks.file, let stream = connection.streams.of(file.id) {
+            volume.finish(stream, connection, cancellation)
         }
-        let mayBeThere = try node.mayHave(blocks)
+        let mayBeThere = try connection.mayHave(blocks)
         var missing: [(index: Int, cid: CID)] = []
         for index in 0..<blocks.count {
-            guard let cid = blocks.cid(at: index), !node.wasSent(cid),
+            guard let cid = blocks.cid(at: index), !connection.sentBlocks.contains(cid),
                 try !isThere(cid, isLikely: mayBeThere, of: blocks)
             else { continue }
             missing.append((index, cid))
@@ -109,20 +109,20 @@ final class Upload {
             leaves.append(LeafStream.Leaf(index: UInt64(index), cid: cid))
         }
         guard leaves.count >= LeafStream.leavesMin else { return }
-        volume.send(leaves, of: file, size: blocks.size, to: node, cancellation)
+        volume.send(leaves, of: file, size: blocks.size, to: connection, cancellation)
     }
 
     /// Whether the node has a block of a file of several blocks, by what is known here or by its word.
     private func isThere(
         _ cid: CID, isLikely: Bool, of blocks: FileBlocks
-    ) throws(KuboError) -> Bool {
+    ) throws(RemoteError) -> Bool {
         guard blocks.count > 1 else { return false }
-        if isLikely { return try node.client.hasBlock(cid, cancellation: cancellation) }
+        if isLikely { return try connection.store.has(cid, cancellation: cancellation) }
         return volume.isPublished(cid)
     }
 
     /// Adds a block that is no part of an object.
-    func add(_ cid: CID, _ bytes: [UInt8]) throws(KuboError) {
+    func add(_ cid: CID, _ bytes: [UInt8]) throws(RemoteError) {
         try plan(.made(cid, bytes), cid, byteCount: bytes.count)
     }
 
@@ -131,8 +131,8 @@ final class Upload {
         complete.append(.directory(directory, cid))
     }
 
-    private func plan(_ block: Planned, _ cid: CID, byteCount: Int) throws(KuboError) {
-        guard !node.wasSent(cid), plannedCIDs.insert(cid).inserted else { return }
+    private func plan(_ block: Planned, _ cid: CID, byteCount: Int) throws(RemoteError) {
+        guard !connection.sentBlocks.contains(cid), plannedCIDs.insert(cid).inserted else { return }
         planned.append(block)
         plannedBytes += byteCount
         if plannedBytes >= Self.requestBytesMax || planned.count >= Self.requestBlocksMax {
@@ -141,7 +141,7 @@ final class Upload {
     }
 
     /// Sends what is planned and waits for the node's answer.
-    func flush() throws(KuboError) {
+    func flush() throws(RemoteError) {
         if !planned.isEmpty { try send() }
         let done = complete.filter { $0.isDone(failed) }
         volume.manifest.withLock { state in
@@ -154,7 +154,7 @@ final class Upload {
                     else { continue }
                     state.notePublished(record)
                     if !record.isInline {
-                        node.cache.withLock { $0.add(object: record.id, size: record.size) }
+                        connection.cache.withLock { $0.add(object: record.id, size: record.size) }
                     }
                 case .directory(let inode, let cid):
                     guard let record = try? state.inode(inode), record.cid == cid else { continue }
@@ -170,7 +170,7 @@ final class Upload {
         volume.keepChangesBounded()
     }
 
-    private func send() throws(KuboError) {
+    private func send() throws(RemoteError) {
         defer {
             planned = []
             plannedBytes = 0
@@ -182,8 +182,8 @@ final class Upload {
         // A request without any block is refused.
         guard let first = nextBlock(&index) else { return }
         var held: (cid: CID, bytes: [UInt8])? = first
-        do throws(KuboStreamError<Never>) {
-            try node.client.importBlocks(cancellation: cancellation) { () throws(Never) in
+        do throws(RemoteStreamError<Never>) {
+            try connection.store.importBlocks(cancellation: cancellation) { () throws(Never) in
                 var next = held
                 held = nil
                 if next == nil { next = nextBlock(&index) }
@@ -194,10 +194,10 @@ final class Upload {
             }
         } catch {
             switch error {
-            case .kubo(let error): throw error
+            case .remote(let error): throw error
             }
         }
-        node.noteSent(sent, bytes: bytes)
+        connection.noteSent(sent, bytes: bytes)
     }
 
     private func nextBlock(_ index: inout Int) -> (cid: CID, bytes: [UInt8])? {
@@ -224,10 +224,10 @@ final class Upload {
         switch error {
         case .outdated: break
         case .damaged:
-            node.note(
+            connection.health.note(
                 problem: "\(blocks): block \(cid) is damaged: run registryfs check")
         case .failed(let errno):
-            node.note(problem: "\(blocks): block \(cid) cannot be read: \(errno)")
+            connection.health.note(problem: "\(blocks): block \(cid) cannot be read: \(errno)")
         }
     }
 }

@@ -1,9 +1,9 @@
 internal import Base
 internal import Glibc
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -111,8 +111,8 @@ struct CachedParts {
 extension Volume {
     /// Notes that a remote object has become an ordinary one.
     func noteKept(_ object: UInt64, _ parts: CachedParts, isInline: Bool) {
-        guard let node else { return }
-        node.cache.withLock { cache in
+        guard let connection else { return }
+        connection.cache.withLock { cache in
             cache.remove(parts)
             let size = parts.bytes
             if !isInline { cache.add(object: object, size: size) }
@@ -120,14 +120,14 @@ extension Volume {
     }
 
     /// Counts the flat files that the node holds, too, from earlier times. Blocks for SQLite.
-    func countCache(_ node: NodeLink) throws(Errno) {
+    func countCache(_ connection: RemoteConnection) throws(Errno) {
         try manifest.bringUpToDate()
         var last: UInt64 = 0
         while true {
             let found = try reading { (state) throws(Errno) in
                 try state.publishedFlatObjects(after: last, limit: 1024)
             }
-            node.cache.withLock { cache in
+            connection.cache.withLock { cache in
                 for (id, size) in found { cache.add(object: id, size: size) }
             }
             guard let end = found.last else { return }
@@ -136,27 +136,27 @@ extension Volume {
     }
 
     /// Lets content go that the node holds, too, until what is left is within the limit.
-    func trimCache(_ node: NodeLink) {
+    func trimCache(_ connection: RemoteConnection) {
         let gone = manifest.withLock { $0.takeGone() }
-        for id in gone { forgetRemote(id, node) }
-        if node.cache.withLock({ $0.isStale }) { compactCache(node) }
-        guard let limit = node.options.cacheSizeMax else { return }
+        for id in gone { forgetRemote(id, connection) }
+        if connection.cache.withLock({ $0.isStale }) { compactCache(connection) }
+        guard let limit = connection.options.cacheSizeMax else { return }
         // Which files hold an object is asked of SQLite.
-        if !node.options.keptPaths.isEmpty { try? manifest.bringUpToDate() }
+        if !connection.options.keptPaths.isEmpty { try? manifest.bringUpToDate() }
         var examined = 0
-        while let candidate = node.cache.withLock({ cache in
+        while let candidate = connection.cache.withLock({ cache in
             cache.bytes > limit ? cache.next(&examined) : nil
         }) {
             switch candidate {
             case .part(let object, let start):
-                if !drop(partAt: start, of: object, node) {
-                    node.cache.withLock { $0.keep(candidate) }
+                if !drop(partAt: start, of: object, connection) {
+                    connection.cache.withLock { $0.keep(candidate) }
                 }
             case .object(let object):
-                if evict(object, node) {
-                    node.cache.withLock { $0.remove(object: object) }
+                if evict(object, connection) {
+                    connection.cache.withLock { $0.remove(object: object) }
                 } else {
-                    node.cache.withLock { $0.keep(candidate) }
+                    connection.cache.withLock { $0.keep(candidate) }
                 }
             }
         }
@@ -171,40 +171,42 @@ extension Volume {
     }
 
     /// Takes from the ledger's queue what went otherwise than by it.
-    private func compactCache(_ node: NodeLink) {
+    private func compactCache(_ connection: RemoteConnection) {
         let files = manifest.withLock { _ in running.remoteFiles }
-        let queue = node.cache.withLock { $0.takeQueue() }
+        let queue = connection.cache.withLock { $0.takeQueue() }
         var seen: Set<CacheLedger.Candidate> = []
         let live = queue.filter { item in
             switch item {
             case .part(let object, let start):
                 files[object]?.hasPart(at: start) == true && seen.insert(item).inserted
             case .object(let object):
-                node.cache.withLock { $0.has(object) } && seen.insert(item).inserted
+                connection.cache.withLock { $0.has(object) } && seen.insert(item).inserted
             }
         }
-        node.cache.withLock { $0.putBack(live) }
+        connection.cache.withLock { $0.putBack(live) }
     }
 
-    private func forgetRemote(_ object: UInt64, _ node: NodeLink) {
-        node.cache.withLock { $0.remove(object: object) }
+    private func forgetRemote(_ object: UInt64, _ connection: RemoteConnection) {
+        connection.cache.withLock { $0.remove(object: object) }
         let file = manifest.withLock { _ in
             running.closedRemotes.remove(object)
             return running.remoteFiles.removeValue(forKey: object)
         }
         guard let file else { return }
         let parts = file.end()
-        node.cache.withLock { $0.remove(parts) }
+        connection.cache.withLock { $0.remove(parts) }
         try? store.removeCached(object)
     }
 
     /// Lets a part of a remote object go; false where that cannot be now.
-    private func drop(partAt start: UInt64, of object: UInt64, _ node: NodeLink) -> Bool {
+    private func drop(partAt start: UInt64, of object: UInt64, _ connection: RemoteConnection)
+        -> Bool
+    {
         // Of an object that became whole, or went, the parts are no candidates any more.
         let known = manifest.withLock { _ in running.remoteFiles[object] }
         guard let file = known else { return true }
         guard let bytes = file.drop(partAt: start, store) else { return !file.hasPart(at: start) }
-        node.cache.withLock { $0.remove(CachedParts(count: 1, bytes: bytes)) }
+        connection.cache.withLock { $0.remove(CachedParts(count: 1, bytes: bytes)) }
         return true
     }
 
@@ -214,29 +216,30 @@ extension Volume {
     /// they would not.
     ///
     /// What one file claims has no bound but this: its leaves may be the same one again and again.
-    func makeRoomInCache(for count: UInt64, _ node: NodeLink) -> Bool {
-        guard !hasRoom(for: count, node) else { return true }
+    func makeRoomInCache(for count: UInt64, _ connection: RemoteConnection) -> Bool {
+        guard !hasRoom(for: count, connection) else { return true }
         var examined = 0
-        while let candidate = node.cache.withLock({ $0.next(&examined) }) {
+        while let candidate = connection.cache.withLock({ $0.next(&examined) }) {
             var isGone = false
             if case .part(let object, let start) = candidate {
-                isGone = drop(partAt: start, of: object, node)
+                isGone = drop(partAt: start, of: object, connection)
             }
             if !isGone {
-                node.cache.withLock { $0.keep(candidate) }
-            } else if hasRoom(for: count, node) {
+                connection.cache.withLock { $0.keep(candidate) }
+            } else if hasRoom(for: count, connection) {
                 return true
             }
         }
-        return hasRoom(for: count, node)
+        return hasRoom(for: count, connection)
     }
 
     /// Whether so many bytes of what the node holds, too, leave the disk its reserve.
-    func hasRoom(for count: UInt64, _ node: NodeLink) -> Bool {
+    func hasRoom(for count: UInt64, _ connection: RemoteConnection) -> Bool {
         // What cannot be asked is told by the write.
         guard let disk = try? store.filesystemStatus() else { return true }
         let reserve =
-            node.options.diskReserve ?? min(Self.diskReserveMax, disk.blocks / 16 * disk.blockSize)
+            connection.options.diskReserve
+            ?? min(Self.diskReserveMax, disk.blocks / 16 * disk.blockSize)
         let free = disk.blocksAvailable * disk.blockSize
         return free >= reserve && free - reserve >= count
     }
@@ -245,8 +248,8 @@ extension Volume {
     private static let diskReserveMax: UInt64 = 64 << 20
 
     /// Leaves the bytes of an object to the node; false where that cannot be now.
-    private func evict(_ object: UInt64, _ node: NodeLink) -> Bool {
-        let isKept = !node.options.keptPaths.isEmpty && mustStay(object, node)
+    private func evict(_ object: UInt64, _ connection: RemoteConnection) -> Bool {
+        let isKept = !connection.options.keptPaths.isEmpty && mustStay(object, connection)
         guard !isKept else { return false }
         return manifest.withLock { state in
             guard let record = try? state.object(object), record.state == .sealed,
@@ -260,7 +263,7 @@ extension Volume {
     }
 
     /// Whether a file of an object lies at a path that is to stay here.
-    private func mustStay(_ object: UInt64, _ node: NodeLink) -> Bool {
+    private func mustStay(_ object: UInt64, _ connection: RemoteConnection) -> Bool {
         let found = try? reading { (state) throws(Errno) in
             var all: [[UInt8]] = []
             for id in try state.inodes(holding: object) {
@@ -270,7 +273,7 @@ extension Volume {
         }
         guard let found else { return true }
         return found.contains { path in
-            node.options.keptPaths.contains { pattern in
+            connection.options.keptPaths.contains { pattern in
                 // A directory's content stays with the directory.
                 fnmatch(pattern, String(decoding: path, as: UTF8.self), Self.leadingDirectory) == 0
             }

@@ -1,9 +1,9 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -16,7 +16,7 @@ extension Volume {
     ///
     /// - Throws: EIO where they are not to be had, EINTR where the wait was interrupted.
     func expand(_ inode: Inode) throws(Errno) {
-        guard let node else {
+        guard let connection else {
             throw .ioError.because(
                 "\(inode): its entries are at a node: mount the volume with --kubo")
         }
@@ -28,14 +28,14 @@ extension Volume {
             guard let cid = found else { return }
             // One who waits for another's expansion would be another to interrupt; blocks are asked
             // for twice at worst.
-            let expansion = Expansion(self, node, cancellation: wait.cancellation)
+            let expansion = Expansion(self, connection, cancellation: wait.cancellation)
             defer { expansion.end() }
             let children: [ExpandedEntry]
             do throws(DAGReadError) {
                 children = try expansion.children(of: cid, expansion.links(of: cid))
             } catch {
                 guard !wait.isInterrupted else { throw .interrupted }
-                node.note(problem: "directory \(cid): \(error.reason)")
+                connection.health.note(problem: "directory \(cid): \(error.reason)")
                 throw .ioError.because("directory \(cid): \(error.reason)")
             }
             let nodes = expansion.nodes
@@ -120,7 +120,7 @@ extension Volume {
     /// another's files.
     private func permitted(_ mode: UInt32?, of kind: FileKind) -> UInt32? {
         guard let mode, kind != .symlink else { return nil }
-        guard node?.options.trustsModes == true else { return mode & 0o755 }
+        guard connection?.options.trustsModes == true else { return mode & 0o755 }
         // Where all may write, the sticky bit keeps them from each other's names.
         return mode & (kind == .directory ? 0o1777 : 0o777)
     }
@@ -140,7 +140,7 @@ extension Volume {
     }
 
     /// Begins a new volume with the tree that stands at the node's MFS path. Blocks for the node.
-    func adoptTree(_ node: NodeLink) throws(VolumeError) {
+    func adoptTree(_ connection: RemoteConnection) throws(VolumeError) {
         let (isNew, isAdopted) = manifest.withLock { state in
             let isAdopted = state.published?.view != nil
             return (state.inodeCount == 1 && !isAdopted, isAdopted)
@@ -152,17 +152,18 @@ extension Volume {
                 "--from-mfs is for a new volume, and \(stateDirectoryPath) has files already")
         }
         let (peer, status): (String, MFSStatus?)
-        do throws(KuboError) {
-            peer = try node.client.identity(cancellation: node.cancellation)
-            status = try node.client.filesStat(node.path, cancellation: node.cancellation)
+        do throws(RemoteError) {
+            peer = try connection.store.identity(cancellation: connection.cancellation).id
+            status = try connection.names.status(
+                of: connection.path, cancellation: connection.cancellation)
         } catch {
-            throw .node("the tree at MFS \(node.path) cannot be had: \(error)")
+            throw .node("the tree at MFS \(connection.path) cannot be had: \(error)")
         }
         guard let status, status.kind == .directory else {
             throw .node(
                 status == nil
-                    ? "there is nothing at MFS \(node.path): give its --mfs-path"
-                    : "MFS \(node.path) is no directory: give another --mfs-path")
+                    ? "there is nothing at MFS \(connection.path): give its --mfs-path"
+                    : "MFS \(connection.path) is no directory: give another --mfs-path")
         }
         do throws(Errno) {
             try changing { (state) throws(Errno) in
@@ -172,13 +173,13 @@ extension Volume {
                 root.isExpanded = false
                 root.children.isKnownWhole(false)
                 state.published = PublishedState(
-                    peer: peer, epoch: 1, path: "\(node.path)", root: nil, view: status.cid,
+                    peer: peer, epoch: 1, path: "\(connection.path)", root: nil, view: status.cid,
                     time: .now())
                 state.mark(root)
             }
             try manifest.commit()
         } catch {
-            throw .operation(failed: "taking the tree at MFS \(node.path)", error)
+            throw .operation(failed: "taking the tree at MFS \(connection.path)", error)
         }
     }
 }

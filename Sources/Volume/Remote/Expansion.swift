@@ -1,9 +1,9 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 public import MerkleDAG
 public import Multiformats
+internal import Remotes
 
 /// What it may take to look into one directory of others. Whoever writes it decides how large it is,
 /// and any user of the mount has it looked into.
@@ -115,17 +115,19 @@ final class Expansion: Sendable {
     /// One of blocks that are here or at the node.
     ///
     /// - Parameter cancellation: ends it; nil: with the link.
-    convenience init(_ volume: Volume, _ node: NodeLink, cancellation: Cancellation? = nil) {
-        let cancellation = cancellation ?? node.cancellation
+    convenience init(
+        _ volume: Volume, _ connection: RemoteConnection, cancellation: Cancellation? = nil
+    ) {
+        let cancellation = cancellation ?? connection.cancellation
         // Helping threads fetch for whoever waits here.
         let user = volume.waits.user
         self.init(
-            beside: node.expansions, node.options.expansion, log: volume.log,
+            beside: connection.expansions, connection.options.expansion, log: volume.log,
             isCancelled: { cancellation.isCancelled }
         ) { (cid, milliseconds) throws(BlockUnavailable) in
-            var source = NodeBlocks(
-                volume: volume, node: node, cancellation: cancellation, user: user)
-            source.milliseconds = min(node.options.fetchMilliseconds, milliseconds)
+            var source = VolumeBlocks(
+                volume: volume, connection: connection, cancellation: cancellation, user: user)
+            source.milliseconds = min(connection.options.fetchMilliseconds, milliseconds)
             return try source.block(cid)
         }
     }

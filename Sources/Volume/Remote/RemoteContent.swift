@@ -1,11 +1,11 @@
 internal import Base
 internal import Glibc
 internal import InodeManifest
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -14,12 +14,12 @@ extension Volume {
     ///
     /// - Throws: EIO where the volume has no node to get the rest from.
     func remoteFile(of object: ObjectRecord) throws(Errno) -> RemoteFile {
-        guard let node, let cid = object.cid else {
+        guard let connection, let cid = object.cid else {
             throw .ioError.because(
                 "object \(object.id): its bytes are at a node: mount the volume with --kubo")
         }
         if let file = running.remoteFiles[object.id] { return file }
-        let file = RemoteFile(object: object.id, cid: cid, size: object.size, node.parts)
+        let file = RemoteFile(object: object.id, cid: cid, size: object.size, connection.parts)
         running.remoteFiles[object.id] = file
         return file
     }
@@ -28,8 +28,8 @@ extension Volume {
     func read(
         _ file: RemoteFile, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
-        guard let node else { throw .ioError.because("the volume has no node") }
-        return try file.read(at: offset, into: buffer, self, node)
+        guard let connection else { throw .ioError.because("the volume has no node") }
+        return try file.read(at: offset, into: buffer, self, connection)
     }
 
     /// Copies the first bytes of a remote object into a flat file.
@@ -37,7 +37,7 @@ extension Volume {
         _ remote: RemoteFile, size: UInt64, to file: ObjectFile
     ) throws(Errno) {
         // What others say that a file has, they need not have.
-        if let node, !hasRoom(for: size, node) { throw .noSpace }
+        if let connection, !hasRoom(for: size, connection) { throw .noSpace }
         let buffer = OwnedBuffer(byteCount: 1 << 20)
         var offset: UInt64 = 0
         while offset < size {
@@ -104,7 +104,7 @@ extension Volume {
             } else if !isInline {
                 // What is half a file must not stand where a whole one is looked for.
                 let parts = remote.end()
-                node?.cache.withLock { $0.remove(parts) }
+                connection?.cache.withLock { $0.remove(parts) }
                 manifest.withLock { _ in
                     if running.remoteFiles[remote.object] === remote {
                         running.remoteFiles[remote.object] = nil

@@ -1,10 +1,10 @@
 internal import Base
 internal import Glibc
-internal import Kubo
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -19,7 +19,7 @@ final class RemoteFile: Sendable {
         enum State {
             case missing
             /// It is being fetched, or is to be.
-            case fetching(Fetches.Ticket)
+            case fetching(FetchPool.Ticket)
             case present
             /// It could not be had; it is not asked for again before a time of the monotonic clock.
             case failed(Errno, until: Int64)
@@ -124,14 +124,14 @@ final class RemoteFile: Sendable {
     /// is not here.
     func read(
         at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer, _ volume: Volume,
-        _ node: NodeLink
+        _ connection: RemoteConnection
     ) throws(Errno) -> Int {
         guard offset < size else { return 0 }
         let wanted = Int(min(UInt64(buffer.count), size - offset))
         var count = 0
         while count < wanted {
             let range = offset + UInt64(count)..<offset + UInt64(wanted)
-            let (file, end) = try beginRead(range, volume, node)
+            let (file, end) = try beginRead(range, volume, connection)
             defer { endRead() }
             let part = UnsafeMutableRawBufferPointer(
                 rebasing: buffer[count..<count + Int(end - range.lowerBound)])
@@ -146,17 +146,17 @@ final class RemoteFile: Sendable {
 
     /// Waits for the first bytes of a range, and tells how far they go.
     private func beginRead(
-        _ range: Range<UInt64>, _ volume: Volume, _ node: NodeLink
+        _ range: Range<UInt64>, _ volume: Volume, _ connection: RemoteConnection
     ) throws(Errno) -> (ObjectFile, end: UInt64) {
-        if let found = try step(range, volume, node) { return found }
+        if let found = try step(range, volume, connection) { return found }
         return try volume.waits.during(wake: { [state] in state.wakeAll() }) {
             (wait) throws(Errno) in
             // Longer than any fetch takes; each has its own deadline.
             let deadline =
-                MonotonicClock.milliseconds + Int64(node.options.fetchMilliseconds) * 2 + 1000
+                MonotonicClock.milliseconds + Int64(connection.options.fetchMilliseconds) * 2 + 1000
             while true {
                 do throws(Errno) {
-                    if let found = try step(range, volume, node) { return found }
+                    if let found = try step(range, volume, connection) { return found }
                 } catch {
                     // What ends the wait may have ended the fetch as well.
                     throw error == .ioError && wait.isInterrupted ? .interrupted : error
@@ -182,10 +182,10 @@ final class RemoteFile: Sendable {
 
     /// The bytes at the start of a range where they are here; else has them fetched.
     private func step(
-        _ range: Range<UInt64>, _ volume: Volume, _ node: NodeLink
+        _ range: Range<UInt64>, _ volume: Volume, _ connection: RemoteConnection
     ) throws(Errno) -> (ObjectFile, end: UInt64)? {
         var wanted: [Part] = []
-        var joined: Fetches.Ticket?
+        var joined: FetchPool.Ticket?
         var generation = 0
         let found = try state.withLock { (state) throws(Errno) -> (ObjectFile, UInt64)? in
             guard !state.isGone else { throw Self.gone }
@@ -201,7 +201,7 @@ final class RemoteFile: Sendable {
                 }
                 state.parts[first].state = .missing
             }
-            wanted = fetchAhead(from: first, reading: range, &state, node)
+            wanted = fetchAhead(from: first, reading: range, &state, connection)
             switch state.parts[first].state {
             case .present:
                 while index < state.parts.count, state.parts[index].start < range.upperBound,
@@ -224,14 +224,14 @@ final class RemoteFile: Sendable {
         for part in wanted {
             guard case .fetching(let ticket) = part.state else { continue }
             let fetch = Fetch(part: part, generation: generation, ticket: ticket)
-            node.fetches.add(ticket, for: user) { [self] user, memory in
-                self.fetch(fetch, for: user, volume, node, memory)
+            connection.fetchPool.add(ticket, for: user) { [self] user, memory in
+                self.fetch(fetch, for: user, volume, connection, memory)
             }
         }
         // Who asked for it first may have to wait for others of his own.
         if let joined {
-            node.fetches.join(joined, for: user)
-            node.searches.join(joined, for: user)
+            connection.fetchPool.join(joined, for: user)
+            connection.searchPool.join(joined, for: user)
         }
         return found
     }
@@ -239,7 +239,8 @@ final class RemoteFile: Sendable {
     /// Chooses what is to be fetched for a read: its first part, and as much ahead as reading on in
     /// order has earned.
     private func fetchAhead(
-        from first: Int, reading range: Range<UInt64>, _ state: inout State, _ node: NodeLink
+        from first: Int, reading range: Range<UInt64>, _ state: inout State,
+        _ connection: RemoteConnection
     ) -> [Part] {
         if state.nextOffset == range.lowerBound || range.lowerBound == 0 {
             // Whoever has to wait should have had more on the way.
@@ -257,7 +258,7 @@ final class RemoteFile: Sendable {
             index == first || bytes < Self.windowBytesMax
         {
             if case .missing = state.parts[index].state {
-                state.parts[index].state = .fetching(node.nextTicket())
+                state.parts[index].state = .fetching(connection.nextTicket())
                 wanted.append(state.parts[index])
             }
             bytes += state.parts[index].length
@@ -304,31 +305,31 @@ final class RemoteFile: Sendable {
     private struct Fetch {
         let part: Part
         let generation: Int
-        let ticket: Fetches.Ticket
+        let ticket: FetchPool.Ticket
         var asksPeers = false
     }
 
     /// Fetches the block of a part that is marked so, and keeps what it holds. On a thread for it.
     private func fetch(
-        _ fetch: Fetch, for user: UInt32?, _ volume: Volume, _ node: NodeLink,
+        _ fetch: Fetch, for user: UInt32?, _ volume: Volume, _ connection: RemoteConnection,
         _ memory: ReplyMemory
     ) {
         let part = fetch.part
         var added: UInt64 = 0
         var isWhole = false
         do throws(FetchFailure) {
-            let source = NodeBlocks(
-                volume: volume, node: node, asksPeers: fetch.asksPeers, user: user)
+            let source = VolumeBlocks(
+                volume: volume, connection: connection, asksPeers: fetch.asksPeers, user: user)
             let bytes = try block(part.cid, source, memory)
             let block = try decode(part, bytes)
             // Before they are in memory twice.
-            guard volume.reserveParts(block.children.count, node) else {
+            guard volume.reserveParts(block.children.count, connection) else {
                 throw .tooMany(part.cid)
             }
             var reserved = block.children.count
             defer { budget.remove(reserved) }
             if !block.contentRange.isEmpty {
-                try keep(bytes, block.contentRange, fetch, volume, node)
+                try keep(bytes, block.contentRange, fetch, volume, connection)
             }
             isWhole = state.withLock { state in
                 defer { closeIfUnused(&state) }
@@ -338,7 +339,7 @@ final class RemoteFile: Sendable {
                 added = UInt64(block.contentRange.count)
                 if added > 0 {
                     // Together with the part, so that whoever lets that go takes it off again.
-                    node.cache.withLock {
+                    connection.cache.withLock {
                         $0.add(partOf: object, start: part.start, bytes: added)
                     }
                 }
@@ -350,14 +351,14 @@ final class RemoteFile: Sendable {
                 // They may be many, and each rests for long.
                 var again = fetch
                 again.asksPeers = true
-                node.searches.add(fetch.ticket, for: user) { [self, again] user, _ in
-                    self.fetch(again, for: user, volume, node, ReplyMemory())
+                connection.searchPool.add(fetch.ticket, for: user) { [self, again] user, _ in
+                    self.fetch(again, for: user, volume, connection, ReplyMemory())
                 }
                 return
             }
             // Of a file that went, nobody wants it any more.
             if !state.withLock({ $0.isGone }) {
-                node.note(problem: "object \(object): \(error.reason)")
+                connection.health.note(problem: "object \(object): \(error.reason)")
             }
             state.withLock { state in
                 guard let index = index(of: fetch, state) else { return }
@@ -369,7 +370,7 @@ final class RemoteFile: Sendable {
         }
         state.wakeAll()
         // At once, so that a fast reader does not run ahead of what is let go.
-        if added > 0 { volume.trimCache(node) }
+        if added > 0 { volume.trimCache(connection) }
         if isWhole { volume.keepWhole(self) }
     }
 
@@ -409,13 +410,13 @@ final class RemoteFile: Sendable {
     }
 
     private func block(
-        _ cid: CID, _ source: NodeBlocks, _ memory: ReplyMemory
+        _ cid: CID, _ source: VolumeBlocks, _ memory: ReplyMemory
     ) throws(FetchFailure) -> [UInt8] {
         do throws(BlockUnavailable) {
             return try source.block(cid, memory: memory)
         } catch {
             let reason = DAGReadError.unavailable(error).reason
-            if (error.cause as? KuboError)?.kind == .notFound { throw .missing(cid, reason) }
+            if (error.cause as? RemoteError)?.kind == .notFound { throw .missing(cid, reason) }
             throw .unavailable(cid, reason)
         }
     }
@@ -437,9 +438,10 @@ final class RemoteFile: Sendable {
     }
 
     private func keep(
-        _ bytes: [UInt8], _ range: Range<Int>, _ fetch: Fetch, _ volume: Volume, _ node: NodeLink
+        _ bytes: [UInt8], _ range: Range<Int>, _ fetch: Fetch, _ volume: Volume,
+        _ connection: RemoteConnection
     ) throws(FetchFailure) {
-        guard volume.makeRoomInCache(for: UInt64(range.count), node) else { throw .full }
+        guard volume.makeRoomInCache(for: UInt64(range.count), connection) else { throw .full }
         do throws(Errno) {
             let file = try state.withLock { (state) throws(Errno) in
                 guard !state.isGone else { throw Volume.stale }

@@ -85,9 +85,10 @@ extension RemoteFile {
 
 extension Volume {
     /// Lets go of what is known of files that nobody has open, until it is within its bound.
-    func letClosedGo(_ node: NodeLink) {
-        while let file = manifest.withLock({ _ in takeClosed(beyond: node.parts.closedMax) }) {
-            letGo(file, node)
+    func letClosedGo(_ connection: RemoteConnection) {
+        while let file = manifest.withLock({ _ in takeClosed(beyond: connection.parts.closedMax) })
+        {
+            letGo(file, connection)
         }
     }
 
@@ -102,12 +103,12 @@ extension Volume {
 
     /// Counts parts of a file that are about to be known, and lets others go where they are too many.
     /// Blocks where files are being read that could go.
-    func reserveParts(_ count: Int, _ node: NodeLink) -> Bool {
-        guard count > 0, !node.parts.reserve(count) else { return true }
+    func reserveParts(_ count: Int, _ connection: RemoteConnection) -> Bool {
+        guard count > 0, !connection.parts.reserve(count) else { return true }
         for _ in 0..<Self.roomAttemptsMax {
-            makeRoom(forParts: count, node)
-            if node.parts.reserve(count) { return true }
-            guard count <= node.parts.countMax, !node.isStopping else { return false }
+            makeRoom(forParts: count, connection)
+            if connection.parts.reserve(count) { return true }
+            guard count <= connection.parts.countMax, !connection.isStopping else { return false }
             Threads.sleep(milliseconds: 10)
         }
         return false
@@ -115,27 +116,27 @@ extension Volume {
 
     private static let roomAttemptsMax = 100
 
-    private func makeRoom(forParts count: Int, _ node: NodeLink) {
-        let goal = max(0, min(node.parts.goal, node.parts.countMax - count))
-        while node.parts.total > goal,
+    private func makeRoom(forParts count: Int, _ connection: RemoteConnection) {
+        let goal = max(0, min(connection.parts.goal, connection.parts.countMax - count))
+        while connection.parts.total > goal,
             let file = manifest.withLock({ _ in takeClosed(beyond: 0) })
         {
-            letGo(file, node)
+            letGo(file, connection)
         }
-        guard node.parts.total > goal else { return }
+        guard connection.parts.total > goal else { return }
         let files = manifest.withLock { _ in Array(running.remoteFiles.values) }
             .map { file in
                 file.state.withLock { (file: file, usedAt: $0.usedAt, parts: $0.parts.count) }
             }
             .filter { $0.parts > 1 }
             .sorted { $0.usedAt < $1.usedAt }
-        for (file, _, _) in files where node.parts.total > goal { letGo(file, node) }
+        for (file, _, _) in files where connection.parts.total > goal { letGo(file, connection) }
     }
 
     /// Lets a remote file be as if nothing of it had been read.
-    private func letGo(_ file: RemoteFile, _ node: NodeLink) {
+    private func letGo(_ file: RemoteFile, _ connection: RemoteConnection) {
         guard let parts = file.reset(store) else { return }
-        node.cache.withLock { $0.remove(parts) }
+        connection.cache.withLock { $0.remove(parts) }
         manifest.withLock { _ in
             guard !running.hasRemoteOpen(file.object),
                 running.remoteFiles[file.object] === file, file.retire()
@@ -150,5 +151,5 @@ extension Volume {
 
 extension Volume {
     /// Parts of remote files that are known at the moment.
-    package var remotePartCount: Int { node?.parts.total ?? 0 }
+    package var remotePartCount: Int { connection?.parts.total ?? 0 }
 }

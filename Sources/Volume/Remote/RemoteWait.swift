@@ -1,5 +1,5 @@
 internal import Base
-internal import Kubo
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 

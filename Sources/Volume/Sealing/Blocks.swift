@@ -1,9 +1,9 @@
 internal import Base
 internal import InodeManifest
-internal import Kubo
 internal import MerkleDAG
 public import Multiformats
 internal import ObjectStore
+internal import Remotes
 
 internal import struct SystemPackage.Errno
 
@@ -90,14 +90,14 @@ extension Volume {
     /// A block that may be at the node. Its peers are asked for what the volume's content has alone: any
     /// other CID that nobody knows would have everyone wait.
     private func blockAtNode(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
-        guard let node else { throw .blockNotFound(cid) }
-        var source = NodeBlocks(volume: self, node: node)
+        guard let connection else { throw .blockNotFound(cid) }
+        var source = VolumeBlocks(volume: self, connection: connection)
         source.asksPeers = isOfTree
         do throws(BlockUnavailable) {
             return try source.block(cid)
         } catch {
             guard isOfTree else { throw .blockNotFound(cid) }
-            let cause = error.cause as? KuboError
+            let cause = error.cause as? RemoteError
             throw .blockAtNode(cid, reason: cause.map { "\($0)" } ?? "it is not there")
         }
     }
@@ -117,8 +117,8 @@ extension Volume {
             return block
         }
         let multihash = cid.multihash.bytes
-        if let node = try reading({ (state) throws(Errno) in try state.node(with: multihash) }),
-            let block = verified(node)
+        if let stored = try reading({ (state) throws(Errno) in try state.node(with: multihash) }),
+            let block = verified(stored)
         {
             return block
         }

@@ -1,11 +1,11 @@
-/// A path in a node's mutable file system, or `/ipfs/CID` where a call takes that as its source.
+/// A path in a remote's mutable file system (MFS), or `/ipfs/CID` where a call takes that as its source.
 ///
-/// Names are bytes: each of them can stand in a path, and is escaped on its way to the node.
+/// Names are bytes: each of them can stand in a path, and is escaped on its way to the remote.
 public struct MFSPath: Hashable, Sendable, ExpressibleByStringLiteral, CustomStringConvertible {
     /// The path, as it is meant.
     public var bytes: [UInt8]
 
-    /// Takes a path as it is; the node refuses one that does not begin with a slash.
+    /// Takes a path as it is; a remote refuses one that does not begin with a slash.
     public init(_ path: String) {
         bytes = Array(path.utf8)
     }

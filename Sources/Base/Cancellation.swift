@@ -1,9 +1,7 @@
-internal import Base
-
 /// Ends calls from another thread.
 ///
-/// One may be given to any number of calls, at once or one after the other. Calls that run end at
-/// once, with a `KuboError` of the kind `cancelled`; calls that begin later end before they are sent.
+/// One may be given to any number of calls, at once or one after the other. Calls that run end at once,
+/// with the error that they have for this; calls that begin later end before they have done anything.
 public final class Cancellation: Sendable {
     private struct State {
         var isCancelled = false
@@ -31,7 +29,7 @@ public final class Cancellation: Sendable {
     public var isCancelled: Bool { state.withLock { $0.isCancelled } }
 
     /// Has a handler called once when `cancel` is, on that thread; not at all if it was already.
-    func onCancel(_ handler: @escaping @Sendable () -> Void) -> Int {
+    package func onCancel(_ handler: @escaping @Sendable () -> Void) -> Int {
         state.withLock { state in
             state.nextHandler += 1
             if !state.isCancelled {
@@ -42,7 +40,7 @@ public final class Cancellation: Sendable {
     }
 
     /// Forgets a handler, which may be running at this moment.
-    func remove(handler: Int) {
+    package func remove(handler: Int) {
         state.withLock { _ = $0.handlers.removeValue(forKey: handler) }
     }
 }

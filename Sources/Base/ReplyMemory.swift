@@ -10,7 +10,7 @@ public final class ReplyMemory {
     public init() {}
 
     /// Gives the memory up, to whoever receives a reply.
-    func take() -> [UInt8] {
+    package func take() -> [UInt8] {
         let taken = bytes
         bytes = []
         return taken

@@ -1,11 +1,11 @@
 internal import Base
-internal import Kubo
+internal import Remotes
 
 /// Threads that fetch blocks; as many as there is work for, up to a bound.
 ///
 /// A block that cannot be had holds a thread until its deadline. So each user has a share of the
 /// threads only, and a queue of his own; who has the fewest threads comes next.
-final class Fetches: Sendable {
+final class FetchPool: Sendable {
     /// Work of a thread: for whom it is done, and memory that all of it has in turn.
     typealias Work = @Sendable (_ user: UInt32?, ReplyMemory) -> Void
 

@@ -1,0 +1,62 @@
+internal import Base
+internal import InodeManifest
+internal import MerkleDAG
+internal import Multiformats
+internal import Remotes
+
+internal import struct SystemPackage.Errno
+
+/// Blocks from here where they are nodes of the volume, else from the node.
+struct VolumeBlocks: BlockSource {
+    let volume: Volume
+    let connection: RemoteConnection
+    /// Ends the calls; nil: with the link.
+    var cancellation: Cancellation?
+    /// Has the node look among its peers for what it lacks.
+    var asksPeers = true
+    /// On whose behalf; nil: on the volume's own.
+    var user: UInt32?
+    /// How long a block may take; nil for as long as a read waits.
+    var milliseconds: Int?
+
+    func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
+        try block(cid, memory: nil)
+    }
+
+    /// Gives a block, compared with its CID wherever it comes from.
+    ///
+    /// - Parameter memory: what a block of the node is received into; nil for memory of its own.
+    func block(_ cid: CID, memory: ReplyMemory?) throws(BlockUnavailable) -> [UInt8] {
+        if cid.codec == .dagPB,
+            let stored = try? volume.reading({ (state) throws(Errno) in
+                try state.node(with: cid.multihash.bytes)
+            }), (try? stored.withUnsafeBytes({ try cid.verify($0) })) != nil
+        {
+            return stored
+        }
+        do throws(RemoteError) {
+            // What the node has itself is not to wait behind what it has to look for.
+            do throws(RemoteError) {
+                return try get(cid, asksPeers: false, memory)
+            } catch {
+                guard asksPeers, error.kind == .notFound else { throw error }
+            }
+            return try get(cid, asksPeers: true, memory)
+        } catch {
+            throw BlockUnavailable(cid, cause: error)
+        }
+    }
+
+    private func get(
+        _ cid: CID, asksPeers: Bool, _ memory: ReplyMemory?
+    ) throws(RemoteError) -> [UInt8] {
+        var request = BlockRequest(
+            cid, deadlineMilliseconds: milliseconds ?? connection.options.fetchMilliseconds)
+        request.asksPeers = asksPeers
+        request.cancellation = cancellation ?? connection.cancellation
+        request.user = user
+        let block = try connection.store.block(request, memory: memory)
+        connection.noteFetched(bytes: block.count)
+        return block
+    }
+}
