@@ -54,7 +54,7 @@ let package = Package(
         .target(
             name: "InodeManifest",
             dependencies: [
-                "Base", "Multiformats",
+                "Base", "Multiformats", "MerkleDAG",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -64,7 +64,7 @@ let package = Package(
         .target(
             name: "ObjectStore",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "InodeManifest",
+                "Base", "Multiformats", "MerkleDAG",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),

@@ -1,3 +1,5 @@
+package import MerkleDAG
+
 /// Texts up to a bound, and how many there were.
 package struct BoundedTexts: Sendable {
     package static let textsMax = 10_000

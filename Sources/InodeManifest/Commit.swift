@@ -1,6 +1,7 @@
 internal import Base
 internal import GRDB
 internal import GRDBSQLite
+internal import MerkleDAG
 internal import Multiformats
 
 internal import struct SystemPackage.Errno

@@ -1,5 +1,6 @@
 package import Base
 internal import GRDB
+package import MerkleDAG
 package import Multiformats
 
 package import struct SystemPackage.Errno

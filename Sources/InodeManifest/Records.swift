@@ -1,4 +1,5 @@
 package import Base
+package import MerkleDAG
 package import Multiformats
 
 // The records below are classes without a lock of their own: they live in a `ManifestState`, and
@@ -108,33 +109,6 @@ extension InodeRecord {
     /// Adds one to the count of links, which in a damaged manifest may be too high.
     package func addLink() {
         if linkCount < .max { linkCount += 1 }
-    }
-}
-
-/// A dag-pb block that the manifest keeps.
-package struct StoredNode: Sendable {
-    package let multihash: [UInt8]
-    package let bytes: [UInt8]
-
-    package init(multihash: [UInt8], bytes: [UInt8]) {
-        self.multihash = multihash
-        self.bytes = bytes
-    }
-}
-
-/// What sealing found: the CID of an object and the blocks that it is made of.
-package struct SealResult: Sendable {
-    package let cid: CID
-    package let treeSize: UInt64
-    /// The multihash of every leaf in order; empty where the only leaf is the root.
-    package let leaves: [[UInt8]]
-    package let nodes: [StoredNode]
-
-    package init(cid: CID, treeSize: UInt64, leaves: [[UInt8]], nodes: [StoredNode]) {
-        self.cid = cid
-        self.treeSize = treeSize
-        self.leaves = leaves
-        self.nodes = nodes
     }
 }
 

@@ -1,4 +1,5 @@
 internal import Base
+internal import MerkleDAG
 internal import Multiformats
 
 // The payload of a record of the redo log: one CommitBatch. All numbers are little-endian.

@@ -1,5 +1,4 @@
 internal import Base
-package import InodeManifest
 package import MerkleDAG
 internal import Multiformats
 

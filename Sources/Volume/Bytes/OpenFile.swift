@@ -1,5 +1,6 @@
 internal import Base
 internal import InodeManifest
+internal import MerkleDAG
 internal import ObjectStore
 internal import Synchronization
 
