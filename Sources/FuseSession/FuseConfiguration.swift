@@ -6,7 +6,7 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// bounds how many writers share one flush.
     public var threads = 32
     /// How many of them wait for requests at once; the others rest until these are busy. See
-    /// `Receivers`.
+    /// `ReaderThrottle`.
     let waitingThreadsMax = 3
     /// Threads that may be started beside those while requests wait for a node. A wait for which there
     /// is none more fails at once.

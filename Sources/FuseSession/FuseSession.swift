@@ -24,7 +24,7 @@ public final class FuseSession: @unchecked Sendable {
     private let configuration: FuseConfiguration
     private let log: Logger
     private let context: FuseContext
-    private let receivers: Receivers
+    private let throttle: ReaderThrottle
     private let names: ChangedNames
     private let state: Monitor<State>
 
@@ -71,7 +71,7 @@ public final class FuseSession: @unchecked Sendable {
         }
         self.configuration = configuration
         self.log = log
-        receivers = Receivers(waitingMax: configuration.waitingThreadsMax)
+        throttle = ReaderThrottle(waitingMax: configuration.waitingThreadsMax)
         let state = Monitor(State())
         self.state = state
         let context = FuseContext(volume: volume, configuration: configuration, log: log) {
@@ -194,12 +194,12 @@ public final class FuseSession: @unchecked Sendable {
             context?.dropAttributes(of: inode)
         }
         var failure: FuseError?
-        let veto = prepareVeto(mounted)
+        let fallback = prepareFallback(mounted)
         startWorkers(mounted, &failure)
         if failure != nil { abandon(mounted) }
         let isReady = waitForReady()
         if isReady {
-            startRings(mounted, veto)
+            startRings(mounted, fallback)
             raiseReadAhead(mounted)
             startPassthrough(mounted)
             whenReady()
@@ -326,8 +326,8 @@ extension FuseSession {
     /// Starts a worker, with the calling thread's signals: for a queue, or for the device.
     private func startWorker(
         _ session: UncheckedPointer, queue: UInt16?
-    ) throws(Errno) -> Participation {
-        let participation = Participation()
+    ) throws(Errno) -> StartupResult {
+        let startup = StartupResult()
         let number = state.withLock { state in
             state.workersRunning += 1
             state.nextThread += 1
@@ -335,7 +335,7 @@ extension FuseSession {
         }
         do throws(Errno) {
             let thread = try Threads.start(name: "fuse-\(number)") { [self] in
-                work(session.pointer, number, queue, participation)
+                work(session.pointer, number, queue, startup)
             }
             state.withLock { $0.threads[number] = thread }
         } catch {
@@ -345,17 +345,17 @@ extension FuseSession {
         }
         // It may have ended before it was noted.
         state.wakeAll()
-        return participation
+        return startup
     }
 
     private func work(
         _ session: OpaquePointer, _ number: Int, _ queue: UInt16?,
-        _ participation: Participation
+        _ startup: StartupResult
     ) {
         let identity = pthread_self()
         state.withLock { $0.workers.append(identity) }
         let source: Worker.Source =
-            queue.map { .queue($0) { participation.tell($0) } } ?? .device(receivers)
+            queue.map { .queue($0) { startup.tell($0) } } ?? .device(throttle)
         let worker = Worker(session: session, context: context, source: source)
         let isOver = worker.serve()
         // Whoever still waits for a node has nobody to answer.
@@ -421,10 +421,10 @@ extension FuseSession {
     }
 
     /// Makes sure, before INIT is answered, that what it asks for can be taken back.
-    private func prepareVeto(_ mounted: Mounted) -> QueueVeto? {
+    private func prepareFallback(_ mounted: Mounted) -> RingFallback? {
         guard state.withLock({ $0.queueCount }) > 0 else { return nil }
         do throws(Errno) {
-            return try QueueVeto(device: fuse_session_fd(mounted.session))
+            return try RingFallback(device: fuse_session_fd(mounted.session))
         } catch {
             context.askForRings(false)
             state.withLock { state in
@@ -437,13 +437,13 @@ extension FuseSession {
 
     /// Starts the threads that serve the kernel's queues, once INIT is answered. Until each queue has
     /// one, all requests wait.
-    private func startRings(_ mounted: Mounted, _ veto: QueueVeto?) {
+    private func startRings(_ mounted: Mounted, _ fallback: RingFallback?) {
         let session = UncheckedPointer(mounted.session)
         let queueCount = state.withLock { $0.queueCount }
         var reason: String?
-        if let veto {
+        if let fallback {
             if context.agreed(on: InitFlag.overIOUring) {
-                reason = serveQueues(session, queueCount, veto)
+                reason = serveQueues(session, queueCount, fallback)
             } else {
                 reason = "the kernel does not offer it"
             }
@@ -458,7 +458,7 @@ extension FuseSession {
     /// Starts the queues' threads and waits for all to take part; the reason where the mount does
     /// without.
     private func serveQueues(
-        _ session: UncheckedPointer, _ queueCount: Int, _ veto: QueueVeto
+        _ session: UncheckedPointer, _ queueCount: Int, _ fallback: RingFallback
     ) -> String? {
         let threads = threads(queueCount: queueCount)
         var counts = Array(repeating: 0, count: queueCount)
@@ -484,7 +484,7 @@ extension FuseSession {
                 ])
             return nil
         }
-        veto.giveUp()
+        fallback.giveUp()
         return "a thread could not take part: \(failure)"
     }
 
@@ -520,7 +520,7 @@ extension FuseSession {
         rfs_block_signals(&mask)
         defer { pthread_sigmask(SIG_SETMASK, &mask, nil) }
         var failure: Errno?
-        var started: [(queue: Int, participation: Participation)] = []
+        var started: [(queue: Int, startup: StartupResult)] = []
         for queue in counts.indices {
             do throws(Errno) {
                 started.append((queue, try startWorker(session, queue: UInt16(queue))))
@@ -529,8 +529,8 @@ extension FuseSession {
                 break
             }
         }
-        for (queue, participation) in started {
-            if let error = participation.wait() {
+        for (queue, startup) in started {
+            if let error = startup.wait() {
                 failure = error
             } else {
                 counts[queue] += 1
@@ -553,7 +553,7 @@ extension FuseSession {
 }
 
 /// What comes of a thread's try to take part in its queue, told once.
-private final class Participation: Sendable {
+private final class StartupResult: Sendable {
     private let outcome = Monitor<Errno??>(nil)
 
     func tell(_ error: Errno?) {
@@ -669,7 +669,7 @@ extension FuseSession {
     /// gone.
     private func interruptWorkers(_ state: inout State, _ mounted: Mounted) {
         fuse_session_exit(mounted.session)
-        receivers.close()
+        throttle.close()
         for worker in state.workers { pthread_kill(worker, rfs_wake_signal()) }
         self.state.wait(&state, milliseconds: Self.waitStepMilliseconds)
     }

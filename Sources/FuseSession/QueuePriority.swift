@@ -8,7 +8,7 @@ internal import Synchronization
 /// queue, and each time a processor has to be woken: 30 µs a request for 12. A processor that runs
 /// nothing but SCHED_IDLE counts as idle (`sched_idle_cpu` in kernel/sched/fair.c); so the threads of
 /// queues have that policy while nothing else of this process keeps processors busy. What others run
-/// is not in their group (`TaskGroup`), and has no more precedence than before.
+/// is not in their group (`SchedulerGroup`), and has no more precedence than before.
 package final class QueuePriority: Sendable {
     /// A thread of a queue.
     package final class Member: Sendable {
@@ -21,7 +21,7 @@ package final class QueuePriority: Sendable {
 
     /// - Returns: nil where threads must not have that policy: others would take all of the processor
     ///   from them, or it could not be taken back.
-    package init?(_ background: BackgroundWork, group: TaskGroup = TaskGroup()) {
+    package init?(_ background: BackgroundWork, group: SchedulerGroup = SchedulerGroup()) {
         guard group.isOwn, Self.canComeBack() else { return nil }
         self.background = background
         background.observe { [weak self] in self?.raise() }

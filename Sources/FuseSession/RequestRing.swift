@@ -131,7 +131,7 @@ final class RequestRing {
 /// a place or `giveUp` is called, and by then there may be no descriptor left for it.
 ///
 /// Used by the thread that makes it, alone.
-final class QueueVeto {
+final class RingFallback {
     private let buffer: OwnedBuffer
     private let ring: RequestRing
 

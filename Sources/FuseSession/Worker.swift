@@ -62,7 +62,7 @@ final class Worker {
     /// Where a thread's requests come from.
     enum Source {
         /// The device, in turn with others.
-        case device(Receivers)
+        case device(ReaderThrottle)
         /// A queue of io_uring's; the closure is called once, with what came of taking part.
         case queue(UInt16, whenRegistered: (Errno?) -> Void)
     }
@@ -100,18 +100,18 @@ final class Worker {
         Current.set(self)
         defer { Current.set(nil) }
         switch source {
-        case .device(let receivers): return serveDevice(receivers)
+        case .device(let throttle): return serveDevice(throttle)
         case .queue(let number, let whenRegistered):
             return serveQueue(number, whenRegistered)
         }
     }
 
-    private func serveDevice(_ receivers: Receivers) -> Bool {
+    private func serveDevice(_ throttle: ReaderThrottle) -> Bool {
         var received = fuse_buf()
         received.mem = buffer.bytes.baseAddress.map { $0 + Self.requestOffset }
-        while receivers.enter() && fuse_session_exited(session) == 0 {
+        while throttle.enter() && fuse_session_exited(session) == 0 {
             let count = fuse_session_receive_buf(session, &received)
-            receivers.leave()
+            throttle.leave()
             if count > 0 {
                 let start = Self.requestOffset
                 serve(start..<min(start + Int(count), buffer.bytes.count))
@@ -127,7 +127,7 @@ final class Worker {
                 break
             }
         }
-        receivers.close()
+        throttle.close()
         return true
     }
 

@@ -28,14 +28,14 @@ private final class FakeKernel {
         try text.write(toFile: place, atomically: false, encoding: .utf8)
     }
 
-    func group(session: Int32 = 7) -> TaskGroup {
-        TaskGroup(
+    func group(session: Int32 = 7) -> SchedulerGroup {
+        SchedulerGroup(
             proc: path + "/proc", cgroups: path + "/cgroup", process: 7, parent: 6,
             session: session)
     }
 }
 
-@Suite struct TaskGroupTests {
+@Suite struct SchedulerGroupTests {
     private func isOwn(
         _ cgroup: String, autogroup: String? = "1\n", session: Int32 = 7,
         _ files: [String: String] = [:]

@@ -110,7 +110,7 @@ enum MountRun {
         if foreground {
             try Daemon.run(settings, pipe: pipe)
         } else {
-            try Background.start(
+            try Daemonizer.start(
                 arguments: arguments(settings), stateDirectory: settings.stateDirectory)
         }
     }

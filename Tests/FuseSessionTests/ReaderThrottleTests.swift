@@ -5,21 +5,21 @@ import Testing
 
 /// Threads that play the workers: each enters, takes a request, leaves, and works on it.
 private final class Crew: Sendable {
-    let receivers: Receivers
+    let throttle: ReaderThrottle
     let waiting = Atomic<Int>(0)
     let waitingMost = Atomic<Int>(0)
     let requests: Monitor<Int>
     let served = Atomic<Int>(0)
 
     init(waitingMax: Int, requests: Int) {
-        receivers = Receivers(waitingMax: waitingMax)
+        throttle = ReaderThrottle(waitingMax: waitingMax)
         self.requests = Monitor(requests)
     }
 
     /// Serves until no request is left; then ends the session as a worker does.
     func serve() {
-        defer { receivers.close() }
-        while receivers.enter() {
+        defer { throttle.close() }
+        while throttle.enter() {
             let now = waiting.add(1, ordering: .relaxed).newValue
             waitingMost.max(now, ordering: .relaxed)
             let isTaken = requests.withLock { left in
@@ -28,7 +28,7 @@ private final class Crew: Sendable {
                 return true
             }
             waiting.subtract(1, ordering: .relaxed)
-            receivers.leave()
+            throttle.leave()
             guard isTaken else { return }
             served.add(1, ordering: .relaxed)
         }
@@ -50,37 +50,37 @@ func noMoreThreadsWaitThanAllowedAndAllRequestsAreServed(_ waitingMax: Int) thro
 
 @Test(.timeLimit(.minutes(10)))
 func aBusyThreadIsReplacedByARestingOne() throws {
-    let receivers = Receivers(waitingMax: 1)
-    #expect(receivers.enter())
+    let throttle = ReaderThrottle(waitingMax: 1)
+    #expect(throttle.enter())
     let entered = Monitor(false)
     let other = try Threads.start(name: "resting") {
-        let isOn = receivers.enter()
+        let isOn = throttle.enter()
         entered.withLock { $0 = isOn }
         entered.wakeAll()
-        receivers.leave()
+        throttle.leave()
     }
     // The first takes a request and stays busy with it: the other one must get its place, whether
     // it came before this or comes after.
-    receivers.leave()
+    throttle.leave()
     try #require(eventually { entered.withLock { $0 } })
     other.join()
 }
 
 @Test(.timeLimit(.minutes(10)))
 func closingSendsRestingThreadsHome() throws {
-    let receivers = Receivers(waitingMax: 1)
-    #expect(receivers.enter())
+    let throttle = ReaderThrottle(waitingMax: 1)
+    #expect(throttle.enter())
     let results = Monitor([Bool]())
     var threads: [JoinableThread] = []
     for number in 0..<8 {
         threads.append(
             try Threads.start(name: "resting-\(number)") {
-                let isOn = receivers.enter()
+                let isOn = throttle.enter()
                 results.withLock { $0.append(isOn) }
             })
     }
-    receivers.close()
+    throttle.close()
     for thread in threads { thread.join() }
     #expect(results.withLock { $0 } == [Bool](repeating: false, count: 8))
-    #expect(!receivers.enter())
+    #expect(!throttle.enter())
 }

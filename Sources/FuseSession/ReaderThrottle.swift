@@ -11,7 +11,7 @@ internal import Synchronization
 /// its first request either.
 ///
 /// All of it is in one atomic word, so that no decision misses a change made meanwhile.
-package final class Receivers: Sendable {
+package final class ReaderThrottle: Sendable {
     /// Low 32 bits: threads that wait or are about to; the next 31: threads that rest; the highest:
     /// closed.
     private let counts = Atomic<UInt64>(0)

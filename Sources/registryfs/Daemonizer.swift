@@ -8,7 +8,7 @@ import struct SystemPackage.Errno
 /// The program starts itself again, for a process with threads cannot fork without exec. The new
 /// one leads a session of its own, has /dev/null for its standard streams until it opens its log,
 /// and reports through a pipe: `ready`, or `failed STATUS MESSAGE`.
-enum Background {
+enum Daemonizer {
     /// - Parameter arguments: those of `mount` for the daemon.
     /// - Throws: what the daemon says, or that it said nothing.
     static func start(arguments: [String], stateDirectory: String) throws(Failure) {

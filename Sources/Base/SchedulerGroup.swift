@@ -4,7 +4,7 @@ internal import Glibc
 ///
 /// Source: sched(7), "The autogroup feature"; cgroups(7); Documentation/admin-guide/cgroup-v2.rst of the
 /// kernel, "CPU".
-public struct TaskGroup {
+public struct SchedulerGroup {
     /// Where the kernel tells; other places for tests.
     private let proc, cgroups: String
     private let process, parent, session: Int32
