@@ -15,18 +15,11 @@ import struct SystemPackage.Errno
 /// say that it is ready. End, whoever asks for it: make everything durable → take the mount away
 /// → the kernel ends the session → close the volume → tell who waits → exit.
 final class Daemon: Sendable {
-    private struct State {
-        /// Who asked for the unmount and hears its end.
-        var waiting: [ControlAnswer] = []
-        /// The kernel has no use of the filesystem any more; the volume is being closed.
-        var isSessionOver = false
-    }
-
     private let settings: MountSettings
     private let volume: Volume
     private let session: FuseSession
     private let log: Logger
-    private let state = Monitor(State())
+    private let leaving = Leaving()
 
     /// The mount point, as the kernel lists it now.
     private var mountPoint: String { session.mountPath ?? settings.mountPoint }
@@ -198,8 +191,7 @@ final class Daemon: Sendable {
     /// Closes the volume and tells everyone who waits for it.
     private func end(_ server: ControlServer, _ outcome: Failure?) -> Failure? {
         var outcome = outcome
-        state.withLock { $0.isSessionOver = true }
-        state.wakeAll()
+        leaving.noteSessionIsOver()
         // The session has ended its own; what commands and sealing wait for would hold up the end.
         volume.interruptWaits()
         server.stop()
@@ -208,10 +200,7 @@ final class Daemon: Sendable {
         } catch {
             outcome = outcome ?? Failure(volume: error)
         }
-        let waiting = state.withLock { state in
-            defer { state.waiting = [] }
-            return state.waiting
-        }
+        let waiting = leaving.takeAll()
         log.info("unmounted", metadata: ["at": "\(settings.mountPoint)"])
         for answer in waiting {
             if let outcome { answer.failed(outcome) } else { answer.done() }
@@ -334,35 +323,21 @@ final class Daemon: Sendable {
         }
         if !request.isLazy { try checkNamespaces() }
         // Noted before, as the process may end as soon as the mount is gone.
-        state.withLock { $0.waiting.append(answer) }
+        leaving.add(answer)
         do throws(Failure) {
             try takeMountAway(isLazy: request.isLazy)
         } catch {
-            guard stopWaiting(answer) else { return }
+            guard leaving.remove(answer) else { return }
             throw error
         }
         waitForEnd(answer, isLazy: request.isLazy)
     }
 
-    /// Takes an answer back from those that hear the end; false where it has heard it.
-    private func stopWaiting(_ answer: ControlAnswer) -> Bool {
-        state.withLock { state in
-            defer { state.waiting.removeAll { $0 === answer } }
-            return state.waiting.contains { $0 === answer }
-        }
-    }
-
     /// The kernel ends the session with the last use of the filesystem, which is now unless
     /// something holds it: files that stay open after a lazy unmount, or a mount elsewhere.
     private func waitForEnd(_ answer: ControlAnswer, isLazy: Bool) {
-        let isOver = state.withLock { state in
-            for _ in 0..<Self.lingerTenths where !state.isSessionOver {
-                self.state.wait(&state, milliseconds: 100)
-            }
-            return state.isSessionOver
-        }
         // Where it is over, whoever closes the volume ends the answer.
-        guard !isOver, stopWaiting(answer) else { return }
+        guard !leaving.waitForEnd(), leaving.remove(answer) else { return }
         if isLazy {
             answer.done(ControlResult(isLingering: true))
         } else {
@@ -373,8 +348,6 @@ final class Daemon: Sendable {
                     kind: .busy))
         }
     }
-
-    private static let lingerTenths = 20
 
     /// Refuses while another mount namespace, a container's say, has the filesystem mounted:
     /// the daemon could not end.
@@ -435,51 +408,5 @@ final class Daemon: Sendable {
         status.readOnly = settings.fuse.isReadOnly
         status.rootCID = rootCID ?? status.rootCID
         return status
-    }
-}
-
-/// What a daemon sets for its whole process.
-private enum DaemonProcess {
-    /// Blocks the signals that end the daemon, for this thread and all that it starts.
-    static func blockSignals() -> sigset_t {
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        for signal in [SIGTERM, SIGINT, SIGHUP] { sigaddset(&signals, signal) }
-        pthread_sigmask(SIG_BLOCK, &signals, nil)
-        signal(SIGPIPE, SIG_IGN)
-        return signals
-    }
-
-    /// Closes what the starter of a background daemon had open: whoever waits for the end of a
-    /// pipe must not wait for this process.
-    static func closeInherited(above pipe: Int32) {
-        for name in (try? Sys.names(in: AT_FDCWD, path: "/proc/self/fd")) ?? [] {
-            if let descriptor = Int32(name), descriptor > pipe { close(descriptor) }
-        }
-    }
-
-    static func waitForSignal(_ signals: sigset_t) -> Int32 {
-        var signals = signals
-        var number: Int32 = 0
-        while sigwait(&signals, &number) != 0 {}
-        return number
-    }
-
-    /// What helps a filesystem's process to live; each is done as far as the rights go.
-    static func prepare() {
-        // A working directory would keep its filesystem busy, and modes are the callers' to give.
-        _ = chdir("/")
-        umask(0o077)
-        // The kernel needs this process to write pages out, so it must not wait for that itself,
-        // nor be the one that is killed.
-        Threads.becomeIOFlusher()
-        Heap.bound()
-        if let file = try? Sys.open("/proc/self/oom_score_adj", flags: O_WRONLY) {
-            SystemFiles.say("-1000\n", to: file.raw)
-        }
-        var limit = rlimit()
-        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-        limit.rlim_cur = limit.rlim_max
-        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 }
