@@ -40,7 +40,11 @@ let package = Package(
         .target(name: "CShims", path: "Sources/CShims"),
         .target(
             name: "Base",
-            dependencies: ["CShims", .product(name: "SystemPackage", package: "swift-system")],
+            dependencies: [
+                "CShims",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
             swiftSettings: settings),
         .target(name: "CSHA256", path: "Sources/CSHA256"),
         .target(
@@ -110,6 +114,7 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        .testTarget(name: "BaseTests", dependencies: ["Base"], swiftSettings: settings),
         .testTarget(
             name: "MultiformatsTests", dependencies: ["Multiformats"], swiftSettings: settings),
         .testTarget(

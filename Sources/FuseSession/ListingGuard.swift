@@ -23,17 +23,10 @@ package final class ListingGuard: Sendable {
         var isEnded = false
     }
 
-    /// Listings of about the last `grace`, and of as long before; what is older is
-    /// dropped whole.
     private struct State {
-        var young: [Inode: Listing] = [:]
-        var old: [Inode: Listing] = [:]
+        /// Those of about the last `grace`, and of as long before; what is older is dropped whole.
+        var listings = Recent<Inode, Listing>(countMax: ListingGuard.generationCountMax)
         var turned = ContinuousClock.now
-
-        subscript(directory: Inode) -> Listing? {
-            get { young[directory] ?? old[directory] }
-            set { young[directory] = newValue }
-        }
     }
 
     private let state = Guarded(State())
@@ -50,14 +43,11 @@ package final class ListingGuard: Sendable {
     package func begin(_ directory: Inode) {
         let now = ContinuousClock.now
         state.withLock { state in
-            if now - state.turned > Self.grace
-                || state.young.count >= Self.generationCountMax
-            {
-                state.old = state.young
-                state.young = [:]
+            if now - state.turned > Self.grace || state.listings.isFull {
+                state.listings.turn()
                 state.turned = now
             }
-            state[directory] = state[directory] ?? Listing()
+            state.listings.note(directory, state.listings[directory] ?? Listing())
             isInUse.store(true, ordering: .releasing)
         }
     }
@@ -67,8 +57,8 @@ package final class ListingGuard: Sendable {
     package func end(_ directory: Inode) -> Bool {
         state.withLock { state in
             // One that has been dropped may have seen anything.
-            let isChanged = state[directory]?.isChanged ?? true
-            state[directory] = Listing(isChanged: false, isEnded: true)
+            let isChanged = state.listings[directory]?.isChanged ?? true
+            state.listings.note(directory, Listing(isChanged: false, isEnded: true))
             isInUse.store(true, ordering: .releasing)
             return isChanged
         }
@@ -79,8 +69,8 @@ package final class ListingGuard: Sendable {
     package func change(_ directory: Inode) -> Bool {
         guard isInUse.load(ordering: .acquiring) else { return false }
         return state.withLock { state in
-            guard let listing = state[directory] else { return false }
-            state[directory] = Listing(isChanged: true, isEnded: false)
+            guard let listing = state.listings[directory] else { return false }
+            state.listings.note(directory, Listing(isChanged: true, isEnded: false))
             return listing.isEnded
         }
     }

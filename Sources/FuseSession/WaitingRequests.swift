@@ -74,11 +74,16 @@ final class WaitingRequests: RemoteWaitObserver {
     /// How long a request has waited at least, in milliseconds, that is ended for another of its user.
     static let turnMilliseconds: Int64 = 2_000
 
+    /// More than there can be threads, each with a request that could be meant.
+    private static let interruptsMax = 1024
+
     private struct State {
         var crews: [Crew: CrewState]
         /// By the number of the request.
         var waits: [UInt64: Waiting] = [:]
-        var interrupted = RecentInterrupts()
+        /// The requests that the kernel wanted to interrupt last. Numbers of requests are never used
+        /// twice, so those that are finished do no harm here.
+        var interrupted = Recent<UInt64, Void>(countMax: WaitingRequests.interruptsMax)
         var isEnded = false
         /// Starts a thread that reads the device; false where the system has none to give.
         var startThread: (@Sendable () -> Bool)?
@@ -255,7 +260,7 @@ final class WaitingRequests: RemoteWaitObserver {
     /// Ends the wait of a request, now or when it comes to wait.
     func interrupt(_ unique: UInt64) {
         let waits = state.withLock { state in
-            state.interrupted.add(unique)
+            state.interrupted.insert(unique)
             return state.waits[unique]?.waits ?? []
         }
         for wait in waits { wait.interrupt() }
@@ -270,24 +275,4 @@ final class WaitingRequests: RemoteWaitObserver {
         }
         for wait in waits { wait.interrupt() }
     }
-}
-
-/// The requests that the kernel wanted to interrupt last. Numbers of requests are never used twice,
-/// so those that are finished do no harm here.
-private struct RecentInterrupts {
-    /// More than there can be threads, each with a request that could be meant.
-    private static let countMax = 1024
-    private var uniques: [UInt64] = []
-    private var next = 0
-
-    mutating func add(_ unique: UInt64) {
-        if uniques.count < Self.countMax {
-            uniques.append(unique)
-        } else {
-            uniques[next] = unique
-            next = (next + 1) % Self.countMax
-        }
-    }
-
-    func contains(_ unique: UInt64) -> Bool { uniques.contains(unique) }
 }
