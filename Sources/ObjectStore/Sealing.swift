@@ -14,13 +14,6 @@ package enum SealInterruption: Error, Sendable {
 }
 
 extension SealResult {
-    /// Computes the DAG of content that lies in memory.
-    package static func sealing(_ bytes: [UInt8], profile: ImportProfile) -> SealResult {
-        var sealing = Sealing(profile: profile)
-        for leaf in bytes.withUnsafeBytes(profile.leaves) { sealing.add(leaf) }
-        return sealing.finish()
-    }
-
     /// Computes the DAG of a flat file. Reads the file once; keeps two chunks for each thread,
     /// the leaves' hashes and the interior nodes in memory.
     ///
@@ -57,9 +50,9 @@ extension SealResult {
         hashing.work(isWanted)
         for thread in threads { thread.join() }
         let leaves = try hashing.result()
-        var sealing = Sealing(profile: profile)
-        for leaf in leaves { sealing.add(leaf) }
-        return sealing.finish()
+        var assembler = FileDAGAssembler(profile: profile)
+        for leaf in leaves { assembler.add(leaf) }
+        return assembler.finish()
     }
 }
 
@@ -147,35 +140,5 @@ private final class LeafHashing: Sendable {
             if let failure = progress.failure { throw failure }
             return progress.leaves.compactMap(\.self)
         }
-    }
-}
-
-/// One pass over some content: its leaves and the nodes above them.
-private struct Sealing {
-    private let profile: ImportProfile
-    private var builder: BalancedDAGBuilder
-    private var leaves: [[UInt8]] = []
-    private var nodes: [StoredNode] = []
-
-    init(profile: ImportProfile) {
-        self.profile = profile
-        builder = BalancedDAGBuilder(profile: profile)
-    }
-
-    mutating func add(_ leaf: Leaf) {
-        leaves.append(leaf.cid.multihash.bytes)
-        builder.append(leaf) { cid, block in
-            nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
-        }
-    }
-
-    mutating func finish() -> SealResult {
-        let root = builder.finish { cid, block in
-            nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
-        }
-        // The only leaf is the root, and is found by the object's CID.
-        return SealResult(
-            cid: root.cid, treeSize: root.treeSize, leaves: leaves.count > 1 ? leaves : [],
-            nodes: nodes)
     }
 }

@@ -69,7 +69,8 @@ public final class Volume: Sendable {
     let store: ObjectStore
     let running = RunningState()
     let handles = HandleTable()
-    let sealQueue = SealQueue()
+    /// Inodes that wait to be sealed in the background, each from a point in time on.
+    let sealQueue = WorkQueue<Inode>()
     let backings = BackingPool()
     /// The node that the volume publishes to; nil without one.
     let connection: RemoteConnection?
@@ -191,7 +192,7 @@ public final class Volume: Sendable {
             for _ in 0..<options.sealThreads {
                 let seals = try Threads.start(name: "rfs-seal") { [weak self, sealQueue] in
                     Threads.lowerPriority()
-                    while let inode = sealQueue.next() { self?.sealInBackground(inode) }
+                    while let inode = sealQueue.take() { self?.sealInBackground(inode) }
                 }
                 threads.withLock { $0.append(seals) }
             }

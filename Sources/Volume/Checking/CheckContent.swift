@@ -326,17 +326,8 @@ private final class ObjectInspection {
             guard row.number == Int64(clamping: number), number < leafCount,
                 let multihash = try? Multihash(bytes: row.multihash), multihash.isSHA256
             else { return nil }
-            let length = range(ofLeaf: number).count
-            let framing = profile.leafFraming(length: length)
-            let cid =
-                profile.rawLeaves
-                ? CID(codec: .raw, multihash: multihash)
-                : CID.dagPB(multihash, version: profile.cidVersion)
-            builder.append(
-                Leaf(
-                    cid: cid, fileSize: UInt64(length),
-                    treeSize: UInt64(framing.prefix.count + length + framing.suffix.count))
-            ) { _, _ in }
+            let length = UInt64(range(ofLeaf: number).count)
+            builder.append(profile.leaf(profile.leafCID(multihash), length: length)) { _, _ in }
             number += 1
         }
         return number == leafCount ? builder.finish { _, _ in } : nil

@@ -71,9 +71,7 @@ struct Outbox {
 extension Volume {
     func leafCID(_ multihash: [UInt8]) -> CID? {
         guard let multihash = try? Multihash(bytes: multihash) else { return nil }
-        return profile.rawLeaves
-            ? CID(codec: .raw, multihash: multihash)
-            : CID.dagPB(multihash, version: profile.cidVersion)
+        return profile.leafCID(multihash)
     }
 
     func nodeCID(_ multihash: [UInt8]) -> CID? {

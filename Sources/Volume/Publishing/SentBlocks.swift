@@ -4,8 +4,7 @@ internal import Multiformats
 /// The blocks that the remote acknowledged not long ago: at least `countMax` of them.
 final class SentBlocks: Sendable {
     private struct State {
-        var newer: Set<CID> = []
-        var older: Set<CID> = []
+        var blocks = Recent<CID, Void>(countMax: SentBlocks.countMax)
         /// Blocks may be at the remote although nothing says so: something was cut off.
         var mayBeMore = true
     }
@@ -15,21 +14,17 @@ final class SentBlocks: Sendable {
 
     func add(_ cids: [CID]) {
         state.withLock { state in
-            for cid in cids {
-                state.newer.insert(cid)
-                guard state.newer.count >= Self.countMax else { continue }
-                (state.older, state.newer) = (state.newer, [])
-            }
+            for cid in cids { state.blocks.insert(cid) }
         }
     }
 
     func contains(_ cid: CID) -> Bool {
-        state.withLock { $0.newer.contains(cid) || $0.older.contains(cid) }
+        state.withLock { $0.blocks.contains(cid) }
     }
 
     /// Forgets all, because the remote lost blocks, or is another one.
     func removeAll() {
-        state.withLock { ($0.newer, $0.older) = ([], []) }
+        state.withLock { $0.blocks.removeAll() }
     }
 
     var mayBeMore: Bool { state.withLock(\.mayBeMore) }

@@ -123,29 +123,14 @@ extension Volume {
     /// The leaves and nodes of a whole file, where they are those that the profile makes.
     private func profileBlocks(of remote: RemoteFile) -> SealResult? {
         let parts = remote.state.withLock { $0.parts }
-        var builder = BalancedDAGBuilder(profile: profile)
-        var leaves: [[UInt8]] = []
-        var nodes: [StoredNode] = []
+        var assembler = FileDAGAssembler(profile: profile)
         let chunk = UInt64(profile.chunkSize)
         for (index, part) in parts.enumerated() {
             let isLast = index == parts.count - 1
             guard isLast ? part.length <= chunk : part.length == chunk else { return nil }
-            let framing = profile.leafFraming(length: Int(part.length))
-            leaves.append(part.cid.multihash.bytes)
-            builder.append(
-                Leaf(
-                    cid: part.cid, fileSize: part.length,
-                    treeSize: UInt64(framing.prefix.count + framing.suffix.count) + part.length)
-            ) { cid, block in
-                nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
-            }
+            assembler.add(profile.leaf(part.cid, length: part.length))
         }
-        let root = builder.finish { cid, block in
-            nodes.append(StoredNode(multihash: cid.multihash.bytes, bytes: block))
-        }
-        guard root.cid == remote.cid else { return nil }
-        return SealResult(
-            cid: root.cid, treeSize: root.treeSize, leaves: leaves.count > 1 ? leaves : [],
-            nodes: nodes)
+        let blocks = assembler.finish()
+        return blocks.cid == remote.cid ? blocks : nil
     }
 }
