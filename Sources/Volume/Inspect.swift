@@ -86,7 +86,7 @@ extension Volume {
     public func report(
         of inode: Inode, leafCountMax: Int = 10_000
     ) throws(Errno) -> InodeReport {
-        try settle(inode)
+        try syncFromBacking(inode)
         try manifest.bringUpToDate()
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
@@ -183,7 +183,7 @@ extension Volume {
     /// Has the rows say what is so now. Waits for a moment at most, whatever that has to wait for.
     func refreshFigures() {
         figures.run { [self] in
-            settleAll(passesBusy: true)
+            syncAllFromBacking(passesBusy: true)
             // A full disk is told by the figures.
             try? manifest.bringUpToDate()
         }

@@ -49,7 +49,7 @@ extension Volume {
                 }
             }
             guard let (owners, isInline) = found else { continue }
-            let id = isInline ? id : fence(id, of: owners) ?? id
+            let id = isInline ? id : copyIfStillOpen(id, of: owners) ?? id
             let size = isInline ? nil : try store.size(of: id)
             for owner in owners {
                 if !isInline {
@@ -67,7 +67,7 @@ extension Volume {
     /// Gives the inodes of an object a copy of its flat file, where somebody still has that open: a
     /// process goes on with the backing file that it had from the last daemon, unseen, and must not
     /// change what is sealed by now. Gives the copy's number; nil where there is nothing to fear.
-    private func fence(_ id: UInt64, of owners: [UInt64]) -> UInt64? {
+    private func copyIfStillOpen(_ id: UInt64, of owners: [UInt64]) -> UInt64? {
         guard let file = try? store.open(id, forWriting: true), Sys.hasOtherUser(of: file.raw)
         else { return nil }
         log.notice("object \(id): copied, because a process of before still has it open")

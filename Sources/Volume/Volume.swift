@@ -8,41 +8,6 @@ internal import ObjectStore
 
 internal import struct SystemPackage.Errno
 
-/// How a volume is to be opened.
-public struct VolumeOptions: Sendable {
-    /// How content becomes DAGs; nil takes the volume's own, and unixfs-v1-2025 for a new one.
-    public var profile: ImportProfile?
-    /// Every change is refused with EROFS.
-    public var isReadOnly = false
-    /// The largest content that is kept in the manifest instead of a flat file, in bytes.
-    public var inlineSizeMax = 16 << 10
-    /// How long changes wait for a commit that nobody asked for, in milliseconds.
-    public var commitIntervalMilliseconds = 1000
-    /// How long a file rests after its last writer closed it until it is sealed, in milliseconds.
-    public var sealDelayMilliseconds = 200
-    /// The length of each of the redo log's two segments, in bytes; 0 for no log.
-    public var logSegmentByteCount = ManifestBounds.logSegmentByteCount
-    /// Threads that seal files in the background; 0 seals only when asked.
-    public var sealThreads = Threads.processorCount
-    /// The Kubo node that the content goes to; nil for none.
-    public var remote: RemoteOptions?
-    /// Whom the attribute `ipfs.cid` of a directory is for. It tells of all that is below.
-    public var directoryCIDs = DirectoryCIDs.owner
-
-    public init() {}
-}
-
-/// Whom the CID of a directory is told to; root and the user of this process always are. That of a file or
-/// symlink is told to everyone who may read it.
-public enum DirectoryCIDs: String, Sendable, CaseIterable {
-    /// Everyone who may read the directory, whatever is below it.
-    case readers
-    /// Its owner.
-    case owner
-    /// Nobody else.
-    case root
-}
-
 /// What POSIX means, on an inode manifest and an object store; runs without a kernel.
 ///
 /// Every operation is synchronous and may be called from any thread. An operation that fails has
@@ -218,8 +183,8 @@ public final class Volume: Sendable {
     }
 
     private func tidyUp() {
-        detachLingering()
-        settleAll(passesBusy: true)
+        detachMappedAfterClose()
+        syncAllFromBacking(passesBusy: true)
         synchronizeClosedFiles()
         do throws(Errno) {
             try manifest.bringUpToDate()
@@ -261,7 +226,7 @@ public final class Volume: Sendable {
     public func close() throws(VolumeError) {
         waits.end()
         for handle in handles.all() { release(handle) }
-        settleAll()
+        syncAllFromBacking()
         stopBackingFiles()
         endThreads()
         do throws(Errno) {
@@ -298,235 +263,5 @@ public final class Volume: Sendable {
         for thread in ended { thread.join() }
         connection?.fetchPool.stop()
         connection?.searchPool.stop()
-    }
-
-    // MARK: Helpers of all operations
-
-    /// Runs an operation that only reads records.
-    func reading<Result>(
-        _ body: (ManifestState) throws(Errno) -> Result
-    ) throws(Errno) -> Result {
-        try expanding { (unknown) throws(Errno) in
-            try manifest.withLock { (state) throws(Errno) in
-                do throws(Errno) {
-                    return try body(state)
-                } catch {
-                    unknown = state.takeUnexpanded()
-                    throw error
-                }
-            }
-        }
-    }
-
-    /// Runs an operation again and again until all directories that it looks into are known. It tells
-    /// the one that it needs: nobody may wait for one that another needs.
-    private func expanding<Result>(
-        _ body: (_ unknown: inout Inode?) throws(Errno) -> Result
-    ) throws(Errno) -> Result {
-        while true {
-            var unknown: Inode?
-            do throws(Errno) {
-                return try body(&unknown)
-            } catch {
-                guard error == ManifestState.unexpanded, let unknown else { throw error }
-                try expand(unknown)
-            }
-        }
-    }
-
-    /// Runs an operation that changes records. Blocks while too many changes are uncommitted.
-    func changing<Result>(
-        _ body: (ManifestState) throws(Errno) -> Result
-    ) throws(Errno) -> Result {
-        guard !options.isReadOnly else { throw .readOnlyFileSystem }
-        var isForRoom = false
-        do throws(Errno) {
-            return try expanding { (unknown) throws(Errno) in
-                try changeOnce(&isForRoom, &unknown, body)
-            }
-        } catch {
-            guard isForRoom else { throw error }
-            // The disk may have room again since it was refused.
-            try manifest.bringUpToDate()
-            manifest.keepReserve()
-            return try expanding { (unknown) throws(Errno) in
-                try changeOnce(&isForRoom, &unknown, body)
-            }
-        }
-    }
-
-    /// - Parameters:
-    ///   - isForRoom: set where the body failed because a commit had (`checkRoom`). Asked for later,
-    ///     the commit may have been made up for by another thread.
-    ///   - unknown: set to the directory for whose entries it failed.
-    private func changeOnce<Result>(
-        _ isForRoom: inout Bool, _ unknown: inout Inode?,
-        _ body: (ManifestState) throws(Errno) -> Result
-    ) throws(Errno) -> Result {
-        var (count, wantsCommit) = (0, false)
-        let result = try manifest.withLock { (state) throws(Errno) in
-            defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
-            running.changes &+= 1
-            do throws(Errno) {
-                return try body(state)
-            } catch {
-                isForRoom =
-                    state.commitFailure == error || state.isReserveSpent && error == .noSpace
-                unknown = state.takeUnexpanded()
-                throw error
-            }
-        }
-        afterChange(count: count, wantsCommit: wantsCommit)
-        return result
-    }
-
-    /// Starts a commit where the changes that work of our own left behind make it due, or waits for
-    /// it where they are too many.
-    func keepChangesBounded() {
-        let (count, wantsCommit) = manifest.withLock { ($0.changeCount, $0.wantsCommit) }
-        afterChange(count: count, wantsCommit: wantsCommit)
-    }
-
-    private func afterChange(count: Int, wantsCommit: Bool) {
-        if count > ManifestBounds.changesUncommittedMax {
-            // A failure is told by the next fsync, and by ENOSPC to whoever needs room.
-            try? manifest.commit()
-        } else if wantsCommit {
-            requestCommit()
-        }
-    }
-
-    /// The record of an inode that the kernel names; ESTALE where it is gone.
-    func record(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
-        guard let record = try state.inode(inode) else {
-            throw Self.stale.because("\(inode) is gone")
-        }
-        return record
-    }
-
-    /// ESTALE of errno(3), for which swift-system's Errno has no name on every platform.
-    static let stale = Errno(rawValue: 116)
-
-    /// The record of a directory; ENOTDIR where it is something else.
-    func directory(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
-        let record = try record(inode, state)
-        guard record.kind == .directory else { throw .notDirectory }
-        return record
-    }
-
-    /// Checks the name of a new entry.
-    func checkName(_ name: FileName) throws(Errno) {
-        guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
-        guard Self.isUsable(name.bytes) else { throw .invalidArgument }
-    }
-
-    /// Whether an entry can have a name.
-    static func isUsable(_ name: [UInt8]) -> Bool {
-        (1...nameLengthMax).contains(name.count) && !name.contains(0x2f) && !name.contains(0)
-            && name != [0x2e] && name != [0x2e, 0x2e]
-    }
-
-    /// Refuses to take more room while the disk is known to be full.
-    func checkRoom(_ state: ManifestState) throws(Errno) {
-        if let failure = state.commitFailure {
-            throw failure.because(
-                "changes cannot be made durable: \(state.commitFailureCause ?? "\(failure)")")
-        }
-        if state.isReserveSpent {
-            throw .noSpace.because("the disk of the state directory is full: \(stateDirectoryPath)")
-        }
-    }
-
-    /// Notes that the entries of a directory changed.
-    func touchDirectory(_ directory: InodeRecord, _ state: ManifestState) throws(Errno) {
-        let now = Timestamp.now()
-        directory.modified = now
-        directory.changed = now
-        state.mark(directory)
-        try outdateTree(of: directory, state)
-    }
-
-    func attributes(of record: InodeRecord, _ state: ManifestState) -> Attributes {
-        var size = record.kind == .directory ? Self.directorySize : record.size
-        var times = (record.modified, record.changed, record.accessed)
-        var mayChangeUnseen = false
-        if record.kind == .regular {
-            let file = running.openFiles[record.inode.number]
-            if let backing = file?.backing, let status = try? Sys.status(of: backing.file.raw) {
-                times = self.times(of: record, backing, status)
-                if backing.isWritable {
-                    (size, record.blocks) = (status.size, status.blocks)
-                    mayChangeUnseen = backing.isMappable
-                }
-            } else if let flat = running.unsynchronized[record.inode.number]?.file,
-                // Bytes may have come and gone as holes; the file itself knows.
-                let status = try? Sys.status(of: flat.raw)
-            {
-                record.blocks = status.blocks
-            }
-        }
-        return Attributes(
-            inode: record.inode, kind: record.kind, mode: record.mode,
-            // Where nobody knows the subdirectories yet, 1: what filesystems that do not count them
-            // tell, and what keeps find(1) from concluding that there are none.
-            linkCount: record.isExpanded ? record.linkCount : min(record.linkCount, 1),
-            uid: record.uid, gid: record.gid, rdev: record.rdev,
-            size: size,
-            blocks: record.kind == .directory ? Self.directorySize / 512 : record.blocks,
-            accessed: times.2, modified: times.0, changed: times.1, created: record.created,
-            mayChangeUnseen: mayChangeUnseen)
-    }
-
-    /// What stat tells as the size of a directory; ext4 has one block for a small one too.
-    private static let directorySize: UInt64 = 4096
-
-    // MARK: The kernel's references
-
-    /// Counts one reference of the kernel, and gives the attributes that go with it.
-    func referenced(_ record: InodeRecord, _ state: ManifestState) -> Attributes {
-        running.kernelReferences[record.inode.number, default: KernelReference()].count += 1
-        return attributes(of: record, state)
-    }
-
-    /// Drops references of the kernel (FUSE_FORGET). An inode without a name, handle or reference
-    /// is deleted.
-    public func forget(_ inode: Inode, count: UInt64) {
-        manifest.withLock { state in
-            let left = running.kernelReferences[inode.number]?.count ?? 0
-            guard left > count else {
-                running.kernelReferences.removeValue(forKey: inode.number)
-                if let record = try? state.inode(inode) { reapIfUnused(record, state) }
-                return
-            }
-            running.kernelReferences[inode.number]?.count = left - count
-        }
-    }
-
-    /// Deletes an inode that nobody can reach any more.
-    func reapIfUnused(_ record: InodeRecord, _ state: ManifestState) {
-        guard record.linkCount == 0, !record.isDeleted,
-            running.openFiles[record.inode.number] == nil,
-            running.kernelReferences[record.inode.number] == nil
-        else { return }
-        do throws(Errno) {
-            if let object = try state.object(of: record) { state.release(object) }
-        } catch {
-            log.error("\(record.inode): its object cannot be read, so it stays: \(error)")
-            return
-        }
-        running.forgetUnsynchronized(record.inode)
-        running.hashed[record.inode.number] = nil
-        running.missedTwins.remove(record.inode.number)
-        state.delete(record)
-    }
-
-    private func dropKernelReferences() {
-        manifest.withLock { state in
-            let inodes = running.kernelReferences.keys.map { Inode($0) }
-            running.kernelReferences = [:]
-            for inode in inodes {
-                if let record = try? state.inode(inode) { reapIfUnused(record, state) }
-            }
-        }
     }
 }

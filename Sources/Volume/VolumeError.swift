@@ -21,7 +21,7 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     /// What is stored for the CID has another hash.
     case blockDamaged(CID)
     /// A block of the volume's content is at the node alone, and the node does not give it.
-    case blockAtNode(CID, reason: String)
+    case blockAtRemote(CID, reason: String)
     /// The DAG below a CID could not be written out.
     case export(CID, reason: String)
     /// The Kubo node cannot be used as was asked.
@@ -52,7 +52,7 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
             "\(cid): no such block here"
         case .blockDamaged(let cid):
             "\(cid): the stored block is damaged: run registryfs check"
-        case .blockAtNode(let cid, let reason):
+        case .blockAtRemote(let cid, let reason):
             "\(cid): it is not here, and not to be had from the node: \(reason)"
         case .export(let cid, let reason):
             "\(cid): cannot be exported: \(reason)"

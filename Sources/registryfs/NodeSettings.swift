@@ -13,7 +13,7 @@ struct NodeSettings: Sendable, Equatable {
     var cacheSize: UInt64?
     var publishSeconds: Double?
     var uploadLimit: UInt64?
-    var isDurableAtNode = false
+    var isDurableAtRemote = false
     var adoptsTree = false
     var trustsModes = false
     var keptPaths: [String] = []
@@ -29,7 +29,7 @@ struct NodeSettings: Sendable, Equatable {
         if let cacheSize { arguments += ["--cache-size", String(cacheSize)] }
         if let publishSeconds { arguments += ["--publish-interval", String(publishSeconds)] }
         if let uploadLimit { arguments += ["--upload-limit", String(uploadLimit)] }
-        if isDurableAtNode { arguments += ["--durability", "kubo"] }
+        if isDurableAtRemote { arguments += ["--durability", "kubo"] }
         if adoptsTree { arguments.append("--from-mfs") }
         if trustsModes { arguments.append("--trust-modes") }
         for path in keptPaths { arguments += ["--keep", path] }
@@ -90,7 +90,7 @@ struct NodeSettings: Sendable, Equatable {
         if let fetchSeconds {
             options.fetchMilliseconds = try Self.milliseconds(fetchSeconds, "--fetch-timeout")
         }
-        options.isDurableAtNode = isDurableAtNode
+        options.isDurableAtRemote = isDurableAtRemote
         options.adoptsTree = adoptsTree
         options.trustsModes = trustsModes
         options.keptPaths = keptPaths
@@ -254,8 +254,8 @@ struct NodeArguments: ParsableArguments {
 extension NodeSettings {
     mutating func set(durability text: String) throws(Failure) {
         switch text {
-        case "local": isDurableAtNode = false
-        case "kubo": isDurableAtNode = true
+        case "local": isDurableAtRemote = false
+        case "kubo": isDurableAtRemote = true
         default:
             throw Failure(
                 "unknown durability '\(RawText.shown(text))': local or kubo", exitCode: 64)

@@ -2,6 +2,7 @@ import Base
 import Foundation
 import Glibc
 import InodeManifest
+import MerkleDAG
 import Multiformats
 import Synchronization
 import Testing

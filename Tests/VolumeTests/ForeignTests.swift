@@ -245,15 +245,15 @@ import struct SystemPackage.Errno
             link("a", blocks.bytewise(bytes, width: 300), 1),
             link("b", blocks.bytewise(bytes.reversed(), width: 250), 1),
         ])
-        let volume = try volume(root, stand) { $0.remotePartsMax = 2_000 }
+        let volume = try volume(root, stand) { $0.remoteExtentsMax = 2_000 }
         for _ in 0..<2 {
             #expect(try volume.contents(of: volume.inode("a")) == bytes)
-            #expect(volume.remotePartCount <= 2_000)
+            #expect(volume.remoteExtentCount <= 2_000)
             #expect(try volume.contents(of: volume.inode("b")) == bytes.reversed())
-            #expect(volume.remotePartCount <= 2_000)
+            #expect(volume.remoteExtentCount <= 2_000)
         }
         // Both are closed.
-        #expect(eventually { volume.remotePartCount <= 500 })
+        #expect(eventually { volume.remoteExtentCount <= 500 })
         #expect(try eventually { try volume.remoteStatus()?.cachedBytes ?? .max <= 500 })
         try volume.close()
         try expectClean(directory)
@@ -268,7 +268,7 @@ import struct SystemPackage.Errno
             contents.enumerated().map {
                 link("\($0.offset)", blocks.bytewise($0.element, width: 100), 1)
             })
-        let volume = try volume(root, stand) { $0.remotePartsMax = 1_000 }
+        let volume = try volume(root, stand) { $0.remoteExtentsMax = 1_000 }
         let wrong = Guarded<[String]>([])
         let threads = try (0..<4).map { number in
             try Threads.start(name: "reader") {
@@ -294,7 +294,7 @@ import struct SystemPackage.Errno
         }
         for thread in threads { thread.join() }
         #expect(wrong.withLock { $0 } == [])
-        #expect(volume.remotePartCount <= 1_000)
+        #expect(volume.remoteExtentCount <= 1_000)
         try volume.close()
     }
 

@@ -305,7 +305,7 @@ extension Volume {
     /// has a copy of every descriptor for a moment.
     func awaitDetaching() {
         let isOver = eventually(everyMilliseconds: 1) {
-            detachLingering()
+            detachMappedAfterClose()
             return mappedFileCount == 0
         }
         #expect(isOver, "backing files of closed files are in use")

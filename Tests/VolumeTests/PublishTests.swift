@@ -201,7 +201,7 @@ import struct SystemPackage.Errno
         let volume = try openVolume(
             directory,
             stand.options {
-                $0.isDurableAtNode = true
+                $0.isDurableAtRemote = true
                 $0.fetchMilliseconds = 300
                 // So that nothing else sends it.
                 $0.quietMilliseconds = 3_600_000

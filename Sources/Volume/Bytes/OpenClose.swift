@@ -70,7 +70,7 @@ extension Volume {
     func use(_ record: InodeRecord) -> OpenFile {
         let file = running.openFiles[record.inode.number] ?? OpenFile(inode: record.inode)
         if file.users == 0 {
-            file.nameClass = running.forecast.nameClass(of: record.inode)
+            file.nameClass = running.smallFiles.nameClass(of: record.inode)
             running.openFiles[record.inode.number] = file
         }
         file.users += 1
@@ -109,7 +109,7 @@ extension Volume {
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
             if let connection {
-                isRemoteDue = running.closedRemotes.partCount > connection.parts.closedMax
+                isRemoteDue = running.closedRemotes.extentCount > connection.extents.closedMax
             }
             return (
                 isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax
@@ -126,7 +126,7 @@ extension Volume {
         guard let nameClass = file.nameClass, let record = try? state.inode(file.inode) else {
             return
         }
-        running.forecast.note(nameClass, isSmall: record.size <= options.inlineSizeMax)
+        running.smallFiles.note(nameClass, isSmall: record.size <= options.inlineSizeMax)
     }
 
     /// The flat file that holds an object, opened where it is not open yet; under the manifest's

@@ -24,7 +24,7 @@ final class OpenFile: @unchecked Sendable {
     /// Handles that can write.
     var writers = 0
     /// What its name was when it was made, as far as it tells of its size; nil where nobody saw.
-    var nameClass: SizeForecast.NameClass?
+    var nameClass: SmallFilePredictor.NameClass?
     /// Where the handles read and write without asking; nil while they ask, or there are none.
     var backing: Backing?
     /// The remote object that was read through it.
@@ -66,13 +66,13 @@ final class RunningState: @unchecked Sendable {
     /// The inode whose backing file an object's flat file is, by object.
     var backed: [UInt64: Inode] = [:]
     /// Inodes whose backing file was still mapped after the last close.
-    var lingering: Set<UInt64> = []
+    var mappedAfterClose: Set<UInt64> = []
     /// Sealed files whose content another object has, too, found while they had a backing file.
-    var missedTwins: Set<UInt64> = []
+    var missedDuplicates: Set<UInt64> = []
     /// Reads under way of flat files that several inodes share, by object.
     private(set) var sharedReads: [UInt64: Int] = [:]
     var openFiles: [UInt64: OpenFile] = [:]
-    var forecast = SizeForecast()
+    var smallFiles = SmallFilePredictor()
     /// Flat files with bytes that may not be durable, by inode number; they outlive their handles.
     private(set) var unsynchronized: [UInt64: UnsynchronizedFile] = [:]
     /// The bound of `unsynchronized`: each holds a descriptor.
@@ -117,7 +117,7 @@ final class RunningState: @unchecked Sendable {
         remoteUsers[object] = left == 0 ? nil : left
         guard left == 0, let remote = remoteFiles[object] else { return }
         remote.note(isOpen: false)
-        closedRemotes.add(object, partCount: remote.partCount)
+        closedRemotes.add(object, extentCount: remote.extentCount)
     }
 
     func hasRemoteOpen(_ object: UInt64) -> Bool { remoteUsers[object] != nil }

@@ -17,8 +17,8 @@ extension Volume {
         // So that one commit has it all.
         try reading { (state) throws(Errno) in try sealIfInline(description.inode, state) }
         try manifest.commit()
-        if let connection, connection.options.isDurableAtNode {
-            try waitUntilAtNode(description.inode, connection)
+        if let connection, connection.options.isDurableAtRemote {
+            try waitUntilAtRemote(description.inode, connection)
         }
     }
 
@@ -68,7 +68,7 @@ extension Volume {
     ///
     /// - Throws: EIO, ENOSPC, once all that could be made durable is.
     public func synchronizeAll() throws(Errno) {
-        settleAll()
+        syncAllFromBacking()
         let inodes = manifest.withLock { _ in running.unsynchronized.keys.map { Inode($0) } }
         var failure: Errno?
         for inode in inodes {
@@ -86,7 +86,7 @@ extension Volume {
     ///
     /// - Parameter whileFlushed: called before the flush, when what was written is taken over.
     func synchronizeBytes(of inode: Inode, whileFlushed: () -> Void = {}) throws(Errno) {
-        try settle(inode, isForced: true)
+        try syncFromBacking(inode, isForced: true)
         whileFlushed()
         // The note stays until the flush is done: another fsync of the file must not return before.
         let pending = manifest.withLock { _ in running.unsynchronized[inode.number] }

@@ -56,7 +56,7 @@ extension Volume {
     public func create(
         _ name: FileName, in parent: Inode, mode: UInt32, flags: OpenFlags, caller: Caller
     ) throws(Errno) -> (Attributes, OpenedFile) {
-        let nameClass = SizeForecast.NameClass(of: name)
+        let nameClass = SmallFilePredictor.NameClass(of: name)
         var attempt = 0
         while true {
             attempt += 1
@@ -89,13 +89,13 @@ extension Volume {
     ///
     /// - Parameter nameClass: tells of its size; nil where it has no name.
     private func makeAndOpen(
-        _ flags: OpenFlags, _ nameClass: SizeForecast.NameClass?,
+        _ flags: OpenFlags, _ nameClass: SmallFilePredictor.NameClass?,
         _ body: (ManifestState) throws(Errno) -> InodeRecord
     ) throws(Errno) -> (Attributes, OpenedFile) {
         let (inode, handle) = try changing { (state) throws(Errno) in
             let record = try body(state)
             _ = referenced(record, state)
-            if let nameClass { running.forecast.noteMade(record.inode, nameClass) }
+            if let nameClass { running.smallFiles.noteMade(record.inode, nameClass) }
             return (record.inode, openHandle(to: record, flags: flags, state))
         }
         do throws(Errno) {

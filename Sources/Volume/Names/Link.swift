@@ -11,7 +11,7 @@ extension Volume {
         _ inode: Inode, as name: FileName, in parent: Inode
     ) throws(Errno) -> Attributes {
         // What was written to a backing file comes with the name.
-        try settle(inode)
+        try syncFromBacking(inode)
         return try changing { (state) throws(Errno) in
             try checkName(name)
             let directory = try directory(parent, state)

@@ -168,7 +168,7 @@ extension Volume {
         if moved.replaces, !flags.contains(.noReplace), !flags.contains(.exchange) {
             try synchronizeBytes(of: moved.inode)
         } else {
-            try settle(moved.inode)
+            try syncFromBacking(moved.inode)
         }
     }
 }

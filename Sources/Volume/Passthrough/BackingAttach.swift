@@ -11,7 +11,7 @@ public import struct SystemPackage.Errno
 //   content                     opened to read             opened to write
 //   none, or inline             by requests                a file of the pool, with the content;
 //                                                          by requests where others of such a name
-//                                                          stayed small (SizeForecast)
+//                                                          stayed small (SmallFilePredictor)
 //   flat, one inode's           its object                 its object, unsealed durably first
 //   flat, shared                its object, for one of     by requests; where a reader has it open
 //                               the inodes at a time       already, the others get a copy
@@ -126,7 +126,7 @@ extension Volume {
                 }
                 // What is read or mapped too may be a database's: that grows.
                 if !flags.isReadable, let nameClass = file.nameClass,
-                    running.forecast.isSmall(nameClass)
+                    running.smallFiles.isSmall(nameClass)
                 {
                     return refuse(file, byRequest)
                 }
@@ -198,7 +198,7 @@ extension Volume {
         let status = try Sys.status(of: flat.raw)
         let isAttached = try reading { (state) throws(Errno) in
             let record = try record(file.inode, state)
-            // Sealing may have found a twin meanwhile.
+            // Sealing may have found a duplicate meanwhile.
             guard record.object == flat.id, running.backed[flat.id] ?? file.inode == file.inode
             else { return false }
             let backing = Backing(file: flat, id: id, isPooled: false, status)
@@ -258,7 +258,7 @@ extension Volume {
             try reading { (state) throws(Errno) in
                 let record = try record(file.inode, state)
                 let backing = Backing(file: ready.file, id: ready.id, isPooled: true, status)
-                backing.settled = (status.size, status.modified)
+                backing.synced = (status.size, status.modified)
                 _ = use(record)
                 file.backing = backing
                 noteWritable(backing, file, record)

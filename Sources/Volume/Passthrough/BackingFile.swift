@@ -49,7 +49,7 @@ final class Backing: @unchecked Sendable {
     var wasHashedAhead = false
     /// The size and modification time at which the manifest took the bytes over; nil where they may
     /// be newer.
-    var settled: (size: UInt64, modified: Timestamp)?
+    var synced: (size: UInt64, modified: Timestamp)?
     /// The size and modification time when the manifest last took over; the bytes may be newer.
     var taken: (size: UInt64, modified: Timestamp)?
     /// The file's own times, as the inode's times last took notice of them.
@@ -58,8 +58,8 @@ final class Backing: @unchecked Sendable {
 
     /// Has the bytes taken over again where they may have changed without the file's time telling:
     /// by a store to a page that is mapped and dirty already. A seal that is under way begins again then.
-    func doubtSettled() {
-        if isMappable { settled = nil }
+    func doubtSynced() {
+        if isMappable { synced = nil }
     }
 
     init(file: ObjectFile, id: BackingID, isPooled: Bool, _ status: FileStatus) {

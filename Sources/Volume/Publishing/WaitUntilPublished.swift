@@ -22,7 +22,7 @@ public struct PublishProgress: Sendable {
 
 extension Volume {
     /// Waits until the tree as it is now is published: all its blocks at the node, its root pinned,
-    /// the MFS view equal to it. Blocks for as long as that makes progress.
+    /// the MFS mirror equal to it. Blocks for as long as that makes progress.
     ///
     /// - Parameters:
     ///   - stallMilliseconds: how long nothing may move before it is given up.

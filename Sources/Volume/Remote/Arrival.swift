@@ -32,7 +32,7 @@ extension Volume {
         for _ in 0..<Self.arrivalsMax {
             do throws(Errno) {
                 return try file.writeLock.withLock { (_) throws(Errno) in
-                    if let arrived = arrival.take() { try settleIn(arrived, of: file) }
+                    if let arrived = arrival.take() { try moveIn(arrived, of: file) }
                     return try body()
                 }
             } catch {
@@ -69,7 +69,7 @@ extension Volume {
     private static let arrivalsMax = 8
 
     /// Makes what was fetched the content, where that is the same still.
-    private func settleIn(_ arrival: Arrival, of file: OpenFile) throws(Errno) {
+    private func moveIn(_ arrival: Arrival, of file: OpenFile) throws(Errno) {
         var isTaken = false
         defer { if !isTaken { discard(arrival.file.id) } }
         isTaken = try changing { (state) throws(Errno) in

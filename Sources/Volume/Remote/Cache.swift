@@ -45,7 +45,7 @@ struct CacheLedger {
         queue.append(.part(object: object, start: start))
     }
 
-    mutating func remove(_ parts: CachedParts) {
+    mutating func remove(_ parts: CachedExtents) {
         bytes -= min(bytes, parts.bytes)
         partCount -= min(partCount, parts.count)
     }
@@ -103,14 +103,14 @@ struct CacheLedger {
 }
 
 /// Parts of remote objects that are here.
-struct CachedParts {
+struct CachedExtents {
     var count = 0
     var bytes: UInt64 = 0
 }
 
 extension Volume {
     /// Notes that a remote object has become an ordinary one.
-    func noteKept(_ object: UInt64, _ parts: CachedParts, isInline: Bool) {
+    func noteKept(_ object: UInt64, _ parts: CachedExtents, isInline: Bool) {
         guard let connection else { return }
         connection.cache.withLock { cache in
             cache.remove(parts)
@@ -206,7 +206,7 @@ extension Volume {
         let known = manifest.withLock { _ in running.remoteFiles[object] }
         guard let file = known else { return true }
         guard let bytes = file.drop(partAt: start, store) else { return !file.hasPart(at: start) }
-        connection.cache.withLock { $0.remove(CachedParts(count: 1, bytes: bytes)) }
+        connection.cache.withLock { $0.remove(CachedExtents(count: 1, bytes: bytes)) }
         return true
     }
 
@@ -309,13 +309,13 @@ extension Volume {
 extension RemoteFile {
     func hasPart(at start: UInt64) -> Bool {
         state.withLock { state in
-            let part = state.parts[index(of: start, state)]
+            let part = state.extents[index(of: start, state)]
             return !state.isGone && part.start == start && part.isPresent
         }
     }
 
     /// Ends the use of the file; gives what was here.
-    func end() -> CachedParts {
+    func end() -> CachedExtents {
         let parts = state.withLock { state in
             state.isGone = true
             state.file = nil

@@ -67,7 +67,7 @@ extension Volume {
     ) throws(Errno) {
         directory.isExpanded = true
         directory.children.isKnownWhole()
-        for child in children { try graft(child, into: directory, state) }
+        for child in children { try materialize(child, into: directory, state) }
         state.mark(directory)
         if isOwn, let cid = directory.cid {
             state.setTree(of: directory, cid: cid, treeSize: directory.treeSize, nodes: nodes)
@@ -79,7 +79,7 @@ extension Volume {
 
     /// Makes an inode of what the node holds under a CID, and gives it a name that is free. The
     /// directory's own CID and times are the caller's to change.
-    func graft(
+    func materialize(
         _ child: ExpandedEntry, into directory: InodeRecord, _ state: ManifestState
     ) throws(Errno) {
         let (kind, mode, metadata, target): (FileKind, UInt32, UnixFSMetadata, [UInt8])

@@ -23,7 +23,7 @@ final class RemoteConnection: Sendable {
     let searchPool = FetchPool(threadsMax: 256)
     private let tickets = Atomic<UInt64>(0)
     let expansions = Expansions()
-    let parts: RemoteParts
+    let extents: RemoteExtents
     let cache = Guarded(CacheLedger())
 
     // What is sent.
@@ -40,7 +40,7 @@ final class RemoteConnection: Sendable {
         self.options = options
         self.log = log
         health = RemoteHealth(log: log)
-        parts = RemoteParts(countMax: options.remotePartsMax)
+        extents = RemoteExtents(countMax: options.remoteExtentsMax)
         let text = options.path ?? "/registryfs/\(uuid)"
         path = MFSPath(text)
         pinName = String(text.drop { $0 == "/" })

@@ -19,7 +19,7 @@ extension Volume {
                 "object \(object.id): its bytes are at a node: mount the volume with --kubo")
         }
         if let file = running.remoteFiles[object.id] { return file }
-        let file = RemoteFile(object: object.id, cid: cid, size: object.size, connection.parts)
+        let file = RemoteFile(object: object.id, cid: cid, size: object.size, connection.extents)
         running.remoteFiles[object.id] = file
         return file
     }
@@ -98,13 +98,13 @@ extension Volume {
                 return true
             }
             if isKept {
-                let parts = remote.state.withLock { remote.present($0) }
-                noteKept(remote.object, parts, isInline: isInline)
+                let extents = remote.state.withLock { remote.present($0) }
+                noteKept(remote.object, extents, isInline: isInline)
                 if isInline { try store.removeCached(remote.object) }
             } else if !isInline {
                 // What is half a file must not stand where a whole one is looked for.
-                let parts = remote.end()
-                connection?.cache.withLock { $0.remove(parts) }
+                let extents = remote.end()
+                connection?.cache.withLock { $0.remove(extents) }
                 manifest.withLock { _ in
                     if running.remoteFiles[remote.object] === remote {
                         running.remoteFiles[remote.object] = nil
@@ -122,11 +122,11 @@ extension Volume {
 
     /// The leaves and nodes of a whole file, where they are those that the profile makes.
     private func profileBlocks(of remote: RemoteFile) -> SealResult? {
-        let parts = remote.state.withLock { $0.parts }
+        let extents = remote.state.withLock { $0.extents }
         var assembler = FileDAGAssembler(profile: profile)
         let chunk = UInt64(profile.chunkSize)
-        for (index, part) in parts.enumerated() {
-            let isLast = index == parts.count - 1
+        for (index, part) in extents.enumerated() {
+            let isLast = index == extents.count - 1
             guard isLast ? part.length <= chunk : part.length == chunk else { return nil }
             assembler.add(profile.leaf(part.cid, length: part.length))
         }

@@ -18,7 +18,7 @@ public struct RemoteOptions: Sendable {
     /// Paths whose content always stays here, as patterns of glob(7) from the root on.
     public var keptPaths: [String] = []
     /// fsync(2) returns only when the node has the blocks of the file.
-    public var isDurableAtNode = false
+    public var isDurableAtRemote = false
     /// How long a read waits for one block, in milliseconds.
     public var fetchMilliseconds = 30_000
     /// How long the node may be at a pin and come to no further block, of which all should be there,
@@ -32,7 +32,7 @@ public struct RemoteOptions: Sendable {
     public var expansion = ExpansionBounds()
     /// Parts of remote files that are known at a time, of all files together: leaves, and nodes that
     /// were not looked into. Each takes some 100 bytes of memory, twice that while a file's table grows.
-    public var remotePartsMax = 1 << 19
+    public var remoteExtentsMax = 1 << 19
     /// Bytes on the disk that what is fetched leaves to all else; nil for 64 MiB, or a sixteenth of a
     /// small disk. The manifest's own reserve is a part of them.
     public var diskReserve: UInt64?

@@ -12,7 +12,7 @@ extension Volume {
     /// here is asked of the volume's node, if it has one. Blocks for the disk, and for the node.
     /// Makes what was changed before known, which costs a commit.
     ///
-    /// - Throws: `blockNotFound`, `blockDamaged`, `blockAtNode`, `operation`.
+    /// - Throws: `blockNotFound`, `blockDamaged`, `blockAtRemote`, `operation`.
     public func block(_ cid: CID) throws(VolumeError) -> [UInt8] {
         do throws(Errno) {
             try manifest.bringUpToDate()
@@ -78,7 +78,7 @@ extension Volume {
         }
         if let found { return found }
         guard !search.isDamaged else { throw .blockDamaged(cid) }
-        return try blockAtNode(cid, isOfTree: search.isOfTree)
+        return try blockAtRemote(cid, isOfTree: search.isOfTree)
     }
 
     /// What was found out while a block was looked for.
@@ -89,7 +89,7 @@ extension Volume {
 
     /// A block that may be at the node. Its peers are asked for what the volume's content has alone: any
     /// other CID that nobody knows would have everyone wait.
-    private func blockAtNode(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
+    private func blockAtRemote(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
         guard let connection else { throw .blockNotFound(cid) }
         var source = VolumeBlocks(volume: self, connection: connection)
         source.asksPeers = isOfTree
@@ -98,7 +98,7 @@ extension Volume {
         } catch {
             guard isOfTree else { throw .blockNotFound(cid) }
             let cause = error.cause as? RemoteError
-            throw .blockAtNode(cid, reason: cause.map { "\($0)" } ?? "it is not there")
+            throw .blockAtRemote(cid, reason: cause.map { "\($0)" } ?? "it is not there")
         }
     }
 

@@ -33,10 +33,10 @@ extension Volume {
         do throws(Errno) {
             // With a writer about, what is found is kept beside the manifest until its close.
             _ = try seal(inode, attempts: 1)
-            try shareMissedTwin(inode)
+            try shareMissedDuplicate(inode)
         } catch {
             // Changed meanwhile: the next close brings it again. Gone meanwhile: nothing is left to do.
-            _ = manifest.withLock { _ in running.missedTwins.remove(inode.number) }
+            _ = manifest.withLock { _ in running.missedDuplicates.remove(inode.number) }
             guard error != .resourceTemporarilyUnavailable, error != Errno(rawValue: ESTALE)
             else { return }
             log.warning("\(inode): cannot be sealed: \(FailureCause.words(for: error))")
@@ -60,9 +60,9 @@ extension Volume {
             // Else two who ask at the same time would both hash all of it.
             beginHashing(inode)
             defer { endHashing(inode) }
-            try settle(inode)
+            try syncFromBacking(inode)
             let source = try beginSeal(inode)
-            if case .unsettled = source { continue }
+            if case .behindBacking = source { continue }
             guard case .content(let content, let size, let version, let modified, let file) = source
             else {
                 if case .known(let cid, let treeSize) = source { return (cid, treeSize) }
@@ -105,13 +105,13 @@ extension Volume {
     }
 
     /// Seals content that lies in the manifest, under the manifest's lock: so little is hashed sooner
-    /// than a queue would come to it, and its row is written once. A twin is looked for later.
+    /// than a queue would come to it, and its row is written once. A duplicate is looked for later.
     func sealInline(
         _ object: ObjectRecord, of record: InodeRecord, _ bytes: [UInt8], _ state: ManifestState
     ) {
         let result = SealResult.sealing(bytes, profile: profile)
         state.seal(object, as: result, size: UInt64(bytes.count))
-        running.missedTwins.insert(record.inode.number)
+        running.missedDuplicates.insert(record.inode.number)
     }
 
     /// Waits for the others who hash a file.
@@ -136,8 +136,8 @@ extension Volume {
         case known(CID, treeSize: UInt64)
         /// With the time of the last write to a backing file that may be written meanwhile.
         case content(Content, size: UInt64, version: UInt64, modified: Timestamp?, OpenFile)
-        /// The backing file was written since it was settled.
-        case unsettled
+        /// The backing file was written since it was synced.
+        case behindBacking
         case gone
     }
 
@@ -146,8 +146,8 @@ extension Volume {
         try reading { (state) throws(Errno) in
             guard let record = try state.inode(inode), record.kind == .regular else { return .gone }
             let backing = running.openFiles[inode.number]?.backing
-            let isUnsettled = backing?.isWritable ?? false
-            if isUnsettled {
+            let isBehindBacking = backing?.isWritable ?? false
+            if isBehindBacking {
                 // What the manifest knows may be older than what the backing file holds.
             } else if let object = try state.object(of: record) {
                 if object.state != .staging, let cid = object.cid {
@@ -161,14 +161,14 @@ extension Volume {
             do throws(Errno) {
                 let content = try content(of: file, record, state)
                 var (size, modified) = (record.size, Timestamp?.none)
-                if isUnsettled, case .flat(let flat) = content {
+                if isBehindBacking, case .flat(let flat) = content {
                     let status = try Sys.status(of: flat.raw)
                     (size, modified) = (status.size, status.modified)
                     // A commit must not tell of a CID above this one that belongs to newer bytes
                     // than it has of this file.
                     guard backing?.taken?.size == size, backing?.taken?.modified == modified else {
                         endUse(file, state)
-                        return .unsettled
+                        return .behindBacking
                     }
                 }
                 return .content(
@@ -297,7 +297,7 @@ extension Volume {
         if hasWriters { return isCurrent(file.inode, version) }
         // A sealed object is not looked at after a crash: its bytes must be durable before it is.
         try synchronizeBytes(of: file.inode)
-        let twin = try twin(of: file.inode, outcome.cid, size: size)
+        let duplicate = try duplicate(of: file.inode, outcome.cid, size: size)
         return try manifest.withLock { (state) throws(Errno) in
             guard let record = try state.inode(file.inode), record.contentVersion == version
             else { return false }
@@ -310,9 +310,9 @@ extension Volume {
             guard object.state == .staging, running.unsynchronized[file.inode.number] == nil
             else { return true }
             running.hashed[file.inode.number] = nil
-            if let twin {
-                if try share(twin, with: record, outcome.cid, state) { return true }
-                if file.backing != nil { running.missedTwins.insert(file.inode.number) }
+            if let duplicate {
+                if try share(duplicate, with: record, outcome.cid, state) { return true }
+                if file.backing != nil { running.missedDuplicates.insert(file.inode.number) }
             }
             state.seal(object, as: outcome, size: size)
             // Blocks of a flat file that was written just now are known only on the disk.
@@ -327,12 +327,12 @@ extension Volume {
     /// Lets an inode name a sealed object of the same content in place of its own; false where that
     /// cannot be.
     private func share(
-        _ twin: UInt64, with record: InodeRecord, _ cid: CID, _ state: ManifestState
+        _ duplicate: UInt64, with record: InodeRecord, _ cid: CID, _ state: ManifestState
     ) throws(Errno) -> Bool {
         let file = running.openFiles[record.inode.number]
         // Whoever has it open reads and maps the backing file that it had when they opened it.
         guard file?.backing == nil, let object = try state.object(of: record),
-            let other = try state.object(twin), other.state == .sealed, other.cid == cid
+            let other = try state.object(duplicate), other.state == .sealed, other.cid == cid
         else { return false }
         // The node has the blocks of one CID, whichever object they were sent for.
         if state.isPublished(object) { state.notePublished(other) }
@@ -345,28 +345,29 @@ extension Volume {
         return true
     }
 
-    /// Shares the content of a sealed file with a twin that was found while it had a backing file.
-    private func shareMissedTwin(_ inode: Inode) throws(Errno) {
+    /// Shares the content of a sealed file with a duplicate that was found while it had a backing file.
+    private func shareMissedDuplicate(_ inode: Inode) throws(Errno) {
         let sealed = try reading { (state) throws(Errno) -> (CID, UInt64)? in
-            guard running.missedTwins.remove(inode.number) != nil,
+            guard running.missedDuplicates.remove(inode.number) != nil,
                 let record = try state.inode(inode), let object = try state.object(of: record),
                 object.state == .sealed, object.references == 1, let cid = object.cid
             else { return nil }
             return (cid, record.size)
         }
-        guard let (cid, size) = sealed, let twin = try twin(of: inode, cid, size: size) else {
+        guard let (cid, size) = sealed, let duplicate = try duplicate(of: inode, cid, size: size)
+        else {
             return
         }
         try reading { (state) throws(Errno) in
             guard let record = try state.inode(inode), let object = try state.object(of: record),
-                object.state == .sealed, object.cid == cid, object.id != twin
+                object.state == .sealed, object.cid == cid, object.id != duplicate
             else { return }
-            _ = try share(twin, with: record, cid, state)
+            _ = try share(duplicate, with: record, cid, state)
         }
     }
 
     /// Another object with the same content, read and compared to be sure of it.
-    private func twin(
+    private func duplicate(
         of inode: Inode, _ cid: CID, size: UInt64
     ) throws(Errno) -> UInt64? {
         let candidate = try reading { (state) throws(Errno) -> (UInt64, Content, Content)? in
@@ -396,7 +397,7 @@ extension Volume {
                 log.error("object \(id): its bytes are not those of its CID: run registryfs check")
                 return nil
             }
-            // The twin takes the place of bytes that are durable already.
+            // The duplicate takes the place of bytes that are durable already.
             try other.synchronize(in: store)
             try store.synchronizeName(of: id)
             return id

@@ -16,7 +16,7 @@ extension Volume {
     /// Waits until the node has the blocks of a file as it is now.
     ///
     /// - Throws: EIO where the node does not take them for a while, EINTR.
-    func waitUntilAtNode(_ inode: Inode, _ connection: RemoteConnection) throws(Errno) {
+    func waitUntilAtRemote(_ inode: Inode, _ connection: RemoteConnection) throws(Errno) {
         try waits.during { (wait) throws(Errno) in
             let deadline = MonotonicClock.milliseconds + Int64(connection.options.fetchMilliseconds)
             var problem = "it takes too long"
@@ -67,7 +67,7 @@ extension Volume {
         var isHashing = true
         defer { if isHashing { endHashing(inode) } }
         let source = try reporting { () throws(Errno) in
-            try settle(inode)
+            try syncFromBacking(inode)
             return try beginSeal(inode)
         }
         // What is sealed by now is an object, and comes as one.
@@ -98,8 +98,8 @@ extension Volume {
     private func publishSealed(
         _ inode: Inode, _ connection: RemoteConnection, _ wait: RemoteWait
     ) throws(PublishFailure) -> Bool {
-        try reporting { () throws(Errno) in try settle(inode) }
-        let (isSettled, object) = manifest.withLock { state -> (Bool, UInt64?) in
+        try reporting { () throws(Errno) in try syncFromBacking(inode) }
+        let (isSynced, object) = manifest.withLock { state -> (Bool, UInt64?) in
             guard let record = try? state.inode(inode), let id = record.object,
                 let object = try? state.object(id)
             else { return (running.openFiles[inode.number]?.backing?.isWritable != true, nil) }
@@ -107,7 +107,7 @@ extension Volume {
             let isMissing = object.state == .sealed && !state.isPublished(object)
             return (true, isMissing ? id : nil)
         }
-        guard let object, isSettled else { return isSettled }
+        guard let object, isSynced else { return isSynced }
         return try send(connection, wait) { (upload) throws(RemoteError) in
             try upload.add(object: object)
         }

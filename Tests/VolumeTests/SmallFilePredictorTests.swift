@@ -7,7 +7,7 @@ import Volume
 import struct SystemPackage.Errno
 
 /// Which new files get a backing file, told by the names of others before them.
-@Suite struct SizeForecastTests {
+@Suite struct SmallFilePredictorTests {
     private let scratch = ScratchDirectory()
     private static let large = content(seed: 1, count: 100_000)
 

@@ -3,12 +3,12 @@ internal import InodeManifest
 internal import ObjectStore
 
 // What is known of the blocks of remote files costs memory, and whoever writes a file decides how much:
-// one of 8 MiB may have eight million leaves. So the parts of all files are counted. Where they are too
+// one of 8 MiB may have eight million leaves. So the extents of all files are counted. Where they are too
 // many, files that nobody has open are let go as if nothing of them had been read, the one that was closed
 // first before others; then those that were not read for the longest.
 
-/// Counts the parts of all remote files.
-final class RemoteParts: Sendable {
+/// Counts the extents of all remote files.
+final class RemoteExtents: Sendable {
     let countMax: Int
     private let count = Guarded(0)
 
@@ -16,12 +16,12 @@ final class RemoteParts: Sendable {
 
     /// Parts of files that nobody has open, at most.
     var closedMax: Int { countMax / 4 }
-    /// Where parts were too many, so many are left, so that they are not for some time.
+    /// Where extents were too many, so many are left, so that they are not for some time.
     var goal: Int { countMax / 4 * 3 }
 
     var total: Int { count.withLock { $0 } }
 
-    /// Counts parts; false, and none, where they would be too many.
+    /// Counts extents; false, and none, where they would be too many.
     func reserve(_ more: Int) -> Bool {
         count.withLock { count in
             guard count + more <= countMax else { return false }
@@ -39,21 +39,21 @@ final class RemoteParts: Sendable {
 struct ClosedRemotes {
     private struct Closed {
         let serial: UInt64
-        let partCount: Int
+        let extentCount: Int
     }
 
     private var queue: [(object: UInt64, serial: UInt64)] = []
     private var head = 0
     private var closed: [UInt64: Closed] = [:]
     private var serial: UInt64 = 0
-    /// Their parts, as many as they had when they were closed.
-    private(set) var partCount = 0
+    /// Their extents, as many as they had when they were closed.
+    private(set) var extentCount = 0
 
-    mutating func add(_ object: UInt64, partCount count: Int) {
+    mutating func add(_ object: UInt64, extentCount count: Int) {
         remove(object)
         serial += 1
-        closed[object] = Closed(serial: serial, partCount: count)
-        partCount += count
+        closed[object] = Closed(serial: serial, extentCount: count)
+        extentCount += count
         queue.append((object, serial))
         guard queue.count - head > 2 * closed.count + 1024 else { return }
         queue = queue[head...].filter { closed[$0.object]?.serial == $0.serial }
@@ -61,7 +61,7 @@ struct ClosedRemotes {
     }
 
     mutating func remove(_ object: UInt64) {
-        if let old = closed.removeValue(forKey: object) { partCount -= old.partCount }
+        if let old = closed.removeValue(forKey: object) { extentCount -= old.extentCount }
     }
 
     /// Takes out the one that was closed first.
@@ -80,20 +80,20 @@ struct ClosedRemotes {
 }
 
 extension RemoteFile {
-    var partCount: Int { state.withLock { $0.parts.count } }
+    var extentCount: Int { state.withLock { $0.extents.count } }
 }
 
 extension Volume {
     /// Lets go of what is known of files that nobody has open, until it is within its bound.
     func letClosedGo(_ connection: RemoteConnection) {
-        while let file = manifest.withLock({ _ in takeClosed(beyond: connection.parts.closedMax) })
-        {
+        while let file = manifest.withLock({ _ in takeClosed(beyond: connection.extents.closedMax) }
+        ) {
             letGo(file, connection)
         }
     }
 
     private func takeClosed(beyond bound: Int) -> RemoteFile? {
-        while running.closedRemotes.partCount > bound,
+        while running.closedRemotes.extentCount > bound,
             let object = running.closedRemotes.takeFirst()
         {
             if let file = running.remoteFiles[object] { return file }
@@ -101,14 +101,14 @@ extension Volume {
         return nil
     }
 
-    /// Counts parts of a file that are about to be known, and lets others go where they are too many.
+    /// Counts extents of a file that are about to be known, and lets others go where they are too many.
     /// Blocks where files are being read that could go.
-    func reserveParts(_ count: Int, _ connection: RemoteConnection) -> Bool {
-        guard count > 0, !connection.parts.reserve(count) else { return true }
+    func reserveExtents(_ count: Int, _ connection: RemoteConnection) -> Bool {
+        guard count > 0, !connection.extents.reserve(count) else { return true }
         for _ in 0..<Self.roomAttemptsMax {
             makeRoom(forParts: count, connection)
-            if connection.parts.reserve(count) { return true }
-            guard count <= connection.parts.countMax, !connection.isStopping else { return false }
+            if connection.extents.reserve(count) { return true }
+            guard count <= connection.extents.countMax, !connection.isStopping else { return false }
             Threads.sleep(milliseconds: 10)
         }
         return false
@@ -117,26 +117,26 @@ extension Volume {
     private static let roomAttemptsMax = 100
 
     private func makeRoom(forParts count: Int, _ connection: RemoteConnection) {
-        let goal = max(0, min(connection.parts.goal, connection.parts.countMax - count))
-        while connection.parts.total > goal,
+        let goal = max(0, min(connection.extents.goal, connection.extents.countMax - count))
+        while connection.extents.total > goal,
             let file = manifest.withLock({ _ in takeClosed(beyond: 0) })
         {
             letGo(file, connection)
         }
-        guard connection.parts.total > goal else { return }
+        guard connection.extents.total > goal else { return }
         let files = manifest.withLock { _ in Array(running.remoteFiles.values) }
             .map { file in
-                file.state.withLock { (file: file, usedAt: $0.usedAt, parts: $0.parts.count) }
+                file.state.withLock { (file: file, usedAt: $0.usedAt, extents: $0.extents.count) }
             }
-            .filter { $0.parts > 1 }
+            .filter { $0.extents > 1 }
             .sorted { $0.usedAt < $1.usedAt }
-        for (file, _, _) in files where connection.parts.total > goal { letGo(file, connection) }
+        for (file, _, _) in files where connection.extents.total > goal { letGo(file, connection) }
     }
 
     /// Lets a remote file be as if nothing of it had been read.
     private func letGo(_ file: RemoteFile, _ connection: RemoteConnection) {
-        guard let parts = file.reset(store) else { return }
-        connection.cache.withLock { $0.remove(parts) }
+        guard let extents = file.reset(store) else { return }
+        connection.cache.withLock { $0.remove(extents) }
         manifest.withLock { _ in
             guard !running.hasRemoteOpen(file.object),
                 running.remoteFiles[file.object] === file, file.retire()
@@ -151,5 +151,5 @@ extension Volume {
 
 extension Volume {
     /// Parts of remote files that are known at the moment.
-    package var remotePartCount: Int { connection?.parts.total ?? 0 }
+    package var remoteExtentCount: Int { connection?.extents.total ?? 0 }
 }

@@ -8,24 +8,24 @@ internal import Remotes
 internal import struct SystemPackage.Errno
 
 // What others do at the MFS path comes into the tree name by name, by comparing three directories:
-// the view as it was left (base), what stands there now (theirs), and the tree (ours). Where only
+// the mirror as it was left (base), what stands there now (theirs), and the tree (ours). Where only
 // they changed a name, it becomes theirs; where both did, ours keeps the name and theirs gets one
 // beside it, so that nothing is lost. Doing it again changes nothing more.
 
 extension Volume {
     /// Brings what others changed at the MFS path into the tree.
-    func mergeView(_ connection: RemoteConnection) throws(PublishFailure) {
-        let view = manifest.withLock { $0.published?.view }
-        guard let status = try viewStatus(connection) else {
+    func mergeMirror(_ connection: RemoteConnection) throws(PublishFailure) {
+        let mirror = manifest.withLock { $0.published?.view }
+        guard let status = try mirrorStatus(connection) else {
             // Whoever took all of it away has no part of the tree in mind: it is shown again.
-            if view != nil { manifest.withLock { $0.published?.view = nil } }
+            if mirror != nil { manifest.withLock { $0.published?.view = nil } }
             return
         }
-        guard status.cid != view else { return }
+        guard status.cid != mirror else { return }
         log.notice("MFS \(connection.path) was changed by others: merging \(status.cid)")
-        let merge = ViewMerge(volume: self, connection: connection)
+        let merge = MirrorMerge(volume: self, connection: connection)
         do throws(MergeStop) {
-            try merge.run(base: view, theirs: status.cid)
+            try merge.run(base: mirror, theirs: status.cid)
         } catch {
             switch error {
             case .changed: throw .changed
@@ -48,8 +48,8 @@ private enum MergeStop: Error {
     case tree(Errno)
 }
 
-/// One merge of a view into the tree.
-private final class ViewMerge {
+/// One merge of a mirror into the tree.
+private final class MirrorMerge {
     private struct Directory {
         let base: CID?
         let theirs: CID
@@ -118,7 +118,7 @@ private final class ViewMerge {
         guard let ours = try ours(name, directory.inode) else {
             // Where we removed what they changed, it comes back: theirs is the newer content.
             try change(path, "added") { () throws(Errno) in
-                try self.volume.graft(theirs, into: directory.inode, replacing: nil)
+                try self.volume.materialize(theirs, into: directory.inode, replacing: nil)
             }
             return
         }
@@ -148,9 +148,10 @@ private final class ViewMerge {
             try change(path, "changed") { () throws(Errno) in
                 if ours.kind == .directory {
                     try self.volume.removeTree(name, in: directory.inode)
-                    try self.volume.graft(theirs, into: directory.inode, replacing: nil)
+                    try self.volume.materialize(theirs, into: directory.inode, replacing: nil)
                 } else {
-                    try self.volume.graft(theirs, into: directory.inode, replacing: ours.inode)
+                    try self.volume.materialize(
+                        theirs, into: directory.inode, replacing: ours.inode)
                 }
             }
             return
@@ -191,7 +192,7 @@ private final class ViewMerge {
         let renamed = Volume.ExpandedEntry(
             name: name, cid: theirs.cid, treeSize: theirs.treeSize, entry: theirs.entry)
         try change(path, "kept both") { () throws(Errno) in
-            try self.volume.graft(renamed, into: directory.inode, replacing: nil)
+            try self.volume.materialize(renamed, into: directory.inode, replacing: nil)
         }
     }
 
@@ -277,7 +278,7 @@ extension Volume {
     ///
     /// - Parameter replacing: what has the name now and is no directory; nil where it is free.
     /// - Throws: EEXIST or ENOENT where that is not so.
-    fileprivate func graft(
+    fileprivate func materialize(
         _ entry: ExpandedEntry, into parent: Inode, replacing old: Inode?
     ) throws(Errno) {
         try changing { (state) throws(Errno) in
@@ -293,7 +294,7 @@ extension Volume {
                 state.remove(entry.name, in: directory)
                 dropLink(of: target, in: directory, state)
             }
-            try graft(entry, into: directory, state)
+            try materialize(entry, into: directory, state)
             try touchDirectory(directory, state)
         }
         nameChanged(entry.name, in: parent)

@@ -15,30 +15,32 @@ extension Volume {
     ///
     /// - Parameter isForced: looks at the bytes although the file's time is as it was. A store to a
     ///   mapped page that is dirty already moves no time.
-    func settle(_ inode: Inode, isForced: Bool = false) throws(Errno) {
+    func syncFromBacking(_ inode: Inode, isForced: Bool = false) throws(Errno) {
         let file = manifest.withLock { _ in
             let file = running.openFiles[inode.number]
-            if isForced { file?.backing?.doubtSettled() }
+            if isForced { file?.backing?.doubtSynced() }
             return file
         }
         guard let file else { return }
-        try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
+        try file.writeLock.withLock { (_) throws(Errno) in try syncFromBacking(file) }
     }
 
     /// Takes over what was written to all backing files. What fails is tried again a second later.
     ///
     /// - Parameter passesBusy: leaves out those that somebody is changing by a request, which may take
     ///   as long as it takes to copy a large file.
-    func settleAll(passesBusy: Bool = false) {
+    func syncAllFromBacking(passesBusy: Bool = false) {
         let files = manifest.withLock { _ in
             running.openFiles.values.filter { $0.backing?.isWritable == true }
         }
         for file in files {
             do throws(Errno) {
                 if passesBusy {
-                    try file.writeLock.withLockIfFree { (_) throws(Errno) in try settle(file) }
+                    try file.writeLock.withLockIfFree { (_) throws(Errno) in
+                        try syncFromBacking(file)
+                    }
                 } else {
-                    try file.writeLock.withLock { (_) throws(Errno) in try settle(file) }
+                    try file.writeLock.withLock { (_) throws(Errno) in try syncFromBacking(file) }
                 }
             } catch {
                 log.warning(
@@ -48,8 +50,8 @@ extension Volume {
         }
     }
 
-    /// `settle`; the caller holds the write lock.
-    func settle(_ file: OpenFile) throws(Errno) {
+    /// `syncFromBacking`; the caller holds the write lock.
+    func syncFromBacking(_ file: OpenFile) throws(Errno) {
         let current = try manifest.withLock { (state) throws(Errno) -> (Backing, InodeRecord)? in
             guard let backing = file.backing, backing.isWritable,
                 let record = try state.inode(file.inode)
@@ -60,7 +62,7 @@ extension Volume {
         let status = try Sys.status(of: backing.file.raw)
         let (isDone, isFlat, isReplacing) = manifest.withLock { _ in
             let isSame =
-                backing.settled.map { $0.size == status.size && $0.modified == status.modified }
+                backing.synced.map { $0.size == status.size && $0.modified == status.modified }
                 ?? false
             return (isSame, record.object == backing.file.id, record.object != nil)
         }
@@ -81,7 +83,7 @@ extension Volume {
             } else {
                 try keepFlat(record, backing, status, state)
             }
-            backing.settled = isOld ? (status.size, status.modified) : nil
+            backing.synced = isOld ? (status.size, status.modified) : nil
             backing.taken = (status.size, status.modified)
         }
         keepChangesBounded()
@@ -121,7 +123,7 @@ extension Volume {
             record.size = UInt64(bytes.count)
             record.blocks = (record.size + 511) / 512
             state.mark(record)
-            try noteSettled(record, state)
+            try noteSynced(record, state)
         }
         takeOverTimes(of: record, backing, status, state)
     }
@@ -143,11 +145,11 @@ extension Volume {
             state.mark(record)
         }
         running.noteUnsynchronized(backing.file, of: record.inode)
-        try noteSettled(record, state)
+        try noteSynced(record, state)
         takeOverTimes(of: record, backing, status, state)
     }
 
-    private func noteSettled(_ record: InodeRecord, _ state: ManifestState) throws(Errno) {
+    private func noteSynced(_ record: InodeRecord, _ state: ManifestState) throws(Errno) {
         record.contentVersion += 1
         try outdateTree(above: record, state)
     }
@@ -186,7 +188,7 @@ extension Volume {
         of record: InodeRecord, _ backing: Backing, by writer: Writer, _ state: ManifestState
     ) throws(Errno) {
         try noteChange(of: record, by: writer, state)
-        backing.settled = nil
+        backing.synced = nil
         if let status = try? Sys.status(of: backing.file.raw) {
             backing.modifiedSeen = status.modified
         }
@@ -202,12 +204,12 @@ extension Volume {
             guard let backing else { return }
             if !backing.isPooled { endRegistration(of: backing) }
             guard isUnused(backing) else {
-                manifest.withLock { _ in _ = running.lingering.insert(file.inode.number) }
+                manifest.withLock { _ in _ = running.mappedAfterClose.insert(file.inode.number) }
                 return
             }
-            let isNameless = !settleFinally(file, backing)
+            let isNameless = !syncFromBackingForLastTime(file, backing)
             manifest.withLock { state in
-                running.lingering.remove(file.inode.number)
+                running.mappedAfterClose.remove(file.inode.number)
                 file.backing = nil
                 if running.backed[backing.file.id] == file.inode {
                     running.backed[backing.file.id] = nil
@@ -227,10 +229,10 @@ extension Volume {
             }
         }
         if let unused { recycle(unused) }
-        let missedTwin = manifest.withLock { _ in
-            running.missedTwins.contains(file.inode.number)
+        let missedDuplicate = manifest.withLock { _ in
+            running.missedDuplicates.contains(file.inode.number)
         }
-        if wasWritable || missedTwin { enqueueSeal(file.inode, isLarge: isLarge) }
+        if wasWritable || missedDuplicate { enqueueSeal(file.inode, isLarge: isLarge) }
     }
 
     private func endRegistration(of backing: Backing) {
@@ -251,9 +253,9 @@ extension Volume {
     }
 
     /// - Returns: false where nobody can open the file again, so that its bytes are of no use.
-    private func settleFinally(_ file: OpenFile, _ backing: Backing) -> Bool {
+    private func syncFromBackingForLastTime(_ file: OpenFile, _ backing: Backing) -> Bool {
         let isNameless = manifest.withLock { state in
-            backing.doubtSettled()
+            backing.doubtSynced()
             guard let record = try? state.inode(file.inode) else { return true }
             return record.linkCount == 0
                 && running.kernelReferences[file.inode.number] == nil
@@ -261,7 +263,7 @@ extension Volume {
         // Nobody can open it again, by /proc/self/fd of an O_PATH descriptor neither.
         if isNameless { return false }
         do throws(Errno) {
-            try settle(file)
+            try syncFromBacking(file)
         } catch {
             log.error(
                 """
@@ -284,12 +286,12 @@ extension Volume {
     }
 
     /// Files whose backing file was still mapped after the last close.
-    package var mappedFileCount: Int { manifest.withLock { _ in running.lingering.count } }
+    package var mappedFileCount: Int { manifest.withLock { _ in running.mappedAfterClose.count } }
 
     /// Tries again to take away backing files that were still mapped.
-    package func detachLingering() {
+    package func detachMappedAfterClose() {
         let files = manifest.withLock { _ in
-            running.lingering.compactMap { running.openFiles[$0] }
+            running.mappedAfterClose.compactMap { running.openFiles[$0] }
         }
         for file in files { detachBacking(of: file) }
     }

@@ -8,18 +8,18 @@ internal import Remotes
 internal import struct SystemPackage.Errno
 
 // The tree stands in the node's MFS too, for everyone who speaks with the node. MFS cannot replace a
-// directory in one call, so the view is brought from what it is to the new root name by name, whole
+// directory in one call, so the mirror is brought from what it is to the new root name by name, whole
 // new subtrees by one call, additions before removals; names that did not change are not touched, so
 // what others do there at the same time stays.
 
 extension Volume {
     /// Makes the directory at the node's MFS path be a root whose blocks the node has.
-    func showTree(_ root: CID, _ connection: RemoteConnection) throws(PublishFailure) {
-        let status = try viewStatus(connection)
+    func mirrorTree(_ root: CID, _ connection: RemoteConnection) throws(PublishFailure) {
+        let status = try mirrorStatus(connection)
         if let status, status.cid != root {
             // What others did since it was looked at comes into the tree first.
             guard status.cid == manifest.withLock({ $0.published?.view }) else { throw .changed }
-            try changeView(from: status.cid, to: root, connection)
+            try changeMirror(from: status.cid, to: root, connection)
         } else if status == nil {
             try copy(root, to: connection.path, connection)
         }
@@ -27,7 +27,7 @@ extension Volume {
     }
 
     /// What stands at the MFS path; nil for nothing.
-    func viewStatus(_ connection: RemoteConnection) throws(PublishFailure) -> MFSStatus? {
+    func mirrorStatus(_ connection: RemoteConnection) throws(PublishFailure) -> MFSStatus? {
         let status: MFSStatus?
         do throws(RemoteError) {
             status = try connection.names.status(
@@ -53,10 +53,10 @@ extension Volume {
         }
     }
 
-    private func changeView(
+    private func changeMirror(
         from old: CID, to root: CID, _ connection: RemoteConnection
     ) throws(PublishFailure) {
-        let changes = ViewChanges(
+        let changes = MirrorChanges(
             blocks: VolumeBlocks(volume: self, connection: connection), path: connection.path)
         let isFound: Bool
         do throws(DAGReadError) {
@@ -64,7 +64,7 @@ extension Volume {
         } catch {
             throw .failed("MFS \(connection.path) cannot be compared: \(error.reason)")
         }
-        guard isFound else { return try replaceView(old, by: root, connection) }
+        guard isFound else { return try replaceMirror(old, by: root, connection) }
         do throws(RemoteError) {
             try changes.apply(connection)
         } catch {
@@ -72,18 +72,18 @@ extension Volume {
             guard error.kind == .conflict || error.kind == .notFound else { throw .remote(error) }
             log.notice("\(error)")
         }
-        let now = try viewStatus(connection)
+        let now = try mirrorStatus(connection)
         guard now?.cid != root else { return }
         // Either others changed it, and that is merged next; or the node makes other blocks of
-        // equal names, and the whole view is put in its place.
+        // equal names, and the whole mirror is put in its place.
         guard let now, try isSameTree(now.cid, root, connection) else { throw .changed }
-        try replaceView(now.cid, by: root, connection)
+        try replaceMirror(now.cid, by: root, connection)
     }
 
     private func isSameTree(
         _ one: CID, _ other: CID, _ connection: RemoteConnection
     ) throws(PublishFailure) -> Bool {
-        let changes = ViewChanges(
+        let changes = MirrorChanges(
             blocks: VolumeBlocks(volume: self, connection: connection), path: connection.path)
         do throws(DAGReadError) {
             return try changes.find(from: one, to: other) && changes.isEmpty
@@ -92,9 +92,9 @@ extension Volume {
         }
     }
 
-    /// Puts a root in the place of a view of the same content, or of one that differs in so much that
+    /// Puts a root in the place of a mirror of the same content, or of one that differs in so much that
     /// its names are not gone through.
-    private func replaceView(
+    private func replaceMirror(
         _ old: CID, by root: CID, _ connection: RemoteConnection
     ) throws(PublishFailure) {
         let (new, previous) = (connection.path.beside("new"), connection.path.beside("old"))
@@ -128,7 +128,7 @@ extension MFSPath {
 }
 
 /// What has to be done at an MFS path to bring one tree to another.
-final class ViewChanges {
+final class MirrorChanges {
     private enum Change {
         case put(CID, MFSPath, replaces: Bool)
         case remove(MFSPath)

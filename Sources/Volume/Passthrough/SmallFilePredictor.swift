@@ -10,7 +10,7 @@ internal import Base
 ///
 /// A wrong guess costs time, not content: a large file that was taken for a small one is written by
 /// requests until it is closed.
-struct SizeForecast {
+struct SmallFilePredictor {
     /// Names that differ only in their numbers, a UUID or a digest have the same.
     struct NameClass: Hashable {
         private let number: UInt64
