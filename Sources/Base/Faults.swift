@@ -37,7 +37,7 @@ package enum Faults {
     }
 
     private static let isArmed = Atomic<Bool>(false)
-    private static let plan = Monitor<Plan?>(nil)
+    private static let plan = Monitor<Plan?>(nil, rank: .faults)
 
     /// Has calls fail from now on, in place of the plan before.
     ///

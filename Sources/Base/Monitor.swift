@@ -18,8 +18,20 @@ public final class Monitor<State: ~Copyable>: @unchecked Sendable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
     private let state: UnsafeMutablePointer<State>
+    #if DEBUG || LOCK_RANKS
+    private let identity: HeldLocks.Identity
+    #endif
 
-    public init(_ initial: consuming State) {
+    /// - Parameters:
+    ///   - rank: its place in the order of the locks that one thread may hold at a time.
+    ///   - file: by which it is named, with `line`, where that order is broken.
+    public init(
+        _ initial: consuming State, rank: LockRank = .leaf, file: StaticString = #fileID,
+        line: UInt = #line
+    ) {
+        #if DEBUG || LOCK_RANKS
+        identity = HeldLocks.Identity(rank: rank, file: file, line: line)
+        #endif
         mutex = .allocate(capacity: 1)
         condition = .allocate(capacity: 1)
         state = .allocate(capacity: 1)
@@ -46,6 +58,10 @@ public final class Monitor<State: ~Copyable>: @unchecked Sendable {
     public func withLock<Result: ~Copyable, Failure: Error>(
         _ body: (inout State) throws(Failure) -> Result
     ) throws(Failure) -> Result {
+        #if DEBUG || LOCK_RANKS
+        HeldLocks.own.push(identity)
+        defer { HeldLocks.own.pop() }
+        #endif
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         return try body(&state.pointee)
@@ -57,6 +73,10 @@ public final class Monitor<State: ~Copyable>: @unchecked Sendable {
     ) throws(Failure) {
         guard pthread_mutex_trylock(mutex) == 0 else { return }
         defer { pthread_mutex_unlock(mutex) }
+        #if DEBUG || LOCK_RANKS
+        HeldLocks.own.push(identity, waits: false)
+        defer { HeldLocks.own.pop() }
+        #endif
         try body(&state.pointee)
     }
 

@@ -22,7 +22,7 @@ final class WorkerThreads: Sendable {
     }
 
     private let throttle: ReaderThrottle
-    private let state = Monitor(State())
+    private let state = Monitor(State(), rank: .workers)
 
     /// - Parameter waitingMax: how many threads may wait for requests of the device at once.
     init(waitingMax: Int) {

@@ -20,7 +20,7 @@ package final class InodeManifest: Sendable {
     let writer: DatabaseQueue
     /// Nil until `startLog`, and where the disk has no room for it. Its lock is held while the disk
     /// works, so only who commits takes it.
-    let redo = Guarded<RedoLog?>(nil)
+    let redo = Guarded<RedoLog?>(nil, rank: .redoLog)
     /// Whether there is a log, for those who only ask.
     let hasLog = Atomic<Bool>(false)
     let applySignal = ApplySignal()
@@ -104,7 +104,7 @@ package final class InodeManifest: Sendable {
             ManifestState(
                 reader: reader, nextInode: counters.nextInode, nextCookie: counters.nextCookie,
                 nextObject: counters.nextObject, inodeCount: counters.inodeCount,
-                published: try Self.published(in: writer)))
+                published: try Self.published(in: writer)), rank: .manifest)
     }
 
     /// Makes the empty file of a new database: SQLite would follow a symlink, and let all users read it.

@@ -70,7 +70,7 @@ public final class KuboClient: Sendable {
         guard let session = CurlSession() else {
             throw KuboError(.failed, call: "connect", message: "libcurl cannot be initialised")
         }
-        pool = Guarded(Pool(idle: [session]))
+        pool = Guarded(Pool(idle: [session]), rank: .connections)
         if bounded.address.isEncrypted { signal(SIGPIPE, SIG_IGN) }
     }
 
@@ -315,7 +315,7 @@ public final class KuboClient: Sendable {
     }
 
     private func sleep(milliseconds: Int, for call: Call) throws(KuboError) {
-        let isCancelled = Guarded(false)
+        let isCancelled = Guarded(false, rank: .connections)
         let handler = call.cancellation?.onCancel {
             isCancelled.withLock { $0 = true }
             isCancelled.wakeAll()

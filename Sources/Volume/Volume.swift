@@ -57,11 +57,11 @@ public final class Volume: Sendable {
     /// Files that are being hashed, by inode number: each by one at a time.
     let hashing = Monitor<Set<UInt64>>([])
     /// Files whose content is being fetched because it is to be changed, by inode number.
-    let arriving = Monitor<Set<UInt64>>([])
+    let arriving = Monitor<Set<UInt64>>([], rank: .arrivals)
     /// Who brings the figures of `status` up to date.
     let figures = FigureRefresh()
     /// One computation of tree CIDs at a time.
-    let treeLock = Monitor<Void>(())
+    let treeLock = Monitor<Void>((), rank: .tree)
     let log: Logger
     let threads = Guarded<[JoinableThread]>([])
     private let ticker = Monitor<TickerState>(TickerState())

@@ -18,7 +18,7 @@ final class ControlServer: Sendable {
     private let socket: OwnedDescriptor
     private let log: Logger
     private let handler: Handler
-    private let state = Monitor(State())
+    private let state = Monitor(State(), rank: .control)
 
     /// Makes the socket and listens; connections wait until `start`.
     ///

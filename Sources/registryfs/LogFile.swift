@@ -23,7 +23,7 @@ final class LogFile: Sendable {
 
     /// Lines go to standard error as it is.
     init() {
-        state = Monitor(State(directory: nil, byteCount: 0))
+        state = Monitor(State(directory: nil, byteCount: 0), rank: .log)
     }
 
     /// Lines go to a file, which becomes standard error.
@@ -31,7 +31,7 @@ final class LogFile: Sendable {
     /// - Throws: EPERM where what is there may be another user's.
     init(stateDirectory: consuming OwnedDescriptor) throws(Errno) {
         let size = try Self.open(in: stateDirectory.raw)
-        state = Monitor(State(directory: consume stateDirectory, byteCount: size))
+        state = Monitor(State(directory: consume stateDirectory, byteCount: size), rank: .log)
     }
 
     /// Appends one line.

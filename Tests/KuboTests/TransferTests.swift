@@ -903,7 +903,7 @@ struct TransferTests {
             index == 0 ? [.close] : [Reply.whole(403, "Kubo RPC Access Denied: no")]
         }
         defer { server.stop() }
-        let lines = Guarded("")
+        let lines = Guarded("", rank: .log)
         let log = LogHook.logger { line in lines.withLock { $0 += line } }
         let client = try makeClient(server.address, log: log) {
             $0.credentials = try KuboCredentials("bearer:s3cret")

@@ -160,7 +160,7 @@ private struct MessageCollector: LogHandler {
         let scratch = ScratchDirectory()
         await #expect(processExitsWith: .success) {
             [path = scratch.state as String, code = code as Int32, passing = passing as Int] in
-            let messages = Guarded<[String]>([])
+            let messages = Guarded<[String]>([], rank: .log)
             let log = Logger(label: "test") { _ in MessageCollector(messages: messages) }
             let volume = try Volume.open(stateDirectory: path, options: stillOptions, log: log)
             let error = Errno(rawValue: code)

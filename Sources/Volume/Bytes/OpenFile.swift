@@ -11,7 +11,7 @@ final class OpenFile: @unchecked Sendable {
     let inode: Inode
     /// Held by whoever changes the bytes, the size or the object of the inode, so that such
     /// changes come one after another. Taken before the manifest's lock, never after it.
-    let writeLock = Monitor<Void>(())
+    let writeLock = Monitor<Void>((), rank: .file)
 
     /// The flat file of `object`, once it was opened.
     var file: ObjectFile?

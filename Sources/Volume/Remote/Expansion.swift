@@ -43,7 +43,7 @@ final class Expansions: Sendable {
         var helpers = 0
     }
 
-    private let state = Monitor(State())
+    private let state = Monitor(State(), rank: .expansions)
 
     /// Waits for the turn of a large expansion; false where it does not come in time.
     func beginLarge(until deadline: Int64, isCancelled: () -> Bool) -> Bool {

@@ -27,7 +27,7 @@ final class RemoteConnection: Sendable {
     let cache = Guarded(CacheLedger())
 
     // What is sent.
-    let outbox = Monitor(Outbox())
+    let outbox = Monitor(Outbox(), rank: .outbox)
     let sentBlocks = SentBlocks()
     let goals = PublishGoals()
     let ahead = Guarded(AheadLeaves())

@@ -85,7 +85,7 @@ final class RemoteFile: Sendable {
         self.size = size
         self.budget = budget
         budget.add(1)
-        state = Monitor(State(extents: [Self.whole(cid, size)], missing: 1))
+        state = Monitor(State(extents: [Self.whole(cid, size)], missing: 1), rank: .remoteFile)
     }
 
     deinit { budget.remove(state.withLock { $0.extents.count }) }
