@@ -1,7 +1,7 @@
 internal import Synchronization
 
 /// Work of this process that keeps processors busy for milliseconds and that requests must not wait
-/// for: hashing of large files and of trees, sending to a node, bringing a database up to date, exports.
+/// for: hashing of large files and of trees, sending to a Kubo node, bringing a database up to date, exports.
 public final class BackgroundWork: Sendable {
     private let count = Atomic<Int>(0)
     private let whenItBegins = Guarded<(@Sendable () -> Void)?>(nil)

@@ -5,16 +5,15 @@
 /// whoever does not keep to it ends the process.
 ///
 /// The waits that are no locks stand outside of this table, each with its own rule beside it: the turn to
-/// commit (`GroupCommit`), a file's turn to be hashed or to arrive from the node, the fetch of a block,
+/// commit (`GroupCommit`), a file's turn to be hashed or to arrive from the Kubo node, the fetch of a block,
 /// the join of a thread.
 public enum LockRank: UInt8, Sendable {
-    /// The computation of tree CIDs, one at a time. It seals files, reads records and waits for the node
-    /// meanwhile.
+    /// The computation of tree CIDs, one at a time. It seals files and reads records meanwhile.
     case tree
     /// The write lock of an open file: of one file at a time. Its bytes are read, written and flushed
-    /// under it; the node is never waited for.
+    /// under it; the Kubo node is never waited for.
     case file
-    /// The threads that serve a mount. Whoever interrupts them ends their waits for the node as well.
+    /// The threads that serve a mount. Whoever interrupts them ends their waits for the Kubo node as well.
     case workers
     /// All records of the manifest. Taken in every operation, and for a moment each time.
     case manifest
@@ -22,15 +21,15 @@ public enum LockRank: UInt8, Sendable {
     case redoLog
     /// What is known of the parts of one remote file, and its file in the cache.
     case remoteFile
-    /// What waits to be sent to the node. Who waits in it looks whether the link is stopped.
+    /// What waits to be sent to the Kubo node. Who waits in it looks whether the link is stopped.
     case outbox
     /// The list of all streams of leaves, each of which has a lock of its own.
     case streams
     /// The turns of large expansions. Who waits for one looks whether it is cancelled.
     case expansions
-    /// The files whose content arrives from the node. Who waits for one looks whether it is interrupted.
+    /// The files whose content arrives from the Kubo node. Who waits for one looks whether it is interrupted.
     case arrivals
-    /// The connections to the node, and the pause between two attempts. Who waits for either looks whether
+    /// The connections to the Kubo node, and the pause between two attempts. Who waits for either looks whether
     /// the call is cancelled.
     case connections
     /// The control socket's open answers, each of which has a lock of its own.

@@ -147,7 +147,7 @@ extension OpenedFile {
     /// The answer to OPEN. What was opened to read needs no FLUSH: there is nothing that close(2)
     /// could still fail with.
     ///
-    /// What may wait for a node is read without the page cache. A process that waits for the request
+    /// What may wait for a Kubo node is read without the page cache. A process that waits for the request
     /// itself can be interrupted by any signal, and leaves nothing behind; one that waits for a page
     /// dies of fatal signals only, and leaves a page locked, on which truncation and removal wait, and
     /// a read-ahead that keeps its place among the requests in the background.

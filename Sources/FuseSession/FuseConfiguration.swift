@@ -8,11 +8,11 @@ public struct FuseConfiguration: Sendable, Equatable {
     /// How many of them wait for requests at once; the others rest until these are busy. See
     /// `ReaderThrottle`.
     let waitingThreadsMax = 3
-    /// Threads that may be started beside those while requests wait for a node. A wait for which there
+    /// Threads that may be started beside those while requests wait for a Kubo node. A wait for which there
     /// is none more fails at once.
     public var spareThreadsMax = 256
     /// How many beside the usual ones serve one of the kernel's queues where requests may wait for a
-    /// node: its part of `ringSparesMax`, but not few, because all requests may come to one processor.
+    /// Kubo node: its part of `ringSparesMax`, but not few, because all requests may come to one processor.
     func spareThreads(queueCount: Int) -> Int {
         min(spareThreadsMax, max(Self.queueSparesMin, Self.ringSparesMax / queueCount))
     }
@@ -50,7 +50,7 @@ public struct FuseConfiguration: Sendable, Equatable {
     public let requestBytesMax = 1 << 20
     /// Requests of the kernel's own (read-ahead, release) in flight at once, 1 to 65535.
     ///
-    /// More than can wait for a node at once with up to thirty processors (`threads`, and
+    /// More than can wait for a Kubo node at once with up to thirty processors (`threads`, and
     /// `spareThreadsMax` or the spares of all queues), because those keep their places: with 64, the
     /// read-ahead of 100 files whose blocks did not come stopped that of all others (measured).
     public var backgroundRequestsMax: UInt32 = 1024

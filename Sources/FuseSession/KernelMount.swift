@@ -76,7 +76,7 @@ enum KernelMount {
             return try Sys.open(device, flags: O_RDWR)
         } catch {
             switch error {
-            // ENXIO, ENODEV: the node is there, but no driver stands behind it.
+            // ENXIO, ENODEV: the device node is there, but no driver stands behind it.
             case .noSuchFileOrDirectory, .noSuchAddressOrDevice, .operationNotSupportedByDevice:
                 throw .noDevice(path: device)
             default:

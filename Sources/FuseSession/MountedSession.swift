@@ -124,7 +124,7 @@ struct MountedSession: @unchecked Sendable {
     /// Lets the kernel write dirty pages of shared mappings, which only syncfs(2) and unmounting do.
     /// The workers serve the requests that this causes.
     ///
-    /// Where a page is of a file whose content is at a node, that may wait for the node; what is not
+    /// Where a page is of a file whose content is at a Kubo node, that may wait for it; what is not
     /// written in a certain time fails then.
     func writeBack(_ path: String, _ log: Logger) {
         let isOver = Monitor(false)

@@ -135,8 +135,8 @@ final class QueueThreads: Sendable {
     ///
     /// The kernel gives a new place what comes from then on, and what is queued already only to a place
     /// whose request is answered (fuse_uring_next_fuse_req of fs/fuse/dev_uring.c, Linux 6.18). Where
-    /// those that were answered are none, because all wait for a node, it takes one more request for each:
-    /// statfs(2) of the mount, which waits for no lock of the kernel's and for no node.
+    /// those that were answered are none, because all wait for a Kubo node, it takes one more request for each:
+    /// statfs(2) of the mount, which waits for no lock of the kernel's and for no Kubo node.
     private func drain(_ queue: UInt16, of mounted: MountedSession, count: Int) {
         let path = mounted.point.path
         let thread = try? Threads.start(name: "rfs-drain") {

@@ -2,9 +2,9 @@ internal import Base
 internal import CFuse
 internal import Volume
 
-/// The requests that wait for a node.
+/// The requests that wait for a Kubo node.
 ///
-/// One that waits holds its thread for as long as the node takes. All others must find one at any time,
+/// One that waits holds its thread for as long as the Kubo node takes. All others must find one at any time,
 /// and none of this may cost them anything.
 ///
 /// By the device, a spare thread is started where a wait begins while fewer than half of the usual
@@ -17,7 +17,7 @@ internal import Volume
 /// moment; so they give back their memory.
 ///
 /// Each user has a share of the waits of each crew. Of somebody who would have more, the one that has
-/// waited longest ends with EIO, where that is long: most blocks that the node has come sooner.
+/// waited longest ends with EIO, where that is long: most blocks that the Kubo node has come sooner.
 ///
 /// The kernel's wish to interrupt a request ends its wait. The wish may overtake the request on its
 /// way to here, or come before it waits; so the newest wishes are remembered.

@@ -44,7 +44,7 @@ final class Worker {
         return context.counters.take()
     }()
     private var hasCounters = false
-    /// The request has waited for a node.
+    /// The request has waited for a Kubo node.
     var hasWaited = false
     /// The request's wait was ended for want of a thread, or with the mount: EIO, not EINTR.
     var isRefused = false
@@ -173,7 +173,7 @@ final class Worker {
         case Opcode.interrupt:
             // The kernel wants to stop waiting for a request: it asks, and the request may be
             // finished all the same (fuse.rst, "Interrupting filesystem operations"). What waits for
-            // a node ends; all else ends by itself, as on a local disk.
+            // a Kubo node ends; all else ends by itself, as on a local disk.
             if let body = request.body(as: fuse_interrupt_in.self) {
                 context.waits.interrupt(body.unique)
             }

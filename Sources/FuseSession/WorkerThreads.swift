@@ -77,7 +77,7 @@ final class WorkerThreads: Sendable {
             queue.map { .queue($0) { startup.tell($0) } } ?? .device(throttle)
         let worker = Worker(session: mounted.session, context: mounted.context, source: source)
         let isOver = worker.serve()
-        // Whoever still waits for a node has nobody to answer.
+        // Whoever still waits for a Kubo node has nobody to answer.
         if isOver { mounted.context.waits.end() }
         if worker.isBroken { state.withLock { $0.isBroken = true } }
         // From here on no signal may be sent to this thread: it may be joined.

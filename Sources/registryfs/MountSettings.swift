@@ -12,7 +12,7 @@ struct MountSettings: Sendable, Equatable {
     var logLevel = Logger.Level.info
     /// Whom the CID of a directory is for.
     var directoryCIDs = DirectoryCIDs.owner
-    /// The node that the volume publishes to; nil for none.
+    /// The Kubo node that the volume publishes to; nil for none.
     var node: NodeSettings?
     /// The options of `-o` that are not for the daemon itself, as FUSE takes them.
     var fuseOptions: [String] = []

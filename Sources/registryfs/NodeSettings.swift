@@ -7,7 +7,7 @@ import Volume
 
 /// What `mount` was told of the Kubo node that the volume publishes to.
 struct NodeSettings: Sendable, Equatable {
-    /// An address, or `auto` for that of the node whose repository `$IPFS_PATH` names.
+    /// An address, or `auto` for that of the Kubo node whose repository `$IPFS_PATH` names.
     var address: String
     var path: String?
     var cacheSize: UInt64?
@@ -49,7 +49,7 @@ struct NodeSettings: Sendable, Equatable {
         return settings
     }
 
-    /// Where the node is, and who we are there. Sends nothing.
+    /// Where the Kubo node is, and who we are there. Sends nothing.
     ///
     /// - Throws: also for credentials that would go to another machine in the open.
     func configuration() throws(Failure) -> KuboConfiguration {
@@ -222,7 +222,7 @@ struct NodeArguments: ParsableArguments {
             "How long a read waits for a block (default: 30).", valueName: "seconds"))
     var fetchTimeout: Double?
 
-    /// The settings; nil without a node.
+    /// The settings; nil without a Kubo node.
     func settings(over base: NodeSettings?) throws(Failure) -> NodeSettings? {
         guard let address = kubo ?? base?.address else {
             let isAlone =

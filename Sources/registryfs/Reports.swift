@@ -42,11 +42,11 @@ struct MountStatus: Codable, Sendable {
     var objects: UInt64?
     /// What the objects hold that are here, each once.
     var objectBytes: UInt64?
-    /// Those whose bytes are at the node.
+    /// Those whose bytes are at the Kubo node.
     var remoteObjects: UInt64?
     /// Why changes cannot be made durable at the moment.
     var commitFailure: String?
-    /// The node that the volume publishes to; nil without one.
+    /// The Kubo node that the volume publishes to; nil without one.
     var kubo: NodeReport?
     /// The requests that were served since the mount, by operation.
     var operations: [String: OperationFigures]?
@@ -72,7 +72,7 @@ struct OperationFigures: Codable, Sendable {
     }
 }
 
-/// What `status` says of the node.
+/// What `status` says of the Kubo node.
 struct NodeReport: Codable, Sendable {
     var address: String
     var reachable: Bool
@@ -90,7 +90,7 @@ struct NodeReport: Codable, Sendable {
     /// Bytes a second over the last ten seconds.
     var sendRate: UInt64
     var fetchRate: UInt64
-    /// Bytes of content here that the node has, too.
+    /// Bytes of content here that the Kubo node has, too.
     var cachedBytes: UInt64
     /// The bound of these; nil for none.
     var cacheSize: UInt64?

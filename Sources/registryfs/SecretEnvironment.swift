@@ -2,7 +2,7 @@ import Base
 import Glibc
 import Kubo
 
-/// The node's credentials from the environment, which they are taken out of when the program begins: every
+/// The Kubo node's credentials from the environment, which they are taken out of when the program begins: every
 /// child would get them, and `/proc/PID/environ` show them as long as the process lives.
 enum SecretEnvironment {
     private static let name = KuboCredentials.environmentName
