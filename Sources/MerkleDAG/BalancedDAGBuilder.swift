@@ -1,6 +1,6 @@
-// The balanced layout: all leaves at one depth, every node full but those at the right edge.
+// The balanced layout: all leaves at one depth, every DAG node full but those at the right edge.
 //
-// Nodes are grouped level by level from below, `fileLinksMax` at a time, which gives exactly the
+// DAG nodes are grouped level by level from below, `fileLinksMax` at a time, which gives exactly the
 // tree that the usual description (grow a new root above the old one, fill it) gives.
 
 public import Multiformats
@@ -22,13 +22,13 @@ public struct DAGRoot: Hashable, Sendable {
     }
 }
 
-/// Builds the nodes above the leaves of a file while the leaves come in.
+/// Builds the DAG nodes above the leaves of a file while the leaves come in.
 ///
 /// Keeps at most `fileLinksMax` links a level, whatever the size of the file.
 public struct BalancedDAGBuilder: Sendable {
     private let profile: ImportProfile
     private let metadata: UnixFSMetadata
-    /// The nodes of each level that have no parent yet, the leaves first.
+    /// The DAG nodes of each level that have no parent yet, the leaves first.
     private var levels: [[Leaf]] = []
     /// The leaves that came in.
     public private(set) var leafCount = 0
@@ -48,7 +48,7 @@ public struct BalancedDAGBuilder: Sendable {
 
     /// Takes the next leaf in the order of the file.
     ///
-    /// - Parameter emit: gets each node above the leaves once it is full, children first.
+    /// - Parameter emit: gets each DAG node above the leaves once it is full, children first.
     public mutating func append<Failure: Error>(
         _ leaf: Leaf, emit: (CID, [UInt8]) throws(Failure) -> Void
     ) throws(Failure) {
@@ -63,7 +63,7 @@ public struct BalancedDAGBuilder: Sendable {
         if level == levels.count {
             levels.append([])
         } else if levels[level].count == profile.fileLinksMax {
-            // A full node waits for the next one, because the last of all would be the root.
+            // A full DAG node waits for the next one, because the last of all would be the root.
             try closeNode(atLevel: level, emit: emit)
         }
         levels[level].append(node)
@@ -80,7 +80,7 @@ public struct BalancedDAGBuilder: Sendable {
 
     /// Ends the file and gives its root.
     ///
-    /// - Parameter emit: gets the nodes that are left, children first; for an empty file, its
+    /// - Parameter emit: gets the DAG nodes that are left, children first; for an empty file, its
     ///   only leaf.
     public mutating func finish<Failure: Error>(
         emit: (CID, [UInt8]) throws(Failure) -> Void
@@ -95,8 +95,8 @@ public struct BalancedDAGBuilder: Sendable {
             let leaf = levels[0][0]
             return DAGRoot(cid: leaf.cid, fileSize: leaf.fileSize, treeSize: leaf.treeSize)
         }
-        // Every level has at least one node, and the last one at least two: its first came from a
-        // full node below, which was closed because another one followed.
+        // Every level has at least one DAG node, and the last one at least two: its first came from a
+        // full DAG node below, which was closed because another one followed.
         var level = 0
         while level < levels.count - 1 {
             // May add a level, when the one above is full too.

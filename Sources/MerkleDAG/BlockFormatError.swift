@@ -1,6 +1,6 @@
 public import Multiformats
 
-/// Why the bytes of a block are not a node of a file or of a directory.
+/// Why the bytes of a block are not a DAG node of a file or of a directory.
 public enum BlockFormatError: Error, Hashable, Sendable {
     // MARK: Protobuf
 
@@ -23,7 +23,7 @@ public enum BlockFormatError: Error, Hashable, Sendable {
 
     /// The block is larger than `DAGNode.blockSizeMax`.
     case blockTooLarge(byteCount: Int)
-    /// The node has more links than `DAGNode.linkCountMax`.
+    /// The DAG node has more links than `DAGNode.linkCountMax`.
     case tooManyLinks
     /// The Hash of a link is not a CID.
     case cid(CIDError)
@@ -41,7 +41,7 @@ public enum BlockFormatError: Error, Hashable, Sendable {
     case badMode(UInt64)
     /// The nanoseconds are not below 1,000,000,000.
     case badTime(nanoseconds: UInt32)
-    /// The node has not one block size for each link, or they do not add up to the file size.
+    /// The DAG node has not one block size for each link, or they do not add up to the file size.
     case inconsistentSizes
     /// The fanout, the hash function or the bitfield of a shard is not one that can be.
     case badShard

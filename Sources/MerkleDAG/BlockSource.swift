@@ -158,7 +158,7 @@ struct UnixFSBlock {
 public enum UnixFSEntry: Hashable, Sendable {
     /// A file of `size` bytes.
     case file(size: UInt64, metadata: UnixFSMetadata)
-    /// A directory, in one node or in several.
+    /// A directory, in one DAG node or in several.
     case directory(isSharded: Bool, metadata: UnixFSMetadata)
     /// A symbolic link to `target`, which a file system can have.
     case symlink(target: [UInt8], metadata: UnixFSMetadata)

@@ -30,9 +30,9 @@ public struct DAGLink: Hashable, Sendable {
 
 /// A node of the MerkleDAG: links to other blocks, and data.
 public struct DAGNode: Hashable, Sendable {
-    /// The largest block that is read or written, in bytes; what IPFS nodes transfer.
+    /// The largest block that is read or written, in bytes; what IPFS peers transfer.
     public static let blockSizeMax = 2 << 20
-    /// The most links that a node may have when it is read.
+    /// The most links that a DAG node may have when it is read.
     public static let linkCountMax = 1 << 16
 
     /// The links, in the order of the block they were read from.
@@ -40,7 +40,7 @@ public struct DAGNode: Hashable, Sendable {
     /// The data; nil and empty are different blocks.
     public var data: [UInt8]?
 
-    /// Makes a node.
+    /// Makes a DAG node.
     public init(links: [DAGLink] = [], data: [UInt8]? = nil) {
         self.links = links
         self.data = data
@@ -77,7 +77,7 @@ public struct DAGNode: Hashable, Sendable {
         return isSorted ? links : links.sorted { $0.name.lexicographicallyPrecedes($1.name) }
     }
 
-    /// What this node and all that it leads to weigh by the word of its links, in bytes.
+    /// What this DAG node and all that it leads to weigh by the word of its links, in bytes.
     ///
     /// Wraps around, as every implementation does, when links lie that much.
     public func treeSize(blockSize: Int) -> UInt64 {
@@ -85,7 +85,7 @@ public struct DAGNode: Hashable, Sendable {
     }
 }
 
-/// A decoded node whose data is left where it lies.
+/// A decoded DAG node whose data is left where it lies.
 struct DAGNodeLayout {
     var links: [DAGLink] = []
     /// Where the data is in the block.
@@ -156,7 +156,7 @@ extension DAGLink {
         self.init(cid: cid, name: name, treeSize: treeSize)
     }
 
-    /// The bytes that a link takes in its node, with the tag and the length in front of it.
+    /// The bytes that a link takes in its DAG node, with the tag and the length in front of it.
     static func encodedLength(cidLength: Int, nameLength: Int, treeSize: UInt64) -> Int {
         bytesFieldLength(
             bytesFieldLength(cidLength) + bytesFieldLength(nameLength)
@@ -164,7 +164,7 @@ extension DAGLink {
     }
 }
 
-/// Writes a node link by link; the caller gives the links in order.
+/// Writes a DAG node link by link; the caller gives the links in order.
 struct DAGNodeWriter {
     private var block: [UInt8] = []
     private var linkTreeSize: UInt64 = 0
@@ -197,7 +197,7 @@ struct DAGNodeWriter {
         appendLink(cid, nameCount: 0, treeSize: treeSize) { _ in }
     }
 
-    /// The size of the whole DAG below the node, in bytes, once `finish` gave the block.
+    /// The size of the whole DAG below the DAG node, in bytes, once `finish` gave the block.
     func treeSize(of block: [UInt8]) -> UInt64 {
         linkTreeSize &+ UInt64(block.count)
     }

@@ -9,7 +9,7 @@ public enum DAGWalkError<SinkFailure: Error>: Error {
 }
 
 extension BlockSource {
-    /// Hands over every block of a DAG once: a node, then what its links lead to, in their order.
+    /// Hands over every block of a DAG once: a DAG node, then what its links lead to, in their order.
     ///
     /// This is the order of `ipfs dag export`. Knows raw and dag-pb blocks; blocks that lie in
     /// their own CID (identity) are not handed over. Blocks for as long as the source does. Keeps

@@ -1,6 +1,6 @@
 // Directories from the list of their entries.
 //
-// A directory is one node with a link for each entry, or, beyond a threshold, sharded (HAMT.swift).
+// A directory is one DAG node with a link for each entry, or, beyond a threshold, sharded (HAMT.swift).
 // The threshold and the history of a directory are not stored in the DAG; deciding anew from the
 // whole list ("estimated size > threshold") makes the CID a function of the entries alone.
 
@@ -47,7 +47,7 @@ public struct DirectoryBuilder: Sendable {
     /// Begins a directory.
     ///
     /// - Parameters:
-    ///   - metadata: attributes for the root node.
+    ///   - metadata: attributes for the root DAG node.
     ///   - entryCountHint: how many entries to expect; saves copying while they come in.
     public init(
         profile: ImportProfile, metadata: UnixFSMetadata = .none, entryCountHint: Int = 0
@@ -57,7 +57,7 @@ public struct DirectoryBuilder: Sendable {
         entries.reserveCapacity(entryCountHint)
         switch profile.directoryEstimation {
         case .block:
-            // The node without a link: its data field with `08 01` and the attributes.
+            // The DAG node without a link: its data field with `08 01` and the attributes.
             estimatedSize = bytesFieldLength(2 + metadata.encodedLength)
         case .links, .disabled:
             estimatedSize = 0
@@ -99,7 +99,7 @@ public struct DirectoryBuilder: Sendable {
         name.withUnsafeBytes { add(name: $0, cid: cid, treeSize: treeSize) }
     }
 
-    /// Whether the entries so far are more than one node may hold by the profile.
+    /// Whether the entries so far are more than one DAG node may hold by the profile.
     public var isSharded: Bool {
         guard !entries.isEmpty else { return false }
         if profile.directoryLinksMax > 0, entries.count > profile.directoryLinksMax { return true }
@@ -126,7 +126,7 @@ public struct DirectoryBuilder: Sendable {
             : try finishBasic(&entries, names: names, emit: emit)
     }
 
-    // MARK: One node
+    // MARK: One DAG node
 
     private func finishBasic<Failure: Error>(
         _ entries: inout ContiguousArray<Entry>, names: [UInt8],

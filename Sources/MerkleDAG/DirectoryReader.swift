@@ -10,7 +10,7 @@ public struct DirectoryEntry: Hashable, Sendable {
     public var treeSize: UInt64
 }
 
-/// A node of a sharded directory, checked.
+/// A DAG node of a sharded directory, checked.
 private struct HAMTShard {
     /// A link and where it stands.
     enum Slot {
@@ -92,7 +92,7 @@ public struct DirectoryReader<Source: BlockSource> {
     /// The attributes in the root.
     public let metadata: UnixFSMetadata
 
-    /// Whether the directory is spread over several nodes.
+    /// Whether the directory is spread over several DAG nodes.
     public var isSharded: Bool {
         if case .sharded = form { true } else { false }
     }
@@ -152,7 +152,7 @@ public struct DirectoryReader<Source: BlockSource> {
 
     /// Calls `body` with every entry until it returns false.
     ///
-    /// The order is that of the blocks: by name in one node, by hash in a sharded directory. Keeps
+    /// The order is that of the blocks: by name in one DAG node, by hash in a sharded directory. Keeps
     /// one shard for each level in memory.
     ///
     /// - Throws: `duplicateName`, among others; so no two calls had the same name.

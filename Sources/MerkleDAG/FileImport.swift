@@ -3,7 +3,7 @@ public import Multiformats
 extension ImportProfile {
     /// Reads a file to its end, hashes it, and gives its root, on the calling thread.
     ///
-    /// Keeps two chunks and the open nodes in memory, whatever the size of the file.
+    /// Keeps two chunks and the open DAG nodes in memory, whatever the size of the file.
     ///
     /// - Parameters:
     ///   - metadata: attributes for the root. Leaves are then wrapped, whatever the profile says.

@@ -12,15 +12,15 @@ public struct FileLeaf: Sendable {
     public var fileRange: Range<UInt64>
 }
 
-/// A node of a file, with what is needed to find the way to an offset.
+/// A DAG node of a file, with what is needed to find the way to an offset.
 struct FileNode {
     var cid: CID
-    /// Empty for a node that has only links, so that open nodes cost little.
+    /// Empty for a DAG node that has only links, so that open DAG nodes cost little.
     var bytes: [UInt8]
-    /// The content that the node itself holds; it comes before that of the links.
+    /// The content that the DAG node itself holds; it comes before that of the links.
     var contentRange: Range<Int>
     var children: [CID]
-    /// Where the content below each link ends, counted from the beginning of this node's content.
+    /// Where the content below each link ends, counted from the beginning of this DAG node's content.
     var childEnds: [UInt64]
     var size: UInt64
 
@@ -52,7 +52,7 @@ struct FileNode {
         size = end
     }
 
-    /// The link that holds the byte at `offset`, which must lie behind the node's own content.
+    /// The link that holds the byte at `offset`, which must lie behind the DAG node's own content.
     func childIndex(at offset: UInt64) -> Int {
         // The first end above the offset; links without content are never it.
         var low = 0
@@ -72,17 +72,17 @@ struct FileNode {
 
 /// Reads a file of any layout, at any offset.
 ///
-/// Keeps the nodes on the way to the last leaf and that leaf, so that reading on costs no block
+/// Keeps the DAG nodes on the way to the last leaf and that leaf, so that reading on costs no block
 /// twice; going to another offset costs one block for each level. Memory is bounded by
 /// `pathLinksMax` links and one block. Not safe for use by several threads at once.
 public struct FileReader<Source: BlockSource> {
     /// The deepest file that is read.
     public static var depthMax: Int { 64 }
-    /// The most links that the nodes on the way to one leaf may have together.
+    /// The most links that the DAG nodes on the way to one leaf may have together.
     public static var pathLinksMax: Int { 1 << 18 }
 
     private let source: Source
-    /// From the root down to the node used last.
+    /// From the root down to the DAG node used last.
     private var path: [(node: FileNode, start: UInt64)]
 
     /// The root of the file.
@@ -142,7 +142,7 @@ public struct FileReader<Source: BlockSource> {
             fileRange: start..<(start + UInt64(node.contentRange.count)))
     }
 
-    /// Makes the last node of the path the one whose own content has the byte at `offset`.
+    /// Makes the last DAG node of the path the one whose own content has the byte at `offset`.
     ///
     /// - Precondition: `offset` is below `size`.
     /// - Returns: the offset in the file where that content begins.

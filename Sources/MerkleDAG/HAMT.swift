@@ -1,4 +1,4 @@
-// Sharded directories: a trie over the hashes of names (HAMT), spread over nodes.
+// Sharded directories: a trie over the hashes of names (HAMT), spread over DAG nodes.
 //
 // Hash:     the first 64 bits of Murmur3 x64-128 over the name; log2(fanout) bits choose the bucket
 //           on each level, from the most significant bit down.

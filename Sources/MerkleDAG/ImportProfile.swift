@@ -15,13 +15,13 @@ public struct ImportProfile: Hashable, Sendable {
 
     /// The bytes of a chunk; the last one of a file may be shorter. 1 to `chunkSizeMax`.
     public let chunkSize: Int
-    /// The most links of a node of a file. 2 to `fileLinksLimit`.
+    /// The most links of a DAG node of a file. 2 to `fileLinksLimit`.
     public let fileLinksMax: Int
     /// Whether a leaf is the bare bytes, or wrapped in dag-pb and UnixFS.
     public let rawLeaves: Bool
     /// The version of every CID except those of raw leaves, which are always 1. 0 or 1.
     public let cidVersion: Int
-    /// The most links of a node of a sharded directory. A power of two, 8 to 1024.
+    /// The most links of a DAG node of a sharded directory. A power of two, 8 to 1024.
     public let hamtFanout: Int
     /// A directory whose estimated size is above this many bytes is sharded.
     public let directoryThreshold: Int

@@ -105,7 +105,7 @@ extension ImportProfile {
         return block
     }
 
-    /// The CID of a node that has this hash and is no raw leaf.
+    /// The CID of a DAG node that has this hash and is no raw leaf.
     func nodeCID(_ multihash: Multihash) -> CID {
         CID.dagPB(multihash, version: cidVersion)
     }

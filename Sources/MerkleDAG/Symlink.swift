@@ -4,7 +4,7 @@ extension ImportProfile {
     /// The block of a symbolic link, with its root.
     ///
     /// - Parameter target: what the link points to, any bytes. Of one that is longer than
-    ///   `UnixFSEntry.symlinkTargetLengthMax` the block may be larger than any node takes.
+    ///   `UnixFSEntry.symlinkTargetLengthMax` the block may be larger than any Kubo node takes.
     public func symlink(
         target: [UInt8], metadata: UnixFSMetadata = .none
     ) -> (root: DAGRoot, block: [UInt8]) {

@@ -1,4 +1,4 @@
-// UnixFS: what a dag-pb node means in a file system, a protobuf message in the node's data.
+// UnixFS: what a dag-pb node means in a file system, a protobuf message in the DAG node's data.
 //
 // Layout:   08 Type varint ‖ 12 Data ‖ 18 filesize ‖ 20 blocksizes, each with its own tag ‖
 //           28 hashType ‖ 30 fanout ‖ 38 mode ‖ 42 mtime {08 Seconds, an int64 as varint;
@@ -27,7 +27,7 @@ public struct UnixFSTime: Hashable, Sendable {
     }
 }
 
-/// The optional attributes of a file, directory or symlink; they stand in its root node only.
+/// The optional attributes of a file, directory or symlink; they stand in its root DAG node only.
 public struct UnixFSMetadata: Hashable, Sendable {
     /// POSIX permissions with suid, sgid and sticky in the low 12 bits. The bits above are reserved.
     public var mode: UInt32?
@@ -103,13 +103,13 @@ extension UnixFSTime {
     }
 }
 
-/// The UnixFS message of a node.
+/// The UnixFS message of a DAG node.
 public struct UnixFSData: Hashable, Sendable {
-    /// What the node is.
+    /// What the DAG node is.
     public enum Kind: UInt64, Hashable, Sendable {
         /// A leaf of a file, in the trickle layout and from MFS.
         case raw = 0
-        /// A directory whose entries are this node's links.
+        /// A directory whose entries are this DAG node's links.
         case directory = 1
         /// A file, or a part of one.
         case file = 2
@@ -117,15 +117,15 @@ public struct UnixFSData: Hashable, Sendable {
         case metadata = 3
         /// A symbolic link; the data is its target.
         case symlink = 4
-        /// A directory, or a part of one, that is spread over several nodes by hash.
+        /// A directory, or a part of one, that is spread over several DAG nodes by hash.
         case hamtShard = 5
     }
 
-    /// What the node is.
+    /// What the DAG node is.
     public var kind: Kind
     /// A leaf's content, a symlink's target or a shard's bitfield; nil and empty are different.
     public var data: [UInt8]?
-    /// The content's bytes in this node and below it; files only.
+    /// The content's bytes in this DAG node and below it; files only.
     public var fileSize: UInt64?
     /// The content's bytes below each link; files only.
     public var blockSizes: [UInt64]
@@ -133,7 +133,7 @@ public struct UnixFSData: Hashable, Sendable {
     public var hashType: UInt64?
     /// How many links a shard has at most.
     public var fanout: UInt64?
-    /// The attributes, in the root node of a file, directory or symlink.
+    /// The attributes, in the root DAG node of a file, directory or symlink.
     public var metadata: UnixFSMetadata
 
     /// Makes a message.
