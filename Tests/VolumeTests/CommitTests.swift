@@ -19,7 +19,7 @@ private func makeFilesUntilDeath(
     let volume = try Volume.open(
         stateDirectory: directory + "/state", options: options, log: quietLog)
     let acknowledged = open(directory + "/acknowledged", O_RDWR | O_CREAT, 0o600)
-    let ordered = Monitor<Int>(0)
+    let ordered = Monitor<Int>(0, rank: .tree)
     for thread in 0..<6 {
         let home = try volume.makeDirectory(FileName("t\(thread)"))
         _ = try Threads.start(name: "maker") {
