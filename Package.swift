@@ -83,10 +83,11 @@ let package = Package(
         .systemLibrary(
             name: "CCurl", path: "Sources/CCurl", pkgConfig: "libcurl",
             providers: [.apt(["libcurl4-openssl-dev"])]),
+        .target(name: "HTTP", dependencies: ["Base", "CCurl"], swiftSettings: settings),
         .target(
             name: "Kubo",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "Remotes", "CCurl",
+                "Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],
@@ -153,10 +154,18 @@ let package = Package(
         .executableTarget(
             name: "KuboDoubleServer", dependencies: ["KuboDouble"],
             path: "Tests/KuboDoubleServer", swiftSettings: settings),
+        // A server that answers as a test's script says.
+        .target(
+            name: "HTTPScript", dependencies: ["Base"], path: "Tests/HTTPScript",
+            swiftSettings: settings),
+        .testTarget(
+            name: "HTTPTests", dependencies: ["HTTP", "HTTPScript", "Base"],
+            swiftSettings: settings),
         .testTarget(
             name: "KuboTests",
             dependencies: [
-                "Remotes", "Kubo", "KuboDouble", "Base", "Multiformats", "MerkleDAG",
+                "Remotes", "Kubo", "KuboDouble", "HTTP", "HTTPScript", "Base", "Multiformats",
+                "MerkleDAG",
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Transcripts"], swiftSettings: settings),

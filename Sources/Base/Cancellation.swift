@@ -1,7 +1,7 @@
 /// Ends calls from another thread.
 ///
-/// One may be given to any number of calls, at once or one after the other. Calls that run end at once,
-/// with the error that they have for this; calls that begin later end before they have done anything.
+/// One may be given to any number of calls, at once or one after the other. Calls that run end at
+/// once, with an error that says so; calls that begin later end before anything is sent.
 public final class Cancellation: Sendable {
     private struct State {
         var isCancelled = false
@@ -28,8 +28,11 @@ public final class Cancellation: Sendable {
     /// Whether `cancel` was called.
     public var isCancelled: Bool { state.withLock { $0.isCancelled } }
 
-    /// Has a handler called once when `cancel` is, on that thread; not at all if it was already.
-    package func onCancel(_ handler: @escaping @Sendable () -> Void) -> Int {
+    /// Has a handler called once when `cancel` is, on that thread; not at all if it was already, so
+    /// look at `isCancelled` after this. For whoever makes calls that can be cancelled.
+    ///
+    /// - Returns: what `remove` forgets the handler by.
+    public func onCancel(_ handler: @escaping @Sendable () -> Void) -> Int {
         state.withLock { state in
             state.nextHandler += 1
             if !state.isCancelled {
@@ -40,7 +43,7 @@ public final class Cancellation: Sendable {
     }
 
     /// Forgets a handler, which may be running at this moment.
-    package func remove(handler: Int) {
+    public func remove(handler: Int) {
         state.withLock { _ = $0.handlers.removeValue(forKey: handler) }
     }
 }

@@ -9,8 +9,8 @@ public final class ReplyMemory {
 
     public init() {}
 
-    /// Gives the memory up, to whoever receives a reply.
-    package func take() -> [UInt8] {
+    /// Gives the memory up, empty, to whoever receives a reply.
+    public func take() -> [UInt8] {
         let taken = bytes
         bytes = []
         return taken

@@ -1,4 +1,4 @@
-// What Kubo sees of libcurl, 7.68 or newer (for curl_multi_wakeup).
+// What HTTP sees of libcurl, 7.68 or newer (for curl_multi_wakeup).
 //
 // curl_easy_setopt and curl_easy_getinfo are variadic, which Swift cannot call: each kind of value
 // has a function here, with the prefix rfs_. The header's type checks are macros for C callers.
@@ -77,6 +77,23 @@ static inline long rfs_curl_long(void *easy, CURLINFO what)
 {
     long value = -1;
     return curl_easy_getinfo((CURL *)easy, what, &value) == CURLE_OK ? value : -1;
+}
+
+/// A text that curl_easy_getinfo(3) gives, valid until the handle's next transfer; NULL where there is none.
+static inline const char *rfs_curl_text(void *easy, CURLINFO what)
+{
+    char *value = NULL;
+    return curl_easy_getinfo((CURL *)easy, what, &value) == CURLE_OK ? value : NULL;
+}
+
+/// Lets a handle speak http and https alone, in the way that this version of libcurl has for it.
+static inline CURLcode rfs_curl_speak_http_only(void *easy)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500
+    return curl_easy_setopt((CURL *)easy, CURLOPT_PROTOCOLS_STR, "http,https");
+#else
+    return curl_easy_setopt((CURL *)easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+#endif
 }
 
 /// curl_multi_setopt(3) with a number.

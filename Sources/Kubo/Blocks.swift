@@ -1,4 +1,5 @@
 public import Base
+internal import HTTP
 internal import MerkleDAG
 public import Multiformats
 
@@ -58,7 +59,7 @@ extension KuboClient {
         call.add("offline", true)
         call.cancellation = cancellation
         do throws(KuboError) {
-            let status = try decode(BlockStatus.self, from: perform(call), of: call)
+            let status = try call.decode(BlockStatus.self, from: perform(call))
             guard matches(status.Key, cid) else {
                 throw call.error(.protocolViolation, "the node speaks of another block")
             }
@@ -105,7 +106,7 @@ extension KuboClient {
             var pieces: [[UInt8]] = []
             if !isOpen {
                 isOpen = true
-                pieces = [multipart.head(), CAR.encodedHeader(roots: roots)]
+                pieces = [multipart.blockHead(), CAR.encodedHeader(roots: roots)]
             }
             guard let (cid, bytes) = try next() else {
                 isOver = true
@@ -131,7 +132,7 @@ extension KuboClient {
     ) throws(KuboError) -> UInt64 {
         var storedCount: UInt64?
         var pinnedRoots: Set<CID> = []
-        for line in try decodeLines(ImportLine.self, from: reply, of: call) {
+        for line in try call.decodeLines(ImportLine.self, from: reply) {
             if let stats = line.Stats { storedCount = stats.BlockCount }
             if let root = line.Root {
                 if let message = root.PinErrorMsg, !message.isEmpty {
@@ -139,7 +140,7 @@ extension KuboClient {
                         NodeReply.kind(status: 500, code: nil, message),
                         "a root was not pinned: \(message)")
                 }
-                pinnedRoots.insert(try cid(root.Cid.cid, of: call).asV1)
+                pinnedRoots.insert(try call.cid(root.Cid.cid).asV1)
             }
         }
         guard storedCount == sentCount else {
@@ -188,7 +189,7 @@ extension KuboClient {
         var body: [[UInt8]] = []
         body.reserveCapacity(2 * blocks.count + 1)
         for (index, block) in blocks.enumerated() {
-            body.append(multipart.head(isFirst: index == 0))
+            body.append(multipart.blockHead(isFirst: index == 0))
             body.append(block.bytes)
         }
         body.append(multipart.end)
@@ -198,7 +199,7 @@ extension KuboClient {
         call.isLongWork = true
         call.replyBytesMax = Call.listingBytesMax
         call.cancellation = cancellation
-        let stored = try decodeLines(BlockStatus.self, from: perform(call), of: call)
+        let stored = try call.decodeLines(BlockStatus.self, from: perform(call))
         guard stored.count == blocks.count else {
             throw call.error(
                 .protocolViolation,
@@ -213,6 +214,13 @@ extension KuboClient {
     func matches(_ text: String, _ cid: CID) -> Bool {
         guard let other = try? CID(parsing: text) else { return false }
         return other.asV1 == cid.asV1
+    }
+}
+
+extension Multipart {
+    /// What stands before a block's bytes; the node takes any names.
+    fileprivate func blockHead(isFirst: Bool = true) -> [UInt8] {
+        head(name: "file", filename: "block", isFirst: isFirst)
     }
 }
 

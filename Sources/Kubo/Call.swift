@@ -1,4 +1,5 @@
 internal import Base
+internal import HTTP
 internal import Remotes
 
 /// One request: the command, its options, and what it needs.
@@ -39,8 +40,6 @@ struct Call {
     var asksPeers = false
     /// On whose behalf: calls that have the node ask its peers are shared out by it.
     var user: UInt32?
-    /// Whether the reply is taken piece by piece.
-    var isDownload = false
     /// What the reply is received into; nil for memory of its own.
     var memory: ReplyMemory?
 
@@ -87,5 +86,19 @@ struct Call {
 
     func error(_ kind: KuboError.Kind, _ message: String) -> KuboError {
         KuboError(kind, call: command, argument: subject, message: message)
+    }
+
+    /// What a failure on the way to the node means for the call.
+    func error(_ error: HTTPError) -> KuboError {
+        let kind: KuboError.Kind =
+            switch error.kind {
+            case .offline: .offline
+            case .timeout: .timeout
+            case .cancelled: .cancelled
+            case .untrusted: .refused
+            case .tooLarge, .protocolViolation: .protocolViolation
+            case .invalidRequest, .failed: .failed
+            }
+        return self.error(kind, error.message)
     }
 }

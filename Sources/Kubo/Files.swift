@@ -28,12 +28,12 @@ extension KuboClient {
         call.add(argument: path)
         call.cancellation = cancellation
         do throws(KuboError) {
-            let reply = try decode(StatReply.self, from: perform(call), of: call)
+            let reply = try call.decode(StatReply.self, from: perform(call))
             guard let kind = MFSStatus.Kind(rawValue: reply.Kind) else {
                 throw call.error(.protocolViolation, "the reply has an unknown type")
             }
             return MFSStatus(
-                cid: try cid(reply.Hash, of: call), kind: kind, size: reply.Size,
+                cid: try call.cid(reply.Hash), kind: kind, size: reply.Size,
                 cumulativeSize: reply.CumulativeSize)
         } catch {
             guard error.kind == .notFound else { throw error }
@@ -122,7 +122,7 @@ extension KuboClient {
         call.add(argument: path)
         call.isLongWork = true
         call.cancellation = cancellation
-        return try cid(decode(FlushReply.self, from: perform(call), of: call).Cid, of: call)
+        return try call.cid(call.decode(FlushReply.self, from: perform(call)).Cid)
     }
 
     /// Lists a directory, in no order; for a file, the file itself. Tried again.
@@ -139,14 +139,14 @@ extension KuboClient {
         call.replyBytesMax = Call.listingBytesMax
         call.cancellation = cancellation
         var entries: [MFSEntry] = []
-        for entry in try decode(ListReply.self, from: perform(call), of: call).Entries ?? [] {
+        for entry in try call.decode(ListReply.self, from: perform(call)).Entries ?? [] {
             guard entry.Kind == 0 || entry.Kind == 1 else {
                 throw call.error(.protocolViolation, "the reply has an unknown type")
             }
             entries.append(
                 MFSEntry(
                     name: entry.Name, kind: entry.Kind == 1 ? .directory : .file, size: entry.Size,
-                    cid: try cid(entry.Hash, of: call)))
+                    cid: try call.cid(entry.Hash)))
         }
         return entries
     }

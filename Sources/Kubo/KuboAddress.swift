@@ -11,6 +11,7 @@
 
 internal import Base
 internal import Glibc
+internal import HTTP
 
 import struct SystemPackage.Errno
 
@@ -26,11 +27,6 @@ public struct KuboAddressError: Error, Hashable, Sendable, CustomStringConvertib
 
 /// The address of a node's RPC.
 public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
-    /// Which addresses of a name may be used.
-    enum Family: Hashable, Sendable {
-        case any, version4, version6
-    }
-
     /// The longest text, in bytes.
     public static let lengthMax = 2048
 
@@ -40,13 +36,18 @@ public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
     let host: String
     /// The path of a unix socket.
     let socketPath: String?
-    let family: Family
+    let family: HTTPRoute.Family
 
     /// The address as a URL, or `unix://` and a path.
     public var description: String { socketPath.map { "unix://\($0)" } ?? base }
 
     /// Whether the node is on this machine by its address, so that no proxy stands between.
     var isLocal: Bool { socketPath != nil || isLoopback(host) }
+
+    /// The way to the node, without a proxy where it is on this machine.
+    var route: HTTPRoute {
+        HTTPRoute(socketPath: socketPath, family: family, isDirect: isLocal)
+    }
 
     /// Whether nobody on the way to the node can read what is sent: it is on this machine, or what is
     /// sent is encrypted.
@@ -214,7 +215,7 @@ public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
             throw Self.unusable(text, "after the port only /http, /https or /tls/http may stand")
         }
         var host = String(parts[1])
-        let family: Family
+        let family: HTTPRoute.Family
         switch parts[0] {
         case "ip4":
             guard isAddress(host, AF_INET) else { throw Self.unusable(text, "bad IPv4 address") }
@@ -236,7 +237,7 @@ public struct KuboAddress: Sendable, Hashable, CustomStringConvertible {
     }
 
     private init(
-        scheme: String, host: String, port: Substring?, prefix: Substring, family: Family,
+        scheme: String, host: String, port: Substring?, prefix: Substring, family: HTTPRoute.Family,
         of text: String
     ) throws(KuboAddressError) {
         var base = "\(scheme)://" + (host.contains(":") ? "[\(host)]" : host)

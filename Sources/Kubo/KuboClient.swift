@@ -1,6 +1,5 @@
 internal import Base
-internal import CCurl
-internal import Glibc
+internal import HTTP
 public import Logging
 
 /// Speaks the HTTP RPC of a Kubo node (`/api/v0`).
@@ -17,14 +16,6 @@ public import Logging
 /// Each call has an end: a deadline where one is given, else for each attempt what may pass before an
 /// answer, and the time of its bytes at the least rate (`KuboConfiguration`); a pin has a limit of its own.
 public final class KuboClient: Sendable {
-    private struct Pool: Sendable {
-        var idle: [CurlSession] = []
-        var busyCount = 0
-        var uploadCount = 0
-        /// By user.
-        var searches = Shares<UInt32?>()
-    }
-
     /// Calls that have the node ask its peers at once, at most. They take long, and so no connection
     /// that others wait for; and one user takes half of them at most.
     static let searchesMax = 256
@@ -32,16 +23,15 @@ public final class KuboClient: Sendable {
     /// What the client was made with.
     public let configuration: KuboConfiguration
     private let log: Logger
-    private let pool: Guarded<Pool>
-    private let rate: UploadRate?
-    private let uploadsMax: Int
+    private let http: HTTPClient
+    private let admission: Admission
 
     /// The first pause before a call is tried again; each further one is twice as long.
     private static let pauseMilliseconds = 100
     private static let pauseMillisecondsMax = 2_000
 
-    /// Makes a client. Nothing is sent yet. For an https address, the process ignores SIGPIPE from
-    /// now on, because the TLS library writes to closed connections.
+    /// Makes a client. Nothing is sent yet. From the first call to an https address, the process ignores
+    /// SIGPIPE (`HTTPClient`).
     ///
     /// - Throws: `failed` where libcurl cannot be initialised; `refused` for credentials that would go
     ///   over plain http to another machine.
@@ -65,19 +55,35 @@ public final class KuboClient: Sendable {
         }
         self.configuration = bounded
         self.log = log
-        rate = bounded.uploadBytesPerSecond.map { UploadRate(bytesPerSecond: $0) }
-        uploadsMax = bounded.connectionsMax - bounded.connectionsMax / 4
-        guard let session = CurlSession() else {
-            throw KuboError(.failed, call: "connect", message: "libcurl cannot be initialised")
+        admission = Admission(
+            callsMax: bounded.connectionsMax,
+            uploadsMax: bounded.connectionsMax - bounded.connectionsMax / 4,
+            searchesMax: Self.searchesMax)
+        var transport = HTTPConfiguration()
+        transport.userAgent = bounded.userAgent
+        transport.server = "the node"
+        // Who may call is decided here, so that no call waits for another there.
+        transport.connectionsMax = bounded.connectionsMax + Self.searchesMax
+        transport.idleConnectionsMax = bounded.connectionsMax
+        transport.uploadRate = bounded.uploadBytesPerSecond.map { UploadRate(bytesPerSecond: $0) }
+        transport.environment = bounded.environment
+        do throws(HTTPError) {
+            http = try HTTPClient(transport)
+        } catch {
+            throw KuboError(.failed, call: "connect", message: error.message)
         }
-        pool = Guarded(Pool(idle: [session]), rank: .connections)
-        if bounded.address.isEncrypted { signal(SIGPIPE, SIG_IGN) }
     }
 
     /// Makes one call and gives the whole reply.
     func perform(_ call: Call) throws(KuboError) -> [UInt8] {
         do throws(KuboStreamError<Never>) {
-            return try transact(call) { _ in }
+            return try transact(call) { (request, _) throws(HTTPStreamError<Never>) in
+                do throws(HTTPError) {
+                    return try http.send(request)
+                } catch {
+                    throw .http(error)
+                }
+            }
         } catch {
             switch error {
             case .kubo(let error): throw error
@@ -90,8 +96,11 @@ public final class KuboClient: Sendable {
         _ call: Call, _ next: () throws(Failure) -> [[UInt8]]?
     ) throws(KuboStreamError<Failure>) -> [UInt8] {
         precondition(call.isUpload && call.body == nil, "this call streams no body")
-        return try transact(call) { (exchange) throws(Failure) in
-            if exchange.wantsFood { exchange.feed(try next()) }
+        return try transact(call) { (request, wasServed) throws(HTTPStreamError<Failure>) in
+            try http.upload(request) { () throws(Failure) in
+                wasServed = true
+                return try next()
+            }
         }
     }
 
@@ -99,16 +108,23 @@ public final class KuboClient: Sendable {
     func download<Failure: Error>(
         _ call: Call, _ sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(KuboStreamError<Failure>) {
-        precondition(call.isDownload, "this call's reply is one piece")
-        _ = try transact(call) { (exchange) throws(Failure) in
-            try exchange.lendReply(to: sink)
+        precondition(!call.isUpload, "no call streams both ways")
+        _ = try transact(call) { (request, wasServed) throws(HTTPStreamError<Failure>) in
+            try http.download(request) { (_, bytes) throws(Failure) in
+                wasServed = true
+                try sink(bytes)
+            }
         }
     }
 
     // MARK: Attempts
 
+    /// Makes a call, again where it may be made again.
+    ///
+    /// - Parameter send: sends the request once, and says whether a closure of the caller's was used.
     private func transact<Failure: Error>(
-        _ call: Call, serve: (Exchange) throws(Failure) -> Void
+        _ call: Call,
+        _ send: (HTTPRequest, inout Bool) throws(HTTPStreamError<Failure>) -> HTTPReply
     ) throws(KuboStreamError<Failure>) -> [UInt8] {
         let deadline = call.deadlineMilliseconds.map {
             MonotonicClock.milliseconds + Int64(min(max(0, $0), Int(Int32.max)))
@@ -116,7 +132,7 @@ public final class KuboClient: Sendable {
         var attempt = 1
         while true {
             let failure: Attempt.Failure
-            switch try self.attempt(call, deadline, serve: serve) {
+            switch try self.attempt(call, deadline, send) {
             case .reply(let bytes): return bytes
             case .failure(let found): failure = found
             }
@@ -152,166 +168,104 @@ public final class KuboClient: Sendable {
     }
 
     private func attempt<Failure: Error>(
-        _ call: Call, _ deadline: Int64?, serve: (Exchange) throws(Failure) -> Void
+        _ call: Call, _ deadline: Int64?,
+        _ send: (HTTPRequest, inout Bool) throws(HTTPStreamError<Failure>) -> HTTPReply
     ) throws(KuboStreamError<Failure>) -> Attempt {
-        let session: CurlSession
         do throws(KuboError) {
-            session = try acquire(for: call, deadline)
+            try admission.enter(
+                call,
+                deadline: deadline
+                    ?? MonotonicClock.milliseconds + Int64(configuration.workMilliseconds))
         } catch {
             throw .kubo(error)
         }
-        defer { release(session, of: call) }
-        let exchange = Exchange(
-            body: call.isUpload ? call.body : [], rate: call.isUpload ? rate : nil,
-            replyBytesMax: call.replyBytesMax, isReplyStreamed: call.isDownload,
-            memory: call.memory?.take() ?? [])
-        var headers = ["User-Agent: \(configuration.userAgent)", "Expect:", "Accept:"]
-        headers.append("Content-Type:" + (call.contentType.map { " \($0)" } ?? ""))
-        if call.isUpload, call.body == nil { headers.append("Transfer-Encoding: chunked") }
-        if let credentials = configuration.credentials {
-            headers.append("Authorization: \(credentials.header)")
-        }
-        let handler = call.cancellation?.onCancel { session.wake() }
-        defer { if let handler { call.cancellation?.remove(handler: handler) } }
-        // Where the caller says how long long work may take, that is how long.
-        let firstByte =
-            call.isLongWork
-            ? min(call.deadlineMilliseconds ?? configuration.workMilliseconds, Int(Int32.max))
-            : configuration.firstByteMilliseconds
-        let (connect, stall) = (configuration.connectMilliseconds, configuration.stallMilliseconds)
-        let limits = CurlSession.Limits(
-            connect: connect, firstByte: firstByte, stall: stall, deadline: deadline,
-            base: call.attemptMilliseconds ?? connect + firstByte + stall,
-            bytesPerSecond: call.attemptMilliseconds == nil ? configuration.bytesPerSecondMin : nil)
-        let ending: CurlSession.Ending
-        do throws(Failure) {
-            ending = try session.transfer(
-                exchange, to: configuration.address, url: url(of: call), headers: headers,
-                isFresh: call.repetition == .onlyUnsent || (call.isUpload && call.body == nil),
-                limits: limits, isCancelled: { call.cancellation?.isCancelled ?? false },
-                serve: serve)
+        defer { admission.leave(call) }
+        var wasServed = false
+        do throws(HTTPStreamError<Failure>) {
+            let reply = try send(request(for: call, deadline), &wasServed)
+            return judge(reply, to: call, mayRepeat: call.repetition == .harmless && !wasServed)
         } catch {
-            throw .source(error)
+            switch error {
+            case .source(let error): throw .source(error)
+            case .http(let error):
+                // What a closure gave or took cannot be had a second time.
+                let mayRepeat =
+                    !wasServed && (call.repetition == .harmless || !error.wasSent)
+                return judge(error, of: call, mayRepeat: mayRepeat)
+            }
         }
-        return judge(ending, exchange, session, call)
     }
 
-    private func url(of call: Call) -> [UInt8] {
-        var url = Array("\(configuration.address.base)/api/v0/\(call.command)".utf8)
-        if !call.query.isEmpty {
-            url.append(UInt8(ascii: "?"))
-            url += call.query
+    private func request(for call: Call, _ deadline: Int64?) -> HTTPRequest {
+        let address = configuration.address
+        var request = HTTPRequest(.post, url(of: call), route: address.route)
+        if call.isUpload {
+            request.body = call.body.map { .whole($0) } ?? .streamed(byteCount: nil)
         }
+        if let type = call.contentType { request.headers.append("Content-Type", type) }
+        if let credentials = configuration.credentials {
+            request.headers.append("Authorization", credentials.header)
+        }
+        // All that a node says otherwise is an error.
+        request.acceptedStatuses = 200...200
+        request.replyBytesMax = call.replyBytesMax
+        request.mayBeSentTwice = call.repetition == .harmless
+        // Told from a cut one in `judge`, after what the node says of its error.
+        request.takesUnknownEnd = true
+        request.cancellation = call.cancellation
+        request.memory = call.memory
+        request.limits.connectMilliseconds = configuration.connectMilliseconds
+        request.limits.stallMilliseconds = configuration.stallMilliseconds
+        request.limits.bytesPerSecondMin = configuration.bytesPerSecondMin
+        request.limits.transferMilliseconds = call.attemptMilliseconds
+        request.limits.deadline = deadline
+        // Where the caller says how long long work may take, that is how long.
+        request.limits.firstByteMilliseconds =
+            call.isLongWork
+            ? call.deadlineMilliseconds ?? configuration.workMilliseconds
+            : configuration.firstByteMilliseconds
+        return request
+    }
+
+    private func url(of call: Call) -> String {
+        var url = "\(configuration.address.base)/api/v0/\(call.command)"
+        if !call.query.isEmpty { url += "?" + String(decoding: call.query, as: UTF8.self) }
         return url
     }
 
-    private func judge(
-        _ ending: CurlSession.Ending, _ exchange: Exchange, _ session: CurlSession, _ call: Call
-    ) -> Attempt {
-        let wasSent = session.wasSent
-        // What a closure gave or took cannot be had a second time.
-        let mayRepeat = !exchange.wasServed && (call.repetition == .harmless || !wasSent)
+    private func judge(_ reply: HTTPReply, to call: Call, mayRepeat: Bool) -> Attempt {
         func failure(_ error: KuboError, attemptsMax: Int = 1) -> Attempt {
             .failure(.init(error: error, attemptsMax: mayRepeat ? attemptsMax : 1))
         }
-        switch ending {
-        case .cancelled:
-            return failure(call.error(.cancelled, "cancelled"))
-        case .tooLate(let what):
-            return failure(call.error(.timeout, what), attemptsMax: 2)
-        case .ended(let code):
-            if exchange.isTooLarge, exchange.status <= 200 {
-                return failure(
-                    call.error(
-                        .protocolViolation,
-                        "the reply, or its head, is longer than it may be"))
-            }
-            if exchange.status != 0, exchange.status != 200 {
-                let error = NodeReply.error(of: call, status: exchange.status, body: exchange.reply)
-                // Only what stands before the node answers so without having tried.
-                let isPassing = [429, 502, 503, 504].contains(exchange.status)
-                return failure(error, attemptsMax: isPassing ? .max : 1)
-            }
-            guard code == CURLE_OK else {
-                let kind = TransferFailure.kind(
-                    of: code, explanation: session.explanation(of: code))
-                let text = TransferFailure.text(
-                    of: code, explanation: session.explanation(of: code),
-                    hasReply: exchange.hasReply)
-                return failure(call.error(kind, text), attemptsMax: kind == .offline ? .max : 1)
-            }
-            guard exchange.isHeadWhole else {
-                return failure(
-                    call.error(.offline, "the connection ended in the head of the reply"),
-                    attemptsMax: .max)
-            }
-            if let streamError = exchange.streamError {
-                return failure(
-                    NodeReply.error(
-                        of: call, trailer: streamError, body: exchange.reply))
-            }
-            guard exchange.isDelimited else {
-                return failure(
-                    call.error(
-                        .protocolViolation, "the reply has no length, so its end cannot be told"))
-            }
-            return .reply(exchange.takeReply())
+        guard reply.status == 200 else {
+            let error = NodeReply.error(of: call, status: reply.status, body: reply.body)
+            // Only what stands before the node answers so without having tried.
+            let isPassing = [429, 502, 503, 504].contains(reply.status)
+            return failure(error, attemptsMax: isPassing ? .max : 1)
         }
+        // As a header or a trailer; one without text is an error all the same.
+        let name = "X-Stream-Error"
+        if let text = reply.trailers[name] ?? reply.headers[name] {
+            return failure(
+                NodeReply.error(of: call, trailer: KuboError.line(text), body: reply.body))
+        }
+        guard reply.isDelimited else {
+            return failure(
+                call.error(
+                    .protocolViolation, "the reply has no length, so its end cannot be told"))
+        }
+        return .reply(reply.body)
     }
 
-    // MARK: Connections
-
-    private func acquire(
-        for call: Call, _ deadline: Int64?
-    ) throws(KuboError) -> CurlSession {
-        let pool = pool
-        let handler = call.cancellation?.onCancel {
-            // Under the lock, so that nobody is between looking and waiting.
-            pool.withLock { _ in pool.wakeAll() }
-        }
-        defer { if let handler { call.cancellation?.remove(handler: handler) } }
-        let deadline =
-            deadline ?? MonotonicClock.milliseconds + Int64(configuration.workMilliseconds)
-        let idle = try pool.withLock { (state) throws(KuboError) -> CurlSession? in
-            while true {
-                if call.cancellation?.isCancelled ?? false {
-                    throw call.error(.cancelled, "cancelled")
-                }
-                if call.asksPeers {
-                    if state.searches.mayTake(call.user, of: Self.searchesMax) {
-                        state.searches.take(call.user)
-                        return state.idle.popLast()
-                    }
-                } else if state.busyCount < configuration.connectionsMax,
-                    !call.isUpload || state.uploadCount < uploadsMax
-                {
-                    state.busyCount += 1
-                    if call.isUpload { state.uploadCount += 1 }
-                    return state.idle.popLast()
-                }
-                let now = MonotonicClock.milliseconds
-                guard now < deadline else {
-                    throw call.error(.timeout, "no connection became free within the call's time")
-                }
-                pool.wait(&state, milliseconds: Int(clamping: deadline - now))
+    private func judge(_ error: HTTPError, of call: Call, mayRepeat: Bool) -> Attempt {
+        let attemptsMax =
+            switch error.kind {
+            case .offline: Int.max
+            case .timeout: 2
+            case .cancelled, .untrusted, .tooLarge, .protocolViolation, .invalidRequest, .failed: 1
             }
-        }
-        if let idle { return idle }
-        if let session = CurlSession() { return session }
-        release(nil, of: call)
-        throw call.error(.failed, "libcurl has no memory")
-    }
-
-    private func release(_ session: CurlSession?, of call: Call) {
-        pool.withLock { state in
-            if call.asksPeers { state.searches.giveBack(call.user) } else { state.busyCount -= 1 }
-            if call.isUpload { state.uploadCount -= 1 }
-            if let session, state.idle.count < configuration.connectionsMax {
-                state.idle.append(session)
-            }
-        }
-        // All, for those that wait are of two kinds.
-        pool.wakeAll()
+        return .failure(
+            .init(error: call.error(error), attemptsMax: mayRepeat ? attemptsMax : 1))
     }
 
     private func sleep(milliseconds: Int, for call: Call) throws(KuboError) {

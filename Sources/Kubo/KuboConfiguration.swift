@@ -1,3 +1,5 @@
+public import HTTP
+
 /// How to speak to a node.
 public struct KuboConfiguration: Sendable {
     /// Where the node listens.
@@ -34,8 +36,11 @@ public struct KuboConfiguration: Sendable {
     /// `KuboConfiguration.uploadBytesPerSecondMin`.
     public var uploadBytesPerSecond: UInt64?
 
+    /// Proxies and certificate authorities. No proxy ever stands before a node on this machine.
+    public var environment = HTTPEnvironment.current
+
     /// The lowest limit of uploads; a lower one counts as this one.
-    public static let uploadBytesPerSecondMin: UInt64 = 1024
+    public static let uploadBytesPerSecondMin = UploadRate.bytesPerSecondMin
 
     public init(address: KuboAddress, credentials: KuboCredentials? = nil) {
         self.address = address

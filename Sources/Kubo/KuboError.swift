@@ -1,3 +1,5 @@
+internal import HTTP
+
 /// Why a call to a Kubo node failed.
 ///
 /// Texts that come from the node are cut to `KuboError.messageLengthMax` bytes and freed of control
@@ -32,7 +34,7 @@ public struct KuboError: Error, Sendable, CustomStringConvertible {
     }
 
     /// The longest `message`, in bytes.
-    public static let messageLengthMax = 500
+    public static let messageLengthMax = HTTPError.messageLengthMax
 
     public var kind: Kind
     /// The command, as in `block/get`.
@@ -57,19 +59,5 @@ public struct KuboError: Error, Sendable, CustomStringConvertible {
     }
 
     /// The text on one line of bounded length.
-    static func line(_ text: String) -> String {
-        var line = ""
-        var length = 0
-        for scalar in text.unicodeScalars {
-            // C0, DEL, C1, and the two separators that end a line.
-            let isControl =
-                scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value)
-                || scalar.value == 0x2028 || scalar.value == 0x2029
-            let shown: Unicode.Scalar = isControl ? " " : scalar
-            length += UTF8.width(shown)
-            guard length <= messageLengthMax - 3 else { return line + "…" }
-            line.unicodeScalars.append(shown)
-        }
-        return line
-    }
+    static func line(_ text: String) -> String { HTTPError.line(text) }
 }

@@ -27,7 +27,7 @@ extension KuboClient {
         var call = Call("version", .harmless)
         call.deadlineMilliseconds = deadlineMilliseconds
         call.cancellation = cancellation
-        let reply = try decode(VersionReply.self, from: perform(call), of: call)
+        let reply = try call.decode(VersionReply.self, from: perform(call))
         return KuboVersion(
             version: KuboError.line(reply.Version), commit: KuboError.line(reply.Commit ?? ""))
     }
@@ -37,7 +37,7 @@ extension KuboClient {
         var call = Call("id", .harmless)
         call.cancellation = cancellation
         return KuboError.line(
-            try decode(IdentityReply.self, from: perform(call), of: call).ID)
+            try call.decode(IdentityReply.self, from: perform(call)).ID)
     }
 
     /// Asks for the size of the node's repository; the node walks all of it. Tried again.
@@ -47,7 +47,7 @@ extension KuboClient {
         var call = Call("repo/stat", .harmless)
         call.isLongWork = true
         call.cancellation = cancellation
-        let reply = try decode(RepositoryReply.self, from: perform(call), of: call)
+        let reply = try call.decode(RepositoryReply.self, from: perform(call))
         return KuboRepositoryStatus(
             sizeBytes: reply.RepoSize, storageBytesMax: reply.StorageMax,
             objectCount: reply.NumObjects, path: KuboError.line(reply.RepoPath))
@@ -63,7 +63,7 @@ extension KuboClient {
         var call = Call("config", .harmless, subject: key)
         call.add(argument: key)
         call.cancellation = cancellation
-        let value = try decode(ConfigReply.self, from: perform(call), of: call).Value
+        let value = try call.decode(ConfigReply.self, from: perform(call)).Value
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         do {
@@ -90,7 +90,6 @@ extension KuboClient {
         call.add(argument: path)
         if offset > 0 { call.add("offset", offset) }
         if let length { call.add("length", length) }
-        call.isDownload = true
         call.cancellation = cancellation
         try download(call, sink)
     }

@@ -1,4 +1,5 @@
 internal import FoundationEssentials
+internal import HTTP
 
 /// What a node's own errors mean.
 ///
@@ -28,7 +29,7 @@ enum NodeReply {
     /// JSON string a line.
     static func error(of call: Call, trailer: String, body: [UInt8]) -> KuboError {
         var texts: [String] = []
-        if body.count <= Exchange.errorBytesMax {
+        if body.count <= HTTPClient.errorBytesMax {
             for line in body.split(separator: UInt8(ascii: "\n")) {
                 if let text = try? JSONDecoder().decode(String.self, from: Data(line)) {
                     texts.append(text)

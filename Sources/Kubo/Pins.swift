@@ -48,7 +48,6 @@ extension KuboClient {
         if let name { call.add("name", name) }
         if !isRecursive { call.add("recursive", false) }
         if isOffline { call.add("offline", true) }
-        call.isDownload = true
         call.isLongWork = true
         call.attemptMilliseconds = configuration.pinMilliseconds
         call.cancellation = cancellation
@@ -59,7 +58,7 @@ extension KuboClient {
         do throws(KuboStreamError<KuboError>) {
             try download(call) { (piece) throws(KuboError) in
                 for line in try lines.take(piece, of: call) {
-                    let reply = try decode(PinProgress.self, from: line, of: call)
+                    let reply = try call.decode(PinProgress.self, from: line)
                     pins = reply.Pins ?? pins
                     guard let count = reply.Progress else { continue }
                     if count != blockCount {
@@ -126,12 +125,12 @@ extension KuboClient {
         call.isLongWork = true
         call.cancellation = cancellation
         var pins: [KuboPin] = []
-        for line in try decodeLines(PinLine.self, from: perform(call), of: call) {
+        for line in try call.decodeLines(PinLine.self, from: perform(call)) {
             let pinName = line.Name.flatMap { $0.isEmpty ? nil : $0 }
             guard name == nil || pinName == name else { continue }
             pins.append(
                 KuboPin(
-                    cid: try cid(line.Cid, of: call), kind: try pinKind(line.Kind, of: call),
+                    cid: try call.cid(line.Cid), kind: try pinKind(line.Kind, of: call),
                     name: pinName))
         }
         return pins
@@ -151,7 +150,7 @@ extension KuboClient {
         call.isLongWork = true
         call.cancellation = cancellation
         do throws(KuboError) {
-            let reply = try decode(PinKeys.self, from: perform(call), of: call)
+            let reply = try call.decode(PinKeys.self, from: perform(call))
             guard let found = reply.Keys.first(where: { matches($0.key, cid) })?.value else {
                 throw call.error(.protocolViolation, "the node speaks of another pin")
             }
@@ -175,7 +174,7 @@ extension KuboClient {
     private func expectPins(
         _ cids: [CID], in reply: [UInt8], of call: Call
     ) throws(KuboError) {
-        try expect(cids, in: try decode(PinsReply.self, from: reply, of: call).Pins, of: call)
+        try expect(cids, in: try call.decode(PinsReply.self, from: reply).Pins, of: call)
     }
 
     private func expect(_ cids: [CID], in pins: [String], of call: Call) throws(KuboError) {

@@ -1,36 +1,36 @@
 internal import FoundationEssentials
 internal import Multiformats
 
-extension KuboClient {
+extension Call {
     /// Reads a JSON reply.
     func decode<Value: Decodable>(
-        _ type: Value.Type, from bytes: [UInt8], of call: Call
+        _ type: Value.Type, from bytes: [UInt8]
     ) throws(KuboError) -> Value {
         do {
             return try JSONDecoder().decode(type, from: Data(bytes))
         } catch {
-            throw call.error(
+            throw self.error(
                 .protocolViolation, "the reply is not the JSON that belongs to the call")
         }
     }
 
     /// Reads a reply of one JSON value a line.
     func decodeLines<Value: Decodable>(
-        _ type: Value.Type, from bytes: [UInt8], of call: Call
+        _ type: Value.Type, from bytes: [UInt8]
     ) throws(KuboError) -> [Value] {
         var values: [Value] = []
         for line in bytes.split(separator: UInt8(ascii: "\n")) {
-            values.append(try decode(type, from: Array(line), of: call))
+            values.append(try decode(type, from: Array(line)))
         }
         return values
     }
 
     /// Reads a CID out of a reply.
-    func cid(_ text: String, of call: Call) throws(KuboError) -> CID {
+    func cid(_ text: String) throws(KuboError) -> CID {
         do throws(CIDError) {
             return try CID(parsing: text)
         } catch {
-            throw call.error(.protocolViolation, "the reply has no CID where one belongs")
+            throw self.error(.protocolViolation, "the reply has no CID where one belongs")
         }
     }
 }

@@ -1,5 +1,6 @@
 import Base
 import Foundation
+import HTTPScript
 import Kubo
 import KuboDouble
 import MerkleDAG

@@ -1,6 +1,7 @@
 import Base
 import Foundation
 import Glibc
+import HTTPScript
 import Kubo
 import Logging
 import MerkleDAG

@@ -1,10 +1,10 @@
-/// Percent-encoding for the query of a URL.
+/// Percent-encoding for the paths and queries of URLs.
 /// Source: RFC 3986, sections 2.1 and 2.3.
-enum Percent {
+public enum Percent {
     private static let digits = Array("0123456789ABCDEF".utf8)
 
-    /// Appends bytes; all but the unreserved characters become %XX.
-    static func append(_ bytes: some Sequence<UInt8>, to text: inout [UInt8]) {
+    /// Appends bytes; all but the unreserved characters become %XX, a slash too.
+    public static func append(_ bytes: some Sequence<UInt8>, to text: inout [UInt8]) {
         for byte in bytes {
             switch byte {
             case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

@@ -1,29 +1,29 @@
-import Base
-import Foundation
-import Glibc
-import Kubo
-import Logging
-import Testing
+internal import Base
+internal import Foundation
+internal import Glibc
+internal import Testing
 
 /// A server that reads requests and answers as a script says: cut, slow, wrong or not at all.
-final class ScriptedServer: Sendable {
-    struct Request: Sendable {
+public final class ScriptedServer: Sendable {
+    public struct Request: Sendable {
         /// The first line.
-        var line: String
+        public var line: String
         /// All lines, the first too.
-        var head: String
-        var body: [UInt8]
+        public var head: String
+        public var body: [UInt8]
         /// Whether the body came to its end.
-        var isWhole: Bool
+        public var isWhole: Bool
 
-        func header(_ name: String) -> String? {
+        /// The value of its first header of this name.
+        public func header(_ name: String) -> String? {
             head.components(separatedBy: "\r\n").dropFirst()
                 .first { $0.lowercased().hasPrefix(name.lowercased() + ":") }
                 .map { $0.dropFirst(name.count + 1).trimmingCharacters(in: .whitespaces) }
         }
     }
 
-    enum Step: Sendable {
+    /// What is done for a request.
+    public enum Step: Sendable {
         case send([UInt8])
         /// Sends pieces with a pause before each.
         case drip([[UInt8]], milliseconds: UInt32)
@@ -46,37 +46,62 @@ final class ScriptedServer: Sendable {
 
     private let state = Monitor(State())
     private let listener: Int32
-    let port: UInt16
+    /// Of the loopback; 0 for a unix socket.
+    public let port: UInt16
     private let readsBodies: Bool
     private let script: @Sendable (Int, Request) -> [Step]
 
-    struct SocketFailure: Error {
-        var call: String
+    public struct SocketFailure: Error {
+        public var call: String
     }
 
     /// - Parameters:
     ///   - port: 0 for a free one.
+    ///   - socketPath: where to listen in place of a port.
     ///   - readsBodies: whether a request's body is read before the script is asked.
     ///   - script: gives what to do for the n-th request, counted from 0.
-    init(
-        port wanted: UInt16 = 0, readsBodies: Bool = true,
+    public init(
+        port wanted: UInt16 = 0, socketPath: String? = nil, readsBodies: Bool = true,
         _ script: @escaping @Sendable (Int, Request) -> [Step]
     ) throws {
         self.script = script
         self.readsBodies = readsBodies
-        listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        listener = socket(
+            socketPath == nil ? AF_INET : AF_UNIX,
+            Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard listener >= 0 else { throw SocketFailure(call: "socket") }
-        port = try Self.bind(listener, wanted)
+        if let socketPath {
+            try Self.bind(listener, to: socketPath)
+            port = 0
+        } else {
+            port = try Self.bind(listener, wanted)
+        }
         guard listen(listener, 64) == 0 else { throw SocketFailure(call: "listen") }
         _ = try Threads.start(name: "script") { [self] in accept() }
     }
 
     /// A port on which nobody listens.
-    static func freePort() throws -> UInt16 {
+    public static func freePort() throws -> UInt16 {
         let descriptor = socket(
             AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         defer { close(descriptor) }
         return try bind(descriptor, 0)
+    }
+
+    private static func bind(_ descriptor: Int32, to path: String) throws {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { place in
+            precondition(path.utf8.count < place.count, "the path of the socket is too long")
+            place.copyBytes(from: path.utf8)
+        }
+        let length = socklen_t(MemoryLayout<sockaddr_un>.size)
+        let bound = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { generic in
+                Glibc.bind(descriptor, generic, length) == 0
+            }
+        }
+        guard bound else { throw SocketFailure(call: "bind") }
     }
 
     private static func bind(_ descriptor: Int32, _ port: UInt16) throws -> UInt16 {
@@ -98,15 +123,15 @@ final class ScriptedServer: Sendable {
         return UInt16(bigEndian: address.sin_port)
     }
 
-    var address: String { "127.0.0.1:\(port)" }
-    var requests: [Request] { state.withLock { $0.requests } }
-    var requestCount: Int { state.withLock { $0.requests.count } }
-    var connectionCount: Int { state.withLock { $0.connectionCount } }
+    public var address: String { "127.0.0.1:\(port)" }
+    public var requests: [Request] { state.withLock { $0.requests } }
+    public var requestCount: Int { state.withLock { $0.requests.count } }
+    public var connectionCount: Int { state.withLock { $0.connectionCount } }
     /// The most connections that were open at one time.
-    var openCountMax: Int { state.withLock { $0.openCountMax } }
+    public var openCountMax: Int { state.withLock { $0.openCountMax } }
 
     /// Blocks until so many requests have come; records an issue where they never do.
-    func waitForRequests(_ count: Int) {
+    public func waitForRequests(_ count: Int) {
         let end = ContinuousClock.now + .seconds(300)
         let haveCome = state.withLock { state in
             while state.requests.count < count, ContinuousClock.now < end {
@@ -118,7 +143,7 @@ final class ScriptedServer: Sendable {
     }
 
     /// Ends the server with all connections.
-    func stop() {
+    public func stop() {
         let descriptors = state.withLock { state in
             state.isOver = true
             return state.descriptors
@@ -274,99 +299,5 @@ final class ScriptedServer: Sendable {
                 request.body += piece
             }
         }
-    }
-}
-
-/// Replies for scripts.
-enum Reply {
-    static func whole(
-        _ status: Int = 200, _ body: String = "", headers: [String] = []
-    ) -> ScriptedServer.Step {
-        whole(status, Array(body.utf8), headers: headers)
-    }
-
-    static func whole(
-        _ status: Int = 200, _ body: [UInt8], headers: [String] = []
-    ) -> ScriptedServer.Step {
-        .send(head(status, headers + ["Content-Length: \(body.count)"]) + body)
-    }
-
-    static func chunked(
-        _ status: Int = 200, _ body: String, trailers: [String] = []
-    ) -> ScriptedServer.Step {
-        .send(
-            head(status, ["Transfer-Encoding: chunked", "Trailer: X-Stream-Error"])
-                + chunk(Array(body.utf8))
-                + Array(("0\r\n" + trailers.map { $0 + "\r\n" }.joined() + "\r\n").utf8))
-    }
-
-    static func head(_ status: Int, _ headers: [String]) -> [UInt8] {
-        Array(
-            ("HTTP/1.1 \(status) Some\r\n" + headers.map { $0 + "\r\n" }.joined() + "\r\n").utf8)
-    }
-
-    static func chunk(_ bytes: [UInt8]) -> [UInt8] {
-        bytes.isEmpty
-            ? []
-            : Array((String(bytes.count, radix: 16) + "\r\n").utf8) + bytes + Array("\r\n".utf8)
-    }
-
-    static let version = whole(200, #"{"Version":"0.43.0","Commit":"c"}"#)
-    static let flushed = whole(
-        200, #"{"Cid":"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"}"#)
-}
-
-/// A log that calls back at each line, for a test to act at that moment.
-struct LogHook: LogHandler {
-    var metadata: Logger.Metadata = [:]
-    var logLevel: Logger.Level = .trace
-    let body: @Sendable (String) -> Void
-
-    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-        get { metadata[key] }
-        set { metadata[key] = newValue }
-    }
-
-    func log(event: LogEvent) {
-        body("\(event.message) \(event.metadata ?? [:])")
-    }
-
-    static func logger(_ body: @escaping @Sendable (String) -> Void) -> Logger {
-        Logger(label: "test") { _ in LogHook(body: body) }
-    }
-}
-
-/// A client with short limits, which a test may change.
-func makeClient(
-    _ address: String, log: Logger = LogHook.logger { _ in },
-    _ change: (inout KuboConfiguration) throws -> Void = { _ in }
-) throws -> KuboClient {
-    var configuration = KuboConfiguration(address: try KuboAddress(address))
-    configuration.userAgent = "registryfs/test"
-    configuration.connectMilliseconds = 10_000
-    configuration.firstByteMilliseconds = 20_000
-    configuration.workMilliseconds = 20_000
-    configuration.stallMilliseconds = 20_000
-    try change(&configuration)
-    return try KuboClient(configuration, log: log)
-}
-
-/// The error that a call ends with; nil where it does not.
-func failure(_ body: () throws -> Void) -> KuboError? {
-    do {
-        try body()
-        return nil
-    } catch let error as KuboError {
-        return error
-    } catch let error as KuboStreamError<KuboError> {
-        switch error {
-        case .kubo(let error), .source(let error): return error
-        }
-    } catch let error as KuboStreamError<Never> {
-        switch error {
-        case .kubo(let error): return error
-        }
-    } catch {
-        return nil
     }
 }

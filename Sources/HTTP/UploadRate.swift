@@ -1,8 +1,11 @@
 internal import Base
 
-/// A limit of bytes per second over all uploads: a bucket that fills evenly and holds a tenth of a
-/// second.
-final class UploadRate: Sendable {
+/// A limit of bytes per second over all bodies that are sent: a bucket that fills evenly and holds a
+/// tenth of a second. Clients may share one.
+public final class UploadRate: Sendable {
+    /// The lowest limit; a lower one counts as this one.
+    public static let bytesPerSecondMin: UInt64 = 1024
+
     private struct Bucket {
         /// In bytes times 1,000 (bytes per second times milliseconds).
         var milliBytes: UInt64
@@ -15,10 +18,10 @@ final class UploadRate: Sendable {
     private let portionBytes: UInt64
     private let bucket: Guarded<Bucket>
 
-    init(bytesPerSecond: UInt64) {
+    public init(bytesPerSecond: UInt64) {
         // A bucket of more than a terabyte per second limits nothing, and must not overflow.
         self.bytesPerSecond = min(
-            max(bytesPerSecond, KuboConfiguration.uploadBytesPerSecondMin), 1 << 40)
+            max(bytesPerSecond, Self.bytesPerSecondMin), 1 << 40)
         milliBytesMax = self.bytesPerSecond * 100
         portionBytes = min(64 << 10, max(64, self.bytesPerSecond / 20))
         bucket = Guarded(

@@ -35,50 +35,63 @@ final class Exchange {
 
     /// The length of the body; nil where it is not known before.
     let bodyByteCount: Int?
+    /// What was added to a streamed request so far.
+    private var fedByteCount = 0
 
     // MARK: Reply
 
-    /// Of the last reply; 0 before one has begun.
-    private(set) var status = 0
+    /// Status and headers of the last reply; nil before the status of one has come that is not interim.
+    private(set) var head: HTTPReplyHead?
+    private(set) var trailers = HTTPHeaders()
     /// Whether anything came back.
     private(set) var hasReply = false
     /// Whether the head of the reply came to its end; curl takes one that is cut off for whole.
     private(set) var isHeadWhole = false
     /// Whether the end of the body can be told from a lost connection.
     private(set) var isDelimited = false
-    /// X-Stream-Error, as a header or a trailer.
-    private(set) var streamError: String?
     /// The reply, or its part that nobody has taken yet.
     private(set) var reply: [UInt8]
     /// Whether the reply, or its headers, is larger than allowed.
     private(set) var isTooLarge = false
+    /// What is wrong with the exchange, where that was seen here and not by curl.
+    private(set) var fault: HTTPError.Kind?
+    /// The words for `fault`.
+    private(set) var faultText = ""
     /// Whether curl waits for `takeReply`.
     var isFull = false
     private let replyBytesMax: Int
     /// Whether the reply is taken piece by piece, and has no bound as a whole.
     private let isReplyStreamed: Bool
+    private let acceptedStatuses: ClosedRange<Int>
+    private let range: HTTPRange?
+    private let hasNoBody: Bool
     private var headerByteCount = 0
+    private var receivedByteCount: UInt64 = 0
 
-    /// Whether the caller's closure was asked for bytes or given some.
-    var wasServed = false
-
-    /// - Parameters:
-    ///   - body: the whole body; nil where it is streamed.
-    ///   - memory: empty, with room for the reply, or without.
-    init(
-        body: [[UInt8]]?, rate: UploadRate?, replyBytesMax: Int, isReplyStreamed: Bool,
-        memory: [UInt8] = []
-    ) {
-        reply = memory
-        pieces = body ?? []
-        isStreamed = body == nil
-        isFed = body != nil
-        pendingByteCount = pieces.reduce(0) { $0 + $1.count }
-        bodyByteCount = body == nil ? nil : pendingByteCount
+    /// - Parameter isReplyStreamed: whether the caller takes the reply piece by piece.
+    init(_ request: HTTPRequest, rate: UploadRate?, isReplyStreamed: Bool) {
+        reply = request.memory?.take() ?? []
+        switch request.body {
+        case .none: (pieces, isStreamed, bodyByteCount) = ([], false, 0)
+        case .whole(let body):
+            (pieces, isStreamed) = (body, false)
+            bodyByteCount = body.reduce(0) { $0 + $1.count }
+        case .streamed(let count):
+            (pieces, isStreamed) = ([], true)
+            bodyByteCount = count.map { Int(clamping: $0) }
+        }
+        isFed = !isStreamed || bodyByteCount == 0
+        pendingByteCount = isStreamed ? 0 : bodyByteCount ?? 0
         self.rate = rate
-        self.replyBytesMax = replyBytesMax
+        replyBytesMax = request.replyBytesMax
+        acceptedStatuses = request.acceptedStatuses
+        range = request.range
+        hasNoBody = request.method == .head
         self.isReplyStreamed = isReplyStreamed
     }
+
+    /// Whether the body of the reply is one that the request accepts.
+    var isAccepted: Bool { head.map { acceptedStatuses.contains($0.status) } ?? false }
 
     /// Whether the caller should feed before curl runs dry.
     var wantsFood: Bool { hasBegun && !isFed && pendingByteCount < Self.requestBytesAhead }
@@ -88,6 +101,7 @@ final class Exchange {
         precondition(isStreamed && !isFed, "nothing can be added to this request")
         guard let more else {
             isFed = true
+            if let bodyByteCount, fedByteCount < bodyByteCount { blameBody() }
             return
         }
         pieces.removeSubrange(..<pieceIndex)
@@ -95,12 +109,20 @@ final class Exchange {
         for piece in more where !piece.isEmpty {
             pieces.append(piece)
             pendingByteCount += piece.count
+            fedByteCount += piece.count
         }
+        if let bodyByteCount, fedByteCount > bodyByteCount { blameBody() }
+    }
+
+    private func blameBody() {
+        fault = .failed
+        faultText = "the body has another length than was said before"
     }
 
     /// Gives curl a part of the body; CURL_READFUNC_PAUSE where there is none yet.
     func read(into buffer: UnsafeMutableRawBufferPointer) -> Int {
         hasBegun = true
+        guard fault == nil else { return Int(CURL_READFUNC_ABORT) }
         guard pendingByteCount > 0 else {
             if isFed { return 0 }
             isStarving = true
@@ -153,42 +175,69 @@ final class Exchange {
             isTooLarge = true
             return false
         }
-        let line = String(decoding: bytes, as: UTF8.self)
-        if line.hasPrefix("HTTP/") {
-            // Also after an interim reply (1xx), whose headers say nothing about this one.
-            let fields = line.split(separator: " ", maxSplits: 2)
-            status = fields.count > 1 ? Int(fields[1].prefix { $0.isNumber }) ?? 0 : 0
-            isHeadWhole = false
-            isDelimited = status == 204
-            streamError = nil
+        // A trailer is none, whatever it says.
+        if !(isHeadWhole && head != nil), bytes.starts(with: "HTTP/".utf8) {
+            beginHead(String(decoding: bytes, as: UTF8.self))
             return true
         }
-        if line == "\r\n" || line == "\n" { isHeadWhole = true }
-        guard let colon = line.firstIndex(of: ":") else { return true }
-        let value = line[line.index(after: colon)...].drop { $0 == " " || $0 == "\t" }
-        switch line[..<colon].lowercased() {
-        case "content-length", "transfer-encoding": isDelimited = true
-        case "x-stream-error":
-            // A trailer without text is an error all the same.
-            streamError = KuboError.line(String(value.prefix { !$0.isNewline }))
-        default: break
+        if bytes.elementsEqual("\r\n".utf8) || bytes.elementsEqual("\n".utf8) {
+            isHeadWhole = true
+            return checkPart()
+        }
+        if isHeadWhole {
+            if head != nil { _ = trailers.append(line: bytes) }
+        } else if let field = head?.headers.append(line: bytes), delimits(field) {
+            isDelimited = true
         }
         return true
+    }
+
+    /// Also after an interim reply (1xx), whose headers say nothing about this one.
+    private func beginHead(_ line: String) {
+        let words = line.split(separator: " ", maxSplits: 2)
+        let status = words.count > 1 ? Int(words[1].prefix(3)) ?? 0 : 0
+        head = status < 200 ? nil : HTTPReplyHead(status: status, headers: HTTPHeaders())
+        isHeadWhole = false
+        isDelimited = hasNoBody || status == 204 || status == 304
+    }
+
+    private func delimits(_ field: HTTPHeaders.Field) -> Bool {
+        HTTPHeaders.isSame(field.name, "Content-Length")
+            || (HTTPHeaders.isSame(field.name, "Transfer-Encoding")
+                && field.value.lowercased().contains("chunked"))
+    }
+
+    /// Whether the part that comes is the one that was asked for.
+    private func checkPart() -> Bool {
+        guard let range, let head, head.status == 206, isAccepted else { return true }
+        guard let part = head.part, range.admits(part) else {
+            fault = .protocolViolation
+            faultText = "the reply is another part than was asked for"
+            return false
+        }
+        return true
+    }
+
+    /// Whether as much came as the head of the reply says of the part.
+    var isPartWhole: Bool {
+        guard range != nil, !hasNoBody, let part = head?.part else { return true }
+        return part.count == receivedByteCount
     }
 
     /// Takes a part of the reply; CURL_WRITEFUNC_PAUSE, or less than all to end the transfer.
     func takeBody(_ bytes: UnsafeRawBufferPointer) -> Int {
         hasReply = true
-        if status == 200, isReplyStreamed {
+        if isAccepted, isReplyStreamed {
             guard reply.count < Self.replyBytesAhead else {
                 isFull = true
                 return Int(CURL_WRITEFUNC_PAUSE)
             }
+            receivedByteCount += UInt64(bytes.count)
             reply.append(contentsOf: bytes)
             return bytes.count
         }
-        let limit = status == 200 ? replyBytesMax : Self.errorBytesMax
-        // None where a second head in the same reply lowered the limit.
+        receivedByteCount += UInt64(bytes.count)
+        let limit = isAccepted ? replyBytesMax : Self.errorBytesMax
         let room = max(0, limit - reply.count)
         guard bytes.count <= room else {
             isTooLarge = true
@@ -209,9 +258,10 @@ final class Exchange {
 
     /// Lends what has come of a streamed reply, and makes room for more.
     func lendReply<Failure: Error>(
-        to sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
+        to sink: (HTTPReplyHead, UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(Failure) {
-        try reply.withBytes(sink)
+        guard let head else { return }
+        try reply.withBytes { (bytes) throws(Failure) in try sink(head, bytes) }
         reply.removeAll(keepingCapacity: true)
     }
 
@@ -221,5 +271,5 @@ final class Exchange {
     private static let longReplyBytes = 32 << 10
 
     /// Whether a part of a streamed reply waits to be taken.
-    var hasFreshReply: Bool { isReplyStreamed && status == 200 && !reply.isEmpty }
+    var hasFreshReply: Bool { isReplyStreamed && isAccepted && !reply.isEmpty }
 }

@@ -4,7 +4,7 @@ internal import Glibc
 
 /// A curl handle with the connection that it keeps.
 ///
-/// Sendable although unchecked: the pool of a `KuboClient` hands a session to one call at a time,
+/// Sendable although unchecked: the pool of an `HTTPClient` hands a session to one request at a time,
 /// and libcurl allows a handle to be used by one thread after the other (libcurl-thread(3)).
 /// `wake` alone is called by other threads meanwhile, which curl_multi_wakeup(3) allows; whoever may
 /// call it holds a reference.
@@ -22,6 +22,8 @@ final class CurlSession: @unchecked Sendable {
     private let easy: UnsafeMutableRawPointer
     private let multi: UnsafeMutableRawPointer
     private let errorText: UnsafeMutablePointer<CChar>
+    /// The server of the last request, to which a connection may be kept; empty for none.
+    private(set) var origin = ""
 
     /// Libraries below curl are not to be initialised by two threads at once.
     private static let isLibraryReady: Bool = rfs_curl_global_init() == CURLE_OK
@@ -56,18 +58,6 @@ final class CurlSession: @unchecked Sendable {
         case tooLate(String)
     }
 
-    /// The limits of one transfer, in milliseconds, and by `MonotonicClock` for the deadline.
-    struct Limits {
-        var connect: Int
-        var firstByte: Int
-        var stall: Int
-        var deadline: Int64?
-        /// The limit of the transfer without the time of its bytes.
-        var base: Int
-        /// What has to move on the average beyond that, in bytes a second; nil gives bytes no time.
-        var bytesPerSecond: Int?
-    }
-
     /// Ends the nap of the thread that transfers, from any other thread.
     func wake() {
         curl_multi_wakeup(multi)
@@ -82,27 +72,31 @@ final class CurlSession: @unchecked Sendable {
             ? String(cString: errorText) : String(cString: curl_easy_strerror(code))
     }
 
+    /// Where the reply to the last request has the next one go; nil where it is no redirect.
+    var redirect: String? {
+        rfs_curl_text(easy, CURLINFO_REDIRECT_URL).map { String(cString: $0) }
+    }
+
     /// Makes one request and receives the reply.
     ///
     /// - Parameters:
-    ///   - headers: whole lines, besides those that curl makes.
-    ///   - isFresh: over a new connection, so that curl never sends the request twice on its own, as
-    ///     it does where a kept connection turns out to be closed.
+    ///   - url: that of the request.
+    ///   - lines: the whole lines of its head, besides those that curl makes.
+    ///   - limits: within their ranges.
+    ///   - server: what the other side is called.
     ///   - serve: called between two steps of the transfer, to feed the request and take from the reply;
     ///     no limit but the deadline counts its time, or that for which the limit of uploads holds back.
     func transfer<Failure: Error>(
-        _ exchange: Exchange, to address: KuboAddress, url: [UInt8], headers: [String],
-        isFresh: Bool, limits: Limits, isCancelled: () -> Bool,
+        _ exchange: Exchange, of request: HTTPRequest, to url: HTTPURL, lines: [String],
+        limits: HTTPLimits, environment: HTTPEnvironment, server: String,
         serve: (Exchange) throws(Failure) -> Void
     ) throws(Failure) -> Ending {
-        guard let list = HeaderList(headers) else { return .ended(CURLE_OUT_OF_MEMORY) }
-        prepare(address, url: url, isFresh: isFresh, connectMilliseconds: limits.connect)
+        guard let list = HeaderList(lines) else { return .ended(CURLE_OUT_OF_MEMORY) }
+        origin = url.origin
+        prepare(request, connectMilliseconds: limits.connectMilliseconds)
+        prepareWay(request.route, isEncrypted: url.isEncrypted, environment)
+        prepareMethod(request.method, exchange)
         _ = rfs_curl_set_list(easy, CURLOPT_HTTPHEADER, list.first)
-        switch exchange.bodyByteCount {
-        case 0?: _ = rfs_curl_set_text(easy, CURLOPT_COPYPOSTFIELDS, "")
-        case let count?: _ = rfs_curl_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, Int64(count))
-        case nil: _ = rfs_curl_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, -1)
-        }
         rfs_curl_set_callbacks(
             easy, curlWrite, curlRead, curlHeader, curlSeek,
             Unmanaged.passUnretained(exchange).toOpaque())
@@ -115,20 +109,19 @@ final class CurlSession: @unchecked Sendable {
             rfs_curl_set_callbacks(easy, nil, nil, nil, nil, nil)
             withExtendedLifetime((exchange, list)) {}
         }
-        return try run(exchange, limits, isCancelled, serve)
+        return try run(exchange, limits, request.cancellation, server, serve)
     }
 
     private func run<Failure: Error>(
-        _ exchange: Exchange, _ limits: Limits, _ isCancelled: () -> Bool,
-        _ serve: (Exchange) throws(Failure) -> Void
+        _ exchange: Exchange, _ limits: HTTPLimits, _ cancellation: Cancellation?,
+        _ server: String, _ serve: (Exchange) throws(Failure) -> Void
     ) throws(Failure) -> Ending {
         var movedBytes: Int64 = 0
         var movedAt = MonotonicClock.milliseconds
         // The end of what is allowed so far, without the time of the bytes that moved.
-        var end = movedAt + Int64(limits.base)
+        var end = movedAt + Int64(limits.baseMilliseconds)
         while true {
             if exchange.wantsFood || exchange.hasFreshReply {
-                exchange.wasServed = true
                 let before = MonotonicClock.milliseconds
                 try serve(exchange)
                 movedAt = MonotonicClock.milliseconds
@@ -142,12 +135,11 @@ final class CurlSession: @unchecked Sendable {
             var code = CURLE_OK
             if rfs_curl_ended(multi, &code) != 0 {
                 if code == CURLE_OK, exchange.hasFreshReply {
-                    exchange.wasServed = true
                     try serve(exchange)
                 }
                 return .ended(code)
             }
-            if isCancelled() { return .cancelled }
+            if cancellation?.isCancelled ?? false { return .cancelled }
             if exchange.wantsFood || exchange.hasFreshReply { continue }
 
             let now = MonotonicClock.milliseconds
@@ -163,19 +155,19 @@ final class CurlSession: @unchecked Sendable {
             var nap = Self.napMillisecondsMax
             if let until = exchange.throttledUntil { nap = min(nap, until > now ? until - now : 0) }
             if let deadline = limits.deadline {
-                guard now < deadline else { return .tooLate("the call's time is over") }
+                guard now < deadline else { return .tooLate("the time of the request is over") }
                 nap = min(nap, deadline - now)
             }
             // Before anything was sent, curl's own limit for connecting holds.
             if wasSent {
-                let (limit, what) = limit(of: exchange, limits)
+                let (limit, what) = limit(of: exchange, limits, server)
                 guard now - movedAt < Int64(limit) else {
                     return .tooLate("\(what) for \(limit) ms")
                 }
                 nap = min(nap, Int64(limit) - (now - movedAt))
             }
-            let earned = limits.bytesPerSecond.map { sum / max(1, Int64($0) / 1000) } ?? 0
-            guard now < end + earned else { return .tooLate(Self.slowness(limits)) }
+            let earned = limits.earnedMilliseconds(byMovedBytes: sum)
+            guard now < end + earned else { return .tooLate(limits.slowness) }
             nap = min(nap, end + earned - now)
             let isThrottled = exchange.throttledUntil != nil
             defer { if isThrottled { end += MonotonicClock.milliseconds - now } }
@@ -188,19 +180,14 @@ final class CurlSession: @unchecked Sendable {
         }
     }
 
-    private static func slowness(_ limits: Limits) -> String {
-        guard let rate = limits.bytesPerSecond else {
-            return "it was not done within \(limits.base / 1000) s"
-        }
-        return "it moved fewer than \(rate) bytes a second"
-    }
-
-    private func limit(of exchange: Exchange, _ limits: Limits) -> (Int, String) {
-        if exchange.hasReply { return (limits.stall, "the reply stood still") }
+    private func limit(
+        of exchange: Exchange, _ limits: HTTPLimits, _ server: String
+    ) -> (Int, String) {
+        if exchange.hasReply { return (limits.stallMilliseconds, "the reply stood still") }
         if exchange.isFed, exchange.pendingByteCount == 0 {
-            return (limits.firstByte, "the node did not answer")
+            return (limits.firstByteMilliseconds, "\(server) did not answer")
         }
-        return (limits.stall, "the node took no byte")
+        return (limits.stallMilliseconds, "\(server) took no byte")
     }
 
     /// Has curl go on where it waited for the caller or for the upload limit.
@@ -225,99 +212,78 @@ final class CurlSession: @unchecked Sendable {
         curl_easy_pause(easy, waits)
     }
 
-    private func prepare(
-        _ address: KuboAddress, url: [UInt8], isFresh: Bool, connectMilliseconds: Int
-    ) {
+    private func prepare(_ request: HTTPRequest, connectMilliseconds: Int) {
         curl_easy_reset(easy)
         errorText.pointee = 0
         _ = rfs_curl_set_error_buffer(easy, errorText)
-        String(decoding: url, as: UTF8.self).withCString { text in
-            _ = rfs_curl_set_text(easy, CURLOPT_URL, text)
-        }
+        set(CURLOPT_URL, request.url)
+        _ = rfs_curl_speak_http_only(easy)
         set(CURLOPT_NOSIGNAL, 1)
-        set(CURLOPT_POST, 1)
         set(CURLOPT_TCP_KEEPALIVE, 1)
         set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_1_1))
         set(CURLOPT_CONNECTTIMEOUT_MS, connectMilliseconds)
         set(CURLOPT_BUFFERSIZE, Self.receiveBufferBytes)
         set(CURLOPT_UPLOAD_BUFFERSIZE, Self.uploadBufferBytes)
         set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1)
+        // Over a kept connection that turns out to be closed curl sends a request again on its own.
+        let isFresh = !request.mayBeSentTwice || request.isStreamed
         set(CURLOPT_FRESH_CONNECT, isFresh ? 1 : 0)
-        switch address.family {
+    }
+
+    private func prepareWay(
+        _ route: HTTPRoute, isEncrypted: Bool, _ environment: HTTPEnvironment
+    ) {
+        switch route.family {
         case .any: break
         case .version4: set(CURLOPT_IPRESOLVE, Int(CURL_IPRESOLVE_V4))
         case .version6: set(CURLOPT_IPRESOLVE, Int(CURL_IPRESOLVE_V6))
         }
-        if let path = address.socketPath {
-            _ = rfs_curl_set_text(easy, CURLOPT_UNIX_SOCKET_PATH, path)
+        if let path = route.socketPath { set(CURLOPT_UNIX_SOCKET_PATH, path) }
+        // Both are set in any case, for curl would look into the environment itself.
+        let isDirect = route.isDirect || route.socketPath != nil
+        let proxy = isDirect ? "" : environment.proxy(isEncrypted: isEncrypted)
+        set(CURLOPT_PROXY, proxy)
+        set(CURLOPT_NOPROXY, isDirect ? "*" : environment.unproxiedHosts)
+        if let file = environment.authorityFile {
+            set(CURLOPT_CAINFO, file.path)
+            set(CURLOPT_PROXY_CAINFO, file.path)
         }
-        if address.isLocal {
-            _ = rfs_curl_set_text(easy, CURLOPT_NOPROXY, "*")
+        if let directory = environment.authorityDirectory {
+            set(CURLOPT_CAPATH, directory.path)
+            set(CURLOPT_PROXY_CAPATH, directory.path)
+        }
+        // The TLS library writes to closed connections.
+        if isEncrypted || proxy.hasPrefix("https:") { _ = Self.ignoresBrokenPipes }
+    }
+
+    private static let ignoresBrokenPipes: Bool = signal(SIGPIPE, SIG_IGN) != nil
+
+    private func prepareMethod(_ method: HTTPRequest.Method, _ exchange: Exchange) {
+        switch method {
+        case .get: return
+        case .head:
+            set(CURLOPT_NOBODY, 1)
+            return
+        case .delete where exchange.bodyByteCount == 0:
+            set(CURLOPT_CUSTOMREQUEST, method.rawValue)
+            return
+        case .post: break
+        case .put, .delete: set(CURLOPT_CUSTOMREQUEST, method.rawValue)
+        }
+        set(CURLOPT_POST, 1)
+        switch exchange.bodyByteCount {
+        case 0?: set(CURLOPT_COPYPOSTFIELDS, "")
+        case let count?:
+            _ = rfs_curl_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, Int64(count))
+        case nil: _ = rfs_curl_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, -1)
         }
     }
 
     private func set(_ option: CURLoption, _ value: Int) {
         _ = rfs_curl_set_long(easy, option, value)
     }
-}
 
-/// Lines for curl, freed when the list ends.
-private final class HeaderList {
-    let first: UnsafeMutablePointer<curl_slist>?
-
-    /// Nil where there is no memory.
-    init?(_ lines: [String]) {
-        var list: UnsafeMutablePointer<curl_slist>?
-        for line in lines {
-            guard let longer = curl_slist_append(list, line) else {
-                curl_slist_free_all(list)
-                return nil
-            }
-            list = longer
-        }
-        first = list
+    private func set(_ option: CURLoption, _ value: String) {
+        _ = rfs_curl_set_text(easy, option, value)
     }
-
-    deinit {
-        curl_slist_free_all(first)
-    }
-}
-
-// curl's callbacks. The context is the exchange, which `transfer` keeps alive.
-
-private func exchange(_ context: UnsafeMutableRawPointer) -> Exchange {
-    Unmanaged<Exchange>.fromOpaque(context).takeUnretainedValue()
-}
-
-private func curlWrite(
-    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int,
-    _ context: UnsafeMutableRawPointer?
-) -> Int {
-    guard let context else { return 0 }
-    return exchange(context).takeBody(UnsafeRawBufferPointer(start: bytes, count: size * count))
-}
-
-private func curlRead(
-    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int,
-    _ context: UnsafeMutableRawPointer?
-) -> Int {
-    guard let context else { return Int(CURL_READFUNC_ABORT) }
-    return exchange(context).read(
-        into: UnsafeMutableRawBufferPointer(start: bytes, count: size * count))
-}
-
-private func curlHeader(
-    _ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int,
-    _ context: UnsafeMutableRawPointer?
-) -> Int {
-    guard let context else { return 0 }
-    let line = UnsafeRawBufferPointer(start: bytes, count: size * count)
-    return exchange(context).takeHeader(line) ? line.count : 0
-}
-
-private func curlSeek(_ context: UnsafeMutableRawPointer?, _ offset: curl_off_t, _ origin: Int32)
-    -> Int32
-{
-    guard let context, offset == 0, origin == SEEK_SET else { return CURL_SEEKFUNC_CANTSEEK }
-    return exchange(context).rewind() ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL
 }

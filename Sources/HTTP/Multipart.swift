@@ -6,29 +6,34 @@
 // Source:   RFC 7578 and RFC 2046, section 5.1.1.
 
 /// The frame around the parts of one request.
-struct Multipart {
+public struct Multipart: Sendable {
     private let boundary: String
 
-    init() {
+    /// Makes a frame with a boundary of its own.
+    public init() {
         boundary =
             "registryfs-" + String(UInt64.random(in: .min ... .max), radix: 16) + "-"
             + String(UInt64.random(in: .min ... .max), radix: 16)
     }
 
     /// The value of the request's Content-Type.
-    var contentType: String { "multipart/form-data; boundary=\(boundary)" }
+    public var contentType: String { "multipart/form-data; boundary=\(boundary)" }
 
-    /// What stands before a part's bytes.
-    func head(isFirst: Bool = true) -> [UInt8] {
+    /// What stands before a file's bytes.
+    ///
+    /// - Parameters:
+    ///   - name: that of the form's field; like `filename`, of letters and digits.
+    ///   - isFirst: whether it is the first part.
+    public func head(name: String, filename: String, isFirst: Bool = true) -> [UInt8] {
         Array(
             """
             \(isFirst ? "" : "\r\n")--\(boundary)\r
-            Content-Disposition: form-data; name="file"; filename="block"\r
+            Content-Disposition: form-data; name="\(name)"; filename="\(filename)"\r
             Content-Type: application/octet-stream\r
             \r\n
             """.utf8)
     }
 
     /// What stands behind the last part's bytes.
-    var end: [UInt8] { Array("\r\n--\(boundary)--\r\n".utf8) }
+    public var end: [UInt8] { Array("\r\n--\(boundary)--\r\n".utf8) }
 }
