@@ -25,18 +25,6 @@ mount_in_time() {
     ((took < limit)) || fail "round $1: mounted after $took ms"
 }
 
-# Pushes one image after the other, and notes those that the registry acknowledged.
-pusher() { # pusher ROUND
-    local index digest
-    for index in 1 2 3 4 5 6 7 8; do
-        digest=$(make_image "$work/images/$1-$index" --layers 5 --bytes 6000000 \
-            --seed $(($1 * 100 + index)))
-        skopeo_copy "oci:$work/images/$1-$index" "docker://127.0.0.1:$port/storm/$1:$index" \
-            >/dev/null 2>&1 || return 0
-        echo "storm/$1:$index $digest" >>"$work/acknowledged"
-        rm -r "$work/images/$1-$index"
-    done
-}
 acknowledged_count() { wc -l <"$work/acknowledged"; }
 # Whether more pushes were acknowledged than so many.
 has_pushed() { (($(acknowledged_count) > $1)); }
@@ -68,7 +56,7 @@ for round in $(seq "$rounds"); do
     python3 "$here/storm.py" run "$mnt/storm-$round" "$work/journal-$round" \
         2>"$work/storm-problems" &
     storm=$!
-    pusher "$round" &
+    pusher "$round" 5 6000000 storm &
     pushes=$!
     background+=("$storm" "$pushes")
     wait_for 20 ready "$round" || fail "round $round: the storm does not start: $(<"$work/storm-problems")"

@@ -215,6 +215,19 @@ push() { # push LAYOUT NAME:TAG
     skopeo_copy "oci:$1" "docker://127.0.0.1:$port/$2" ||
         fail "push of $2: $(tail -n 2 "$work/registry.log")"
 }
+# pusher ROUND LAYERS BYTES NAME: pushes images to NAME as long as the registry takes them, each noted in
+# $work/acknowledged once the registry acknowledged it.
+pusher() {
+    local index digest
+    for index in 1 2 3 4 5 6 7 8; do
+        digest=$(make_image "$work/images/$1-$index" --layers "$2" --bytes "$3" \
+            --seed $((seed % 10000 + $1 * 100 + index)))
+        skopeo_copy "oci:$work/images/$1-$index" "docker://127.0.0.1:$port/$4/$1:$index" \
+            >/dev/null 2>&1 || return 0
+        echo "$4/$1:$index $digest" >>"$work/acknowledged"
+        rm -r "$work/images/$1-$index"
+    done
+}
 # pull NAME:TAG DIGEST: everything comes out of the registry, and every blob has its digest's bytes.
 pull() {
     local out=$work/pulled

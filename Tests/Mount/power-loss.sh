@@ -48,31 +48,27 @@ power_cut() {
     journal_after=$(stat -c %s "$work/journal")
 }
 
-# power_up NAME: what a machine does before anybody uses the disk.
+# power_up NAME: what a machine does before anybody uses the disk. Sets `is_lost` where the filesystem has
+# lost blocks by its own doing.
+#
+# Without a journal ext4 gives a freed block away again at once, while the inode that had it still stands on
+# the disk as it was. Where that was a block of an extent tree, e2fsck mends it in what is the data or the
+# extent tree of another file by now, which was flushed: no program above could keep that from happening.
 power_up() {
     local options=loop code=0
+    is_lost=""
     case $1 in
     xfs*) options=loop,nouuid ;; # the other one is mounted still
     *-without-journal)
         e2fsck -fy "$farm/cut.img" >"$work/fsck" 2>&1 || code=$?
         ((code <= 2)) || fail "$1: e2fsck: $(tail -n 2 "$work/fsck" | tr '\n' ' ')"
+        is_lost=$(grep -im 1 'extent \(block\|tree\)' "$work/fsck" || :)
+        [[ -z $is_lost ]] || return 0
         ;;
     esac
     mount -o "$options" "$farm/cut.img" "$after" || fail "$1: the disk cannot be mounted"
 }
 
-# Images that are pushed while the storm goes on, each noted once the registry acknowledged it.
-pusher() { # pusher ROUND
-    local index digest
-    for index in 1 2 3 4 5 6 7 8; do
-        digest=$(make_image "$work/images/$1-$index" --layers 4 --bytes 3000000 \
-            --seed $((seed % 10000 + $1 * 100 + index)))
-        skopeo_copy "oci:$work/images/$1-$index" "docker://127.0.0.1:$port/cuts/$1:$index" \
-            >/dev/null 2>&1 || return 0
-        echo "cuts/$1:$index $digest" >>"$work/acknowledged"
-        rm -r "$work/images/$1-$index"
-    done
-}
 ready() { grep -q ready "$work/journal" 2>/dev/null; }
 
 # round NUMBER NAME: one cut under load, and what it left.
@@ -81,7 +77,7 @@ round() {
     : >"$work/journal"
     python3 "$here/storm.py" run "$mnt/storm-$1" "$work/journal" mapped 2>"$work/storm-problems" &
     storm=$!
-    pusher "$1" &
+    pusher "$1" 4 3000000 cuts &
     pushes=$!
     background+=("$storm" "$pushes")
     wait_for 60 ready || fail "$2, cut $1: the storm does not start: $(<"$work/storm-problems")"
@@ -94,6 +90,11 @@ round() {
         fail "$2, cut $1: $(head -n 2 "$work/storm-problems" | tr '\n' ' ')"
 
     power_up "$2"
+    if [[ -n $is_lost ]]; then
+        say "$2, cut $1: tells nothing, the filesystem lost blocks itself: $is_lost"
+        rm "$farm/cut.img"
+        return
+    fi
     problems=$("$registryfs" check --state-dir "$after/state" 2>&1) ||
         fail "$2, cut $1: check is not clean: $(tail -n 3 <<<"$problems" | tr '\n' ' ')"
     # At a path of its own: what the volume that goes on publishes would else be merged into this one.
@@ -127,7 +128,7 @@ pull_acknowledged() {
 
 # cuts_on NAME COUNT [MOUNT OPTION...]: with options, there is a node.
 cuts_on() {
-    local name=$1 count=$2 number
+    local name=$1 count=$2 number=0 told=0
     shift 2
     begin "$count power cuts under load on $name: check clean, nothing acknowledged is lost or half"
     ground "$name"
@@ -136,8 +137,12 @@ cuts_on() {
     volume_options=("$@")
     volume_up "$@" ${volume_options:+--mfs-path "$mfs"}
     registry_up
-    for number in $(seq "$count"); do
+    while ((told < count)); do
+        number=$((number + 1))
+        # Most cuts tell something, or the test tells nothing.
+        ((number <= 2 * count + 2)) || fail "$name: of $number cuts only $told told something"
         round "$number" "$name"
+        [[ -n $is_lost ]] || told=$((told + 1))
     done
     registry_down
     volume_down
