@@ -115,7 +115,7 @@ extension Volume {
             if let object {
                 if object.state == .remote {
                     placement = .node(
-                        cachedBytes: running.remoteFiles[object.id]?.presentBytes ?? 0)
+                        cachedBytes: remoteFiles(state).files[object.id]?.presentBytes ?? 0)
                 } else {
                     placement = object.isInline ? .inline : .object(object.id)
                 }

@@ -70,7 +70,7 @@ extension Volume {
         var (count, wantsCommit) = (0, false)
         let result = try manifest.withLock { (state) throws(Errno) in
             defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
-            running.changes &+= 1
+            publishing(state).changes &+= 1
             do throws(Errno) {
                 return try body(state)
             } catch {

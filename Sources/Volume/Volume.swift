@@ -32,7 +32,13 @@ public final class Volume: Sendable {
     let stateDirectory: StateDirectory
     let manifest: InodeManifest
     let store: ObjectStore
-    let running = RunningState()
+    // What the rooms know, each its own; all of it under the manifest's lock.
+    let kernel = LockBound(KernelReferences())
+    let opens = LockBound(OpenFiles())
+    let passthrough = LockBound(PassthroughState())
+    let seals = LockBound(SealingState())
+    let remoteFiles = LockBound(RemoteFiles())
+    let publishing = LockBound(PublishingState())
     let handles = HandleTable()
     /// Inodes that wait to be sealed in the background, each from a point in time on.
     let sealQueue = WorkQueue<Inode>()

@@ -174,7 +174,7 @@ extension Volume {
             to.size = from.size
             to.blocks = from.blocks
             destination.file = nil
-            running.forgetUnsynchronized(to.inode)
+            opens(state).forgetUnsynchronized(to.inode)
             if let old { state.release(old) }
             try noteChange(of: to, by: writer, state)
             return from.size

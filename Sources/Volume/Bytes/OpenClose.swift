@@ -32,7 +32,7 @@ extension Volume {
     func openHandle(
         to record: InodeRecord, flags: OpenFlags, _ state: ManifestState
     ) -> (HandleID, FileHandle) {
-        let file = use(record)
+        let file = use(record, state)
         file.opens += 1
         if flags.isWritable { file.writers += 1 }
         let description = FileHandle(file: file, flags: flags)
@@ -67,11 +67,11 @@ extension Volume {
     }
 
     /// Counts a user of a file's shared state; under the manifest's lock.
-    func use(_ record: InodeRecord) -> OpenFile {
-        let file = running.openFiles[record.inode.number] ?? OpenFile(inode: record.inode)
+    func use(_ record: InodeRecord, _ state: ManifestState) -> OpenFile {
+        let file = opens(state).files[record.inode.number] ?? OpenFile(inode: record.inode)
         if file.users == 0 {
-            file.nameClass = running.smallFiles.nameClass(of: record.inode)
-            running.openFiles[record.inode.number] = file
+            file.nameClass = passthrough(state).smallFiles.nameClass(of: record.inode)
+            opens(state).files[record.inode.number] = file
         }
         file.users += 1
         record.pins += 1
@@ -82,8 +82,8 @@ extension Volume {
     func endUse(_ file: OpenFile, _ state: ManifestState) {
         file.users -= 1
         if file.users == 0 {
-            running.openFiles.removeValue(forKey: file.inode.number)
-            running.endRemote(of: file)
+            opens(state).files.removeValue(forKey: file.inode.number)
+            remoteFiles(state).endUse(of: file)
         }
         guard let record = try? state.inode(file.inode) else { return }
         record.pins -= 1
@@ -109,10 +109,10 @@ extension Volume {
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
             if let connection {
-                isRemoteDue = running.closedRemotes.extentCount > connection.extents.closedMax
+                isRemoteDue = remoteFiles(state).closed.extentCount > connection.extents.closedMax
             }
             return (
-                isLast, hasBacking, running.unsynchronized.count > RunningState.unsynchronizedMax
+                isLast, hasBacking, opens(state).unsynchronized.count > OpenFiles.unsynchronizedMax
             )
         }
         if let connection, isRemoteDue { letClosedGo(connection) }
@@ -126,18 +126,18 @@ extension Volume {
         guard let nameClass = file.nameClass, let record = try? state.inode(file.inode) else {
             return
         }
-        running.smallFiles.note(nameClass, isSmall: record.size <= options.inlineSizeMax)
+        passthrough(state).smallFiles.note(nameClass, isSmall: record.size <= options.inlineSizeMax)
     }
 
     /// The flat file that holds an object, opened where it is not open yet; under the manifest's
     /// lock.
     func objectFile(
-        _ file: OpenFile, object: UInt64, forWriting: Bool
+        _ file: OpenFile, object: UInt64, forWriting: Bool, _ state: ManifestState
     ) throws(Errno) -> ObjectFile {
         if let open = file.file, open.id == object, file.isFileWritable || !forWriting {
             return open
         }
-        if let open = running.unsynchronized[file.inode.number]?.file, open.id == object {
+        if let open = opens(state).unsynchronized[file.inode.number]?.file, open.id == object {
             file.file = open
             file.isFileWritable = true
             return open

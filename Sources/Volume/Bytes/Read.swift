@@ -99,12 +99,12 @@ extension Volume {
                 object.references > 1
             {
                 shared = flat.id
-                running.beginSharedRead(flat.id)
+                opens(state).beginSharedRead(flat.id)
             }
             return (content, size, shared)
         }
         defer {
-            if let shared { manifest.withLock { _ in running.endSharedRead(shared) } }
+            if let shared { manifest.withLock { state in opens(state).endSharedRead(shared) } }
         }
         return try body(content, size)
     }
@@ -131,11 +131,11 @@ extension Volume {
             return .inline(bytes)
         }
         if object.state == .remote {
-            running.noteRemote(object.id, of: file)
-            return .remote(try remoteFile(of: object))
+            remoteFiles(state).noteUse(object.id, of: file)
+            return .remote(try remoteFile(of: object, state))
         }
         connection?.cache.withLock { $0.use(object.id) }
-        return .flat(try objectFile(file, object: object.id, forWriting: false))
+        return .flat(try objectFile(file, object: object.id, forWriting: false, state))
     }
 
     /// Finds data or a hole (SEEK_DATA and SEEK_HOLE of lseek(2)).

@@ -21,7 +21,7 @@ extension Volume {
                 if size == 0 {
                     record.object = nil
                     record.blocks = 0
-                    running.forgetUnsynchronized(file.inode)
+                    opens(state).forgetUnsynchronized(file.inode)
                     file.file = nil
                     if let object { state.release(object) }
                 } else if object?.isInline ?? true, size <= options.inlineSizeMax {
@@ -47,7 +47,7 @@ extension Volume {
             try changing { (state) throws(Errno) in
                 let record = try record(file.inode, state)
                 record.size = size
-                running.noteUnsynchronized(flat, of: file.inode)
+                opens(state).noteUnsynchronized(flat, of: file.inode)
                 try noteChange(of: record, by: writer, state)
             }
         }

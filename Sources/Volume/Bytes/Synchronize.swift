@@ -30,14 +30,14 @@ extension Volume {
     /// Begins to hash a large file before its last close: who asks for fsync(2) has often written all
     /// there is. The disk works meanwhile, and the processors would not.
     private func hashAhead(_ file: OpenFile) {
-        let isLarge = manifest.withLock { _ in
+        let isLarge = manifest.withLock { state in
             // Once: a database that calls fsync all day would be hashed all day.
             guard let backing = file.backing, backing.isWritable, !backing.wasHashedAhead,
                 let status = try? Sys.status(of: backing.file.raw),
                 status.size >= Self.hashAheadSizeMin
             else { return false }
             backing.wasHashedAhead = true
-            running.flushing.insert(file.inode.number)
+            opens(state).flushing.insert(file.inode.number)
             return true
         }
         guard isLarge, options.sealThreads > 0 else { return }
@@ -46,8 +46,8 @@ extension Volume {
 
     /// Lets the leaves of a file go to the node that were held while it was flushed.
     private func endFlush(_ file: OpenFile) {
-        let wasHeld = manifest.withLock { _ in
-            running.flushing.remove(file.inode.number) != nil
+        let wasHeld = manifest.withLock { state in
+            opens(state).flushing.remove(file.inode.number) != nil
         }
         if wasHeld { connection?.outbox.wakeAll() }
     }
@@ -69,7 +69,8 @@ extension Volume {
     /// - Throws: EIO, ENOSPC, once all that could be made durable is.
     public func synchronizeAll() throws(Errno) {
         syncAllFromBacking()
-        let inodes = manifest.withLock { _ in running.unsynchronized.keys.map { Inode($0) } }
+        let inodes = manifest.withLock { state in opens(state).unsynchronized.keys.map { Inode($0) }
+        }
         var failure: Errno?
         for inode in inodes {
             do throws(Errno) {
@@ -89,10 +90,10 @@ extension Volume {
         try syncFromBacking(inode, isForced: true)
         whileFlushed()
         // The note stays until the flush is done: another fsync of the file must not return before.
-        let pending = manifest.withLock { _ in running.unsynchronized[inode.number] }
+        let pending = manifest.withLock { state in opens(state).unsynchronized[inode.number] }
         guard let pending else { return }
         try flush(pending.file, of: inode)
-        manifest.withLock { _ in running.noteSynchronized(inode, pending) }
+        manifest.withLock { state in opens(state).noteSynchronized(inode, pending) }
         noteBlocks(of: inode, pending.file)
     }
 
@@ -128,8 +129,10 @@ extension Volume {
     /// Makes the bytes of files durable that nobody has open for writing, so that the commit that
     /// follows names no content that a power loss would take.
     func synchronizeClosedFiles() {
-        let inodes = manifest.withLock { _ in
-            running.unsynchronized.keys.filter { !(running.openFiles[$0]?.hasWriters ?? false) }
+        let inodes = manifest.withLock { state in
+            opens(state).unsynchronized.keys.filter {
+                !(opens(state).files[$0]?.hasWriters ?? false)
+            }
         }
         // What fails is logged, and stays to be asked for.
         for inode in inodes { try? synchronizeBytes(of: Inode(inode)) }

@@ -131,7 +131,7 @@ extension Volume {
         guard let object = try state.object(of: record), !object.isInline,
             object.state == .staging, object.references == 1, !object.isUnsealUncommitted
         else { return nil }
-        return try objectFile(file, object: object.id, forWriting: true)
+        return try objectFile(file, object: object.id, forWriting: true, state)
     }
 
     /// An inline object that is this inode's alone and staging.
@@ -176,7 +176,7 @@ extension Volume {
                 return try noteBackingChange(of: record, backing, by: writer, state)
             }
             record.size = max(record.size, end)
-            running.noteUnsynchronized(flat, of: file.inode)
+            opens(state).noteUnsynchronized(flat, of: file.inode)
             try noteChange(of: record, by: writer, state)
         }
     }
@@ -204,7 +204,7 @@ extension Volume {
                 object.isUnsealUncommitted = true
                 try outdateTree(above: record, state)
             }
-            let flat = try objectFile(file, object: object.id, forWriting: true)
+            let flat = try objectFile(file, object: object.id, forWriting: true, state)
             return (flat, object.isUnsealUncommitted)
         }
         guard let (flat, mustCommit) = unsealed else { return nil }
@@ -254,7 +254,7 @@ extension Volume {
         if let old { state.release(old) }
         file.file = made
         file.isFileWritable = true
-        running.noteUnsynchronized(made, of: file.inode)
+        opens(state).noteUnsynchronized(made, of: file.inode)
         record.contentVersion += 1
         try outdateTree(above: record, state)
     }

@@ -95,7 +95,7 @@ extension Volume {
         let (inode, handle) = try changing { (state) throws(Errno) in
             let record = try body(state)
             _ = referenced(record, state)
-            if let nameClass { running.smallFiles.noteMade(record.inode, nameClass) }
+            if let nameClass { passthrough(state).smallFiles.noteMade(record.inode, nameClass) }
             return (record.inode, openHandle(to: record, flags: flags, state))
         }
         do throws(Errno) {

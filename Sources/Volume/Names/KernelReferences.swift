@@ -5,10 +5,42 @@ internal import ObjectStore
 
 internal import struct SystemPackage.Errno
 
+/// What the kernel holds of inodes.
+final class KernelReferences {
+    /// By inode number.
+    var references: [UInt64: KernelReference] = [:]
+
+    /// Notes whether the pages that the kernel has of a file hold; gives what was so before.
+    @discardableResult
+    func notePages(of inode: Inode, hold: Bool) -> Bool {
+        guard let index = references.index(forKey: inode.number) else { return false }
+        defer { references.values[index].pagesHold = hold }
+        return references.values[index].pagesHold
+    }
+}
+
+/// What the kernel holds of an inode. There is one for each that it knows, so it has 8 bytes.
+struct KernelReference {
+    /// The count, and `pagesHold` in the lowest bit.
+    private var bits: UInt64 = 0
+
+    /// Lookups that it has not taken back, below 2^63.
+    var count: UInt64 {
+        get { bits >> 1 }
+        set { bits = newValue << 1 | bits & 1 }
+    }
+
+    /// Its cached pages of the file, if it has any, hold the file's bytes.
+    var pagesHold: Bool {
+        get { bits & 1 != 0 }
+        set { bits = bits & ~1 | (newValue ? 1 : 0) }
+    }
+}
+
 extension Volume {
     /// Counts one reference of the kernel, and gives the attributes that go with it.
     func referenced(_ record: InodeRecord, _ state: ManifestState) -> Attributes {
-        running.kernelReferences[record.inode.number, default: KernelReference()].count += 1
+        kernel(state).references[record.inode.number, default: KernelReference()].count += 1
         return attributes(of: record, state)
     }
 
@@ -16,21 +48,21 @@ extension Volume {
     /// is deleted.
     public func forget(_ inode: Inode, count: UInt64) {
         manifest.withLock { state in
-            let left = running.kernelReferences[inode.number]?.count ?? 0
+            let left = kernel(state).references[inode.number]?.count ?? 0
             guard left > count else {
-                running.kernelReferences.removeValue(forKey: inode.number)
+                kernel(state).references.removeValue(forKey: inode.number)
                 if let record = try? state.inode(inode) { reapIfUnused(record, state) }
                 return
             }
-            running.kernelReferences[inode.number]?.count = left - count
+            kernel(state).references[inode.number]?.count = left - count
         }
     }
 
     /// Deletes an inode that nobody can reach any more.
     func reapIfUnused(_ record: InodeRecord, _ state: ManifestState) {
         guard record.linkCount == 0, !record.isDeleted,
-            running.openFiles[record.inode.number] == nil,
-            running.kernelReferences[record.inode.number] == nil
+            opens(state).files[record.inode.number] == nil,
+            kernel(state).references[record.inode.number] == nil
         else { return }
         do throws(Errno) {
             if let object = try state.object(of: record) { state.release(object) }
@@ -38,16 +70,16 @@ extension Volume {
             log.error("\(record.inode): its object cannot be read, so it stays: \(error)")
             return
         }
-        running.forgetUnsynchronized(record.inode)
-        running.hashed[record.inode.number] = nil
-        running.missedDuplicates.remove(record.inode.number)
+        opens(state).forgetUnsynchronized(record.inode)
+        seals(state).hashed[record.inode.number] = nil
+        seals(state).missedDuplicates.remove(record.inode.number)
         state.delete(record)
     }
 
     func dropKernelReferences() {
         manifest.withLock { state in
-            let inodes = running.kernelReferences.keys.map { Inode($0) }
-            running.kernelReferences = [:]
+            let inodes = kernel(state).references.keys.map { Inode($0) }
+            kernel(state).references = [:]
             for inode in inodes {
                 if let record = try? state.inode(inode) { reapIfUnused(record, state) }
             }

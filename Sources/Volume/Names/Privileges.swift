@@ -106,7 +106,7 @@ extension Volume {
         of record: InodeRecord, by caller: Caller, _ state: ManifestState
     ) throws(Errno) {
         guard record.kind != .directory, record.mode & Self.setIDBits != 0 else { return }
-        let file = running.openFiles[record.inode.number]
+        let file = opens(state).files[record.inode.number]
         let isOpen = (file?.writers ?? 0) > 0
         let hasRemovedCapability = file?.capabilityRemover == caller.pid
         file?.capabilityRemover = nil
@@ -142,7 +142,7 @@ extension Volume {
         guard record.mode != mode else { return }
         record.mode = mode
         state.mark(record)
-        running.openFiles[record.inode.number]?.hasLostPrivileges.store(true, ordering: .relaxed)
+        opens(state).files[record.inode.number]?.hasLostPrivileges.store(true, ordering: .relaxed)
     }
 
     private func modeWithoutSetID(of record: InodeRecord, by caller: Caller?) -> UInt32 {

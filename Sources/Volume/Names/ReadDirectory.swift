@@ -30,7 +30,7 @@ extension Volume {
             guard entry.cookie > Self.dotDotCookie else { return body(entry, nil) }
             let record = try record(entry.inode, state)
             guard body(entry, attributes(of: record, state)) else { return false }
-            running.kernelReferences[entry.inode.number, default: KernelReference()].count += 1
+            kernel(state).references[entry.inode.number, default: KernelReference()].count += 1
             return true
         }
     }

@@ -50,14 +50,14 @@ extension Volume {
         var times = (record.modified, record.changed, record.accessed)
         var mayChangeUnseen = false
         if record.kind == .regular {
-            let file = running.openFiles[record.inode.number]
+            let file = opens(state).files[record.inode.number]
             if let backing = file?.backing, let status = try? Sys.status(of: backing.file.raw) {
                 times = self.times(of: record, backing, status)
                 if backing.isWritable {
                     (size, record.blocks) = (status.size, status.blocks)
                     mayChangeUnseen = backing.isMappable
                 }
-            } else if let flat = running.unsynchronized[record.inode.number]?.file,
+            } else if let flat = opens(state).unsynchronized[record.inode.number]?.file,
                 // Bytes may have come and gone as holes; the file itself knows.
                 let status = try? Sys.status(of: flat.raw)
             {

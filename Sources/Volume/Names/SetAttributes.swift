@@ -17,7 +17,7 @@ extension Volume {
         return try changing { (state) throws(Errno) in
             let record = try record(inode, state)
             // What was written before this is older than what is set here.
-            if let backing = running.openFiles[inode.number]?.backing,
+            if let backing = opens(state).files[inode.number]?.backing,
                 let status = try? Sys.status(of: backing.file.raw)
             {
                 takeOverTimes(of: record, backing, status, state)
@@ -47,7 +47,7 @@ extension Volume {
             let record = try record(inode, state)
             guard record.kind != .directory else { throw .isDirectory }
             guard record.kind == .regular else { throw .invalidArgument }
-            let file = use(record)
+            let file = use(record, state)
             // Like an open writer, so that nothing is sealed while the bytes are changed.
             file.writers += 1
             return file

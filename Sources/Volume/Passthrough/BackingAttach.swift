@@ -69,7 +69,7 @@ extension Volume {
         let flags = description.flags
         guard let registry = backings.registry else {
             return try reading { (state) throws(Errno) in
-                requestAccess(to: file, try record(file.inode, state), flags)
+                requestAccess(to: file, try record(file.inode, state), flags, state)
             }
         }
         return try file.writeLock.withLock { (_) throws(Errno) in
@@ -116,7 +116,7 @@ extension Volume {
                 let byRequest = flags.isSynchronous || (flags.isWritable && hasSetID)
                 return .done(.backingFile(id, byRequest: byRequest))
             }
-            let byRequest = requestAccess(to: file, record, flags)
+            let byRequest = requestAccess(to: file, record, flags, state)
             if file.isServedByRequest { return .done(byRequest) }
             let object = try state.object(of: record)
             guard let object, !object.isInline else {
@@ -126,7 +126,7 @@ extension Volume {
                 }
                 // What is read or mapped too may be a database's: that grows.
                 if !flags.isReadable, let nameClass = file.nameClass,
-                    running.smallFiles.isSmall(nameClass)
+                    passthrough(state).smallFiles.isSmall(nameClass)
                 {
                     return refuse(file, byRequest)
                 }
@@ -137,7 +137,7 @@ extension Volume {
             if flags.isWritable, hasSetID || object.references > 1 {
                 return refuse(file, byRequest)
             }
-            if let holder = running.backed[object.id], holder != file.inode {
+            if let holder = passthrough(state).backed[object.id], holder != file.inode {
                 return refuse(file, byRequest)
             }
             return .useObject
@@ -155,12 +155,12 @@ extension Volume {
 
     /// The access by requests; notes that the cache before them holds what it reads from now on.
     private func requestAccess(
-        to file: OpenFile, _ record: InodeRecord, _ flags: OpenFlags
+        to file: OpenFile, _ record: InodeRecord, _ flags: OpenFlags, _ state: ManifestState
     ) -> FileAccess {
         // The kernel is the only one who changes files here, so its pages always hold, unless the
         // file was changed in a backing file; but a read that must move the access time has to come
         // through.
-        let holds = running.notePages(of: file.inode, hold: true)
+        let holds = kernel(state).notePages(of: file.inode, hold: true)
         return .volume(keepsPages: holds && !(flags.isReadable && wantsAccessTime(record)))
     }
 
@@ -181,7 +181,7 @@ extension Volume {
             guard let object = try state.object(of: try record(file.inode, state)),
                 !object.isInline, object.state != .remote
             else { return nil }
-            return try objectFile(file, object: object.id, forWriting: !options.isReadOnly)
+            return try objectFile(file, object: object.id, forWriting: !options.isReadOnly, state)
         }
     }
 
@@ -199,23 +199,26 @@ extension Volume {
         let isAttached = try reading { (state) throws(Errno) in
             let record = try record(file.inode, state)
             // Sealing may have found a duplicate meanwhile.
-            guard record.object == flat.id, running.backed[flat.id] ?? file.inode == file.inode
+            guard record.object == flat.id,
+                passthrough(state).backed[flat.id] ?? file.inode == file.inode
             else { return false }
             let backing = Backing(file: flat, id: id, isPooled: false, status)
-            _ = use(record)
+            _ = use(record, state)
             file.backing = backing
-            running.backed[flat.id] = file.inode
-            if flags.isWritable { noteWritable(backing, file, record) }
+            passthrough(state).backed[flat.id] = file.inode
+            if flags.isWritable { noteWritable(backing, file, record, state) }
             return true
         }
         if !isAttached { registry.unregister(id) }
         return true
     }
 
-    private func noteWritable(_ backing: Backing, _ file: OpenFile, _ record: InodeRecord) {
+    private func noteWritable(
+        _ backing: Backing, _ file: OpenFile, _ record: InodeRecord, _ state: ManifestState
+    ) {
         backing.isWritable = true
         record.contentVersion += 1
-        running.notePages(of: file.inode, hold: false)
+        kernel(state).notePages(of: file.inode, hold: false)
     }
 
     private func register(
@@ -259,9 +262,9 @@ extension Volume {
                 let record = try record(file.inode, state)
                 let backing = Backing(file: ready.file, id: ready.id, isPooled: true, status)
                 backing.synced = (status.size, status.modified)
-                _ = use(record)
+                _ = use(record, state)
                 file.backing = backing
-                noteWritable(backing, file, record)
+                noteWritable(backing, file, record, state)
             }
         } catch {
             recycle(ready)
@@ -334,7 +337,7 @@ extension Volume {
         }
         // What is still mapped keeps its file; the name goes, where it is no object's.
         let unused = manifest.withLock { state in
-            running.openFiles.values.compactMap { file -> UInt64? in
+            opens(state).files.values.compactMap { file -> UInt64? in
                 guard let backing = file.backing, backing.isPooled,
                     (try? state.inode(file.inode))?.object != backing.file.id
                 else { return nil }
@@ -356,7 +359,7 @@ extension Volume {
             guard let flat = try unsealedFlatFile(of: file) else { continue }
             try reading { (state) throws(Errno) in
                 backing.file = flat
-                noteWritable(backing, file, try record(file.inode, state))
+                noteWritable(backing, file, try record(file.inode, state), state)
             }
             return
         }
@@ -386,14 +389,16 @@ extension Volume {
             record.contentVersion += 1
             state.mark(record)
             if let old { state.release(old) }
-            running.backed[shared] = nil
-            running.backed[id] = file.inode
-            for other in running.openFiles.values where other.file?.id == shared {
+            passthrough(state).backed[shared] = nil
+            passthrough(state).backed[id] = file.inode
+            for other in opens(state).files.values where other.file?.id == shared {
                 other.file = nil
             }
             try outdateTree(above: record, state)
         }
         // Reads of the others that began before must not see what is written from now on.
-        while manifest.withLock({ _ in running.sharedReads[shared] != nil }) { usleep(100) }
+        while manifest.withLock({ state in opens(state).sharedReads[shared] != nil }) {
+            usleep(100)
+        }
     }
 }

@@ -16,8 +16,8 @@ extension Volume {
     /// - Parameter isForced: looks at the bytes although the file's time is as it was. A store to a
     ///   mapped page that is dirty already moves no time.
     func syncFromBacking(_ inode: Inode, isForced: Bool = false) throws(Errno) {
-        let file = manifest.withLock { _ in
-            let file = running.openFiles[inode.number]
+        let file = manifest.withLock { state in
+            let file = opens(state).files[inode.number]
             if isForced { file?.backing?.doubtSynced() }
             return file
         }
@@ -30,8 +30,8 @@ extension Volume {
     /// - Parameter passesBusy: leaves out those that somebody is changing by a request, which may take
     ///   as long as it takes to copy a large file.
     func syncAllFromBacking(passesBusy: Bool = false) {
-        let files = manifest.withLock { _ in
-            running.openFiles.values.filter { $0.backing?.isWritable == true }
+        let files = manifest.withLock { state in
+            opens(state).files.values.filter { $0.backing?.isWritable == true }
         }
         for file in files {
             do throws(Errno) {
@@ -135,7 +135,7 @@ extension Volume {
             let old = try state.object(of: record)
             record.object = state.makeObject(id: backing.file.id, size: status.size).id
             if let old { state.release(old) }
-            running.backed[backing.file.id] = record.inode
+            passthrough(state).backed[backing.file.id] = record.inode
             state.mark(record)
         }
         // Of its bytes the row tells nothing, so a second fsync of the same has nothing to commit.
@@ -144,7 +144,7 @@ extension Volume {
             record.blocks = status.blocks
             state.mark(record)
         }
-        running.noteUnsynchronized(backing.file, of: record.inode)
+        opens(state).noteUnsynchronized(backing.file, of: record.inode)
         try noteSynced(record, state)
         takeOverTimes(of: record, backing, status, state)
     }
@@ -204,15 +204,17 @@ extension Volume {
             guard let backing else { return }
             if !backing.isPooled { endRegistration(of: backing) }
             guard isUnused(backing) else {
-                manifest.withLock { _ in _ = running.mappedAfterClose.insert(file.inode.number) }
+                manifest.withLock { state in
+                    _ = passthrough(state).mappedAfterClose.insert(file.inode.number)
+                }
                 return
             }
             let isNameless = !syncFromBackingForLastTime(file, backing)
             manifest.withLock { state in
-                running.mappedAfterClose.remove(file.inode.number)
+                passthrough(state).mappedAfterClose.remove(file.inode.number)
                 file.backing = nil
-                if running.backed[backing.file.id] == file.inode {
-                    running.backed[backing.file.id] = nil
+                if passthrough(state).backed[backing.file.id] == file.inode {
+                    passthrough(state).backed[backing.file.id] = nil
                 }
                 let object = (try? state.inode(file.inode))?.object
                 if backing.isPooled, object != backing.file.id, let id = backing.id {
@@ -229,8 +231,8 @@ extension Volume {
             }
         }
         if let unused { recycle(unused) }
-        let missedDuplicate = manifest.withLock { _ in
-            running.missedDuplicates.contains(file.inode.number)
+        let missedDuplicate = manifest.withLock { state in
+            seals(state).missedDuplicates.contains(file.inode.number)
         }
         if wasWritable || missedDuplicate { enqueueSeal(file.inode, isLarge: isLarge) }
     }
@@ -258,7 +260,7 @@ extension Volume {
             backing.doubtSynced()
             guard let record = try? state.inode(file.inode) else { return true }
             return record.linkCount == 0
-                && running.kernelReferences[file.inode.number] == nil
+                && kernel(state).references[file.inode.number] == nil
         }
         // Nobody can open it again, by /proc/self/fd of an O_PATH descriptor neither.
         if isNameless { return false }
@@ -286,12 +288,14 @@ extension Volume {
     }
 
     /// Files whose backing file was still mapped after the last close.
-    package var mappedFileCount: Int { manifest.withLock { _ in running.mappedAfterClose.count } }
+    package var mappedFileCount: Int {
+        manifest.withLock { state in passthrough(state).mappedAfterClose.count }
+    }
 
     /// Tries again to take away backing files that were still mapped.
     package func detachMappedAfterClose() {
-        let files = manifest.withLock { _ in
-            running.mappedAfterClose.compactMap { running.openFiles[$0] }
+        let files = manifest.withLock { state in
+            passthrough(state).mappedAfterClose.compactMap { opens(state).files[$0] }
         }
         for file in files { detachBacking(of: file) }
     }

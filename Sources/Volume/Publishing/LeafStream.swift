@@ -183,10 +183,10 @@ extension Volume {
         guard let connection, !options.isReadOnly, connection.takesStreams,
             size >= UInt64(LeafStream.leavesMin) * UInt64(profile.chunkSize)
         else { return nil }
-        let (manifest, running) = (manifest, running)
+        let (manifest, opens) = (manifest, opens)
         // What the node writes meanwhile, the flush would wait for (data=ordered of ext4(5)).
         let stream = LeafStream(file, size: size) {
-            manifest.withLock { _ in running.flushing.contains(inode.number) }
+            manifest.withLock { state in opens(state).flushing.contains(inode.number) }
         }
         return open(stream, connection)
     }

@@ -3,12 +3,12 @@ internal import InodeManifest
 internal import Multiformats
 internal import ObjectStore
 
-extension RunningState {
+extension OpenFiles {
     /// Whether somebody wrote to a backing file within the time that a tree has to rest: of that
     /// nobody is told.
     func isBeingWritten(_ options: RemoteOptions) -> Bool {
         let now = Timestamp.now().nanoseconds
-        return openFiles.values.contains { file in
+        return files.values.contains { file in
             guard let backing = file.backing, backing.isWritable,
                 let status = try? Sys.status(of: backing.file.raw)
             else { return false }
@@ -17,6 +17,14 @@ extension RunningState {
             return status.modified.nanoseconds > now - quiet
         }
     }
+}
+
+/// What publishing knows of the tree.
+final class PublishingState {
+    /// Counts changes of names, attributes and content that came by requests.
+    var changes: UInt64 = 0
+    /// When the tree is to be published.
+    var publication = Publication()
 }
 
 /// When the tree is to be published.

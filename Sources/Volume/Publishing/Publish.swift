@@ -138,10 +138,10 @@ extension Volume {
     private func publishIfDue(_ connection: RemoteConnection) throws(PublishFailure) {
         let (goal, isWanted) = connection.goals.newest
         let isDue = manifest.withLock { state in
-            running.publication.isDue(
+            publishing(state).publication.isDue(
                 root: (try? state.inode(.root))?.cid, published: state.published,
-                changes: running.changes, options: connection.options,
-                isBeingWritten: { running.isBeingWritten(connection.options) })
+                changes: publishing(state).changes, options: connection.options,
+                isBeingWritten: { opens(state).isBeingWritten(connection.options) })
         }
         let interval = connection.options.publishIntervalMilliseconds
         guard
@@ -149,7 +149,8 @@ extension Volume {
                 || connection.goals.isMirrorDue(intervalMilliseconds: interval)
         else { return }
         // To look at the mirror is no reason to hash what somebody is writing.
-        if !isDue, !isWanted, manifest.withLock({ _ in running.isBeingWritten(connection.options) })
+        if !isDue, !isWanted,
+            manifest.withLock({ state in opens(state).isBeingWritten(connection.options) })
         {
             return try mergeMirror(connection)
         }
@@ -181,7 +182,9 @@ extension Volume {
             guard error != .resourceTemporarilyUnavailable else { throw .changed }
             throw .failed("the tree's CID: \(FailureCause.words(for: error))")
         }
-        manifest.withLock { _ in running.publication.noteAttempt(changes: running.changes) }
+        manifest.withLock { state in
+            publishing(state).publication.noteAttempt(changes: publishing(state).changes)
+        }
         let known = manifest.withLock { $0.published }
         var sent = root
         if known?.root != root {
@@ -193,7 +196,7 @@ extension Volume {
             }
             log.info("published", metadata: ["root": "\(sent)"])
         }
-        manifest.withLock { _ in running.publication.notePublished() }
+        manifest.withLock { state in publishing(state).publication.notePublished() }
         try mirrorTree(sent, connection)
         do throws(Errno) {
             try manifest.commit()

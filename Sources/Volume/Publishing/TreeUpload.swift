@@ -48,7 +48,9 @@ final class TreeUpload {
     ///
     /// - Returns: the root of what was sent.
     func send(_ root: CID) throws(Volume.PublishFailure) -> CID {
-        let isExact = volume.manifest.withLock { _ in volume.running.publication.mayBeExact }
+        let isExact = volume.manifest.withLock { state in
+            volume.publishing(state).publication.mayBeExact
+        }
         var claimed: Set<UInt64> = []
         var walked: Set<Inode> = [.root]
         defer {
@@ -215,8 +217,8 @@ final class TreeUpload {
     /// Seals a file that has no writer; false where it is not sealed after that.
     private func sealForSending(_ inode: Inode) throws(Volume.PublishFailure) -> Bool {
         for _ in 0..<3 {
-            let isOpen = volume.manifest.withLock { _ in
-                volume.running.openFiles[inode.number]?.hasWriters ?? false
+            let isOpen = volume.manifest.withLock { state in
+                volume.opens(state).files[inode.number]?.hasWriters ?? false
             }
             guard !isOpen else { return false }
             do throws(Errno) { _ = try volume.seal(inode, attempts: 1) } catch { throw .changed }

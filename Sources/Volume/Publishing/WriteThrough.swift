@@ -102,7 +102,7 @@ extension Volume {
         let (isSynced, object) = manifest.withLock { state -> (Bool, UInt64?) in
             guard let record = try? state.inode(inode), let id = record.object,
                 let object = try? state.object(id)
-            else { return (running.openFiles[inode.number]?.backing?.isWritable != true, nil) }
+            else { return (opens(state).files[inode.number]?.backing?.isWritable != true, nil) }
             guard object.state != .staging else { return (false, nil) }
             let isMissing = object.state == .sealed && !state.isPublished(object)
             return (true, isMissing ? id : nil)
@@ -170,8 +170,8 @@ extension Volume {
     ) -> (OpenFile, ObjectFile, first: UInt64, count: UInt64)? {
         manifest.withLock { state in
             connection.ahead.withLock { ahead in
-                ahead.keep { running.openFiles[$0]?.hasWriters ?? false }
-                for file in running.openFiles.values where file.hasWriters {
+                ahead.keep { opens(state).files[$0]?.hasWriters ?? false }
+                for file in opens(state).files.values where file.hasWriters {
                     guard let flat = file.backing?.file ?? file.file,
                         let record = try? state.inode(file.inode), record.linkCount > 0,
                         let size = try? Sys.status(of: flat.raw).size
@@ -181,7 +181,7 @@ extension Volume {
                     guard whole >= first + Self.aheadLeavesMax + Self.aheadMargin,
                         MonotonicClock.milliseconds - since >= Self.aheadMilliseconds
                     else { continue }
-                    _ = use(record)
+                    _ = use(record, state)
                     // What fails is sent after the seal.
                     ahead.note(file.inode, sent: first + Self.aheadLeavesMax)
                     return (file, flat, first, Self.aheadLeavesMax)

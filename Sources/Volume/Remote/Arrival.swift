@@ -92,7 +92,7 @@ extension Volume {
                 return nil
             }
             try checkRoom(state)
-            let remote = try remoteFile(of: object)
+            let remote = try remoteFile(of: object, state)
             return (remote, min(record.size, keeping), state.reserveObject())
         }
         guard let (remote, size, id) = found else { return nil }

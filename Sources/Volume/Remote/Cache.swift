@@ -172,7 +172,7 @@ extension Volume {
 
     /// Takes from the ledger's queue what went otherwise than by it.
     private func compactCache(_ connection: RemoteConnection) {
-        let files = manifest.withLock { _ in running.remoteFiles }
+        let files = manifest.withLock { state in remoteFiles(state).files }
         let queue = connection.cache.withLock { $0.takeQueue() }
         var seen: Set<CacheLedger.Candidate> = []
         let live = queue.filter { item in
@@ -188,9 +188,9 @@ extension Volume {
 
     private func forgetRemote(_ object: UInt64, _ connection: RemoteConnection) {
         connection.cache.withLock { $0.remove(object: object) }
-        let file = manifest.withLock { _ in
-            running.closedRemotes.remove(object)
-            return running.remoteFiles.removeValue(forKey: object)
+        let file = manifest.withLock { state in
+            remoteFiles(state).closed.remove(object)
+            return remoteFiles(state).files.removeValue(forKey: object)
         }
         guard let file else { return }
         let parts = file.end()
@@ -203,7 +203,7 @@ extension Volume {
         -> Bool
     {
         // Of an object that became whole, or went, the parts are no candidates any more.
-        let known = manifest.withLock { _ in running.remoteFiles[object] }
+        let known = manifest.withLock { state in remoteFiles(state).files[object] }
         guard let file = known else { return true }
         guard let bytes = file.drop(partAt: start, store) else { return !file.hasPart(at: start) }
         connection.cache.withLock { $0.remove(CachedExtents(count: 1, bytes: bytes)) }
@@ -254,8 +254,8 @@ extension Volume {
         return manifest.withLock { state in
             guard let record = try? state.object(object), record.state == .sealed,
                 !record.isInline, state.isPublished(record), record.pins == 0,
-                running.backed[object] == nil, running.sharedReads[object] == nil,
-                !running.openFiles.values.contains(where: { $0.file?.id == object })
+                passthrough(state).backed[object] == nil, opens(state).sharedReads[object] == nil,
+                !opens(state).files.values.contains(where: { $0.file?.id == object })
             else { return false }
             state.evict(record)
             return true

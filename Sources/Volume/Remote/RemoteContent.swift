@@ -13,14 +13,16 @@ extension Volume {
     /// The bytes of a remote object, as far as they are here; under the manifest's lock.
     ///
     /// - Throws: EIO where the volume has no node to get the rest from.
-    func remoteFile(of object: ObjectRecord) throws(Errno) -> RemoteFile {
+    func remoteFile(
+        of object: ObjectRecord, _ state: ManifestState
+    ) throws(Errno) -> RemoteFile {
         guard let connection, let cid = object.cid else {
             throw .ioError.because(
                 "object \(object.id): its bytes are at a node: mount the volume with --kubo")
         }
-        if let file = running.remoteFiles[object.id] { return file }
+        if let file = remoteFiles(state).files[object.id] { return file }
         let file = RemoteFile(object: object.id, cid: cid, size: object.size, connection.extents)
-        running.remoteFiles[object.id] = file
+        remoteFiles(state).files[object.id] = file
         return file
     }
 
@@ -93,8 +95,8 @@ extension Volume {
                     record.state == .remote, record.cid == remote.cid
                 else { return false }
                 state.keepLocally(record, blocks, inlineBytes: inline)
-                running.remoteFiles[remote.object] = nil
-                running.closedRemotes.remove(remote.object)
+                remoteFiles(state).files[remote.object] = nil
+                remoteFiles(state).closed.remove(remote.object)
                 return true
             }
             if isKept {
@@ -105,10 +107,10 @@ extension Volume {
                 // What is half a file must not stand where a whole one is looked for.
                 let extents = remote.end()
                 connection?.cache.withLock { $0.remove(extents) }
-                manifest.withLock { _ in
-                    if running.remoteFiles[remote.object] === remote {
-                        running.remoteFiles[remote.object] = nil
-                        running.closedRemotes.remove(remote.object)
+                manifest.withLock { state in
+                    if remoteFiles(state).files[remote.object] === remote {
+                        remoteFiles(state).files[remote.object] = nil
+                        remoteFiles(state).closed.remove(remote.object)
                     }
                 }
                 try store.remove(remote.object)

@@ -86,17 +86,17 @@ extension RemoteFile {
 extension Volume {
     /// Lets go of what is known of files that nobody has open, until it is within its bound.
     func letClosedGo(_ connection: RemoteConnection) {
-        while let file = manifest.withLock({ _ in takeClosed(beyond: connection.extents.closedMax) }
+        while let file = manifest.withLock({ takeClosed(beyond: connection.extents.closedMax, $0) }
         ) {
             letGo(file, connection)
         }
     }
 
-    private func takeClosed(beyond bound: Int) -> RemoteFile? {
-        while running.closedRemotes.extentCount > bound,
-            let object = running.closedRemotes.takeFirst()
+    private func takeClosed(beyond bound: Int, _ state: ManifestState) -> RemoteFile? {
+        while remoteFiles(state).closed.extentCount > bound,
+            let object = remoteFiles(state).closed.takeFirst()
         {
-            if let file = running.remoteFiles[object] { return file }
+            if let file = remoteFiles(state).files[object] { return file }
         }
         return nil
     }
@@ -106,7 +106,7 @@ extension Volume {
     func reserveExtents(_ count: Int, _ connection: RemoteConnection) -> Bool {
         guard count > 0, !connection.extents.reserve(count) else { return true }
         for _ in 0..<Self.roomAttemptsMax {
-            makeRoom(forParts: count, connection)
+            makeRoom(forExtents: count, connection)
             if connection.extents.reserve(count) { return true }
             guard count <= connection.extents.countMax, !connection.isStopping else { return false }
             Threads.sleep(milliseconds: 10)
@@ -116,15 +116,15 @@ extension Volume {
 
     private static let roomAttemptsMax = 100
 
-    private func makeRoom(forParts count: Int, _ connection: RemoteConnection) {
+    private func makeRoom(forExtents count: Int, _ connection: RemoteConnection) {
         let goal = max(0, min(connection.extents.goal, connection.extents.countMax - count))
         while connection.extents.total > goal,
-            let file = manifest.withLock({ _ in takeClosed(beyond: 0) })
+            let file = manifest.withLock({ takeClosed(beyond: 0, $0) })
         {
             letGo(file, connection)
         }
         guard connection.extents.total > goal else { return }
-        let files = manifest.withLock { _ in Array(running.remoteFiles.values) }
+        let files = manifest.withLock { state in Array(remoteFiles(state).files.values) }
             .map { file in
                 file.state.withLock { (file: file, usedAt: $0.usedAt, extents: $0.extents.count) }
             }
@@ -137,12 +137,12 @@ extension Volume {
     private func letGo(_ file: RemoteFile, _ connection: RemoteConnection) {
         guard let extents = file.reset(store) else { return }
         connection.cache.withLock { $0.remove(extents) }
-        manifest.withLock { _ in
-            guard !running.hasRemoteOpen(file.object),
-                running.remoteFiles[file.object] === file, file.retire()
+        manifest.withLock { state in
+            guard !remoteFiles(state).isOpen(file.object),
+                remoteFiles(state).files[file.object] === file, file.retire()
             else { return }
-            running.closedRemotes.remove(file.object)
-            running.remoteFiles[file.object] = nil
+            remoteFiles(state).closed.remove(file.object)
+            remoteFiles(state).files[file.object] = nil
             // Of no length by now.
             try? store.removeCached(file.object)
         }

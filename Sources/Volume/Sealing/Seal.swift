@@ -27,7 +27,7 @@ extension Volume {
 
     func sealInBackground(_ inode: Inode) {
         // Somebody who asked for the CID is at it: this only sees to it that it is kept.
-        guard manifest.withLock({ _ in running.sealing[inode.number] == nil }) else {
+        guard manifest.withLock({ state in seals(state).underWay[inode.number] == nil }) else {
             return enqueueSeal(inode)
         }
         do throws(Errno) {
@@ -36,7 +36,7 @@ extension Volume {
             try shareMissedDuplicate(inode)
         } catch {
             // Changed meanwhile: the next close brings it again. Gone meanwhile: nothing is left to do.
-            _ = manifest.withLock { _ in running.missedDuplicates.remove(inode.number) }
+            _ = manifest.withLock { state in seals(state).missedDuplicates.remove(inode.number) }
             guard error != .resourceTemporarilyUnavailable, error != Errno(rawValue: ESTALE)
             else { return }
             log.warning("\(inode): cannot be sealed: \(FailureCause.words(for: error))")
@@ -49,11 +49,11 @@ extension Volume {
     /// - Parameter attempts: how often to begin again when the content changes meanwhile; the
     ///   last one fails with EAGAIN.
     func seal(_ inode: Inode, attempts: Int) throws(Errno) -> (cid: CID, treeSize: UInt64) {
-        manifest.withLock { _ in running.sealing[inode.number, default: 0] += 1 }
+        manifest.withLock { state in seals(state).underWay[inode.number, default: 0] += 1 }
         defer {
-            manifest.withLock { _ in
-                let left = running.sealing[inode.number, default: 1] - 1
-                running.sealing[inode.number] = left == 0 ? nil : left
+            manifest.withLock { state in
+                let left = seals(state).underWay[inode.number, default: 1] - 1
+                seals(state).underWay[inode.number] = left == 0 ? nil : left
             }
         }
         for _ in 0..<attempts {
@@ -111,7 +111,7 @@ extension Volume {
     ) {
         let result = SealResult.sealing(bytes, profile: profile)
         state.seal(object, as: result, size: UInt64(bytes.count))
-        running.missedDuplicates.insert(record.inode.number)
+        seals(state).missedDuplicates.insert(record.inode.number)
     }
 
     /// Waits for the others who hash a file.
@@ -145,7 +145,7 @@ extension Volume {
     func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
         try reading { (state) throws(Errno) in
             guard let record = try state.inode(inode), record.kind == .regular else { return .gone }
-            let backing = running.openFiles[inode.number]?.backing
+            let backing = opens(state).files[inode.number]?.backing
             let isBehindBacking = backing?.isWritable ?? false
             if isBehindBacking {
                 // What the manifest knows may be older than what the backing file holds.
@@ -157,7 +157,7 @@ extension Volume {
                 let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
                 return .known(leaf.cid, treeSize: leaf.treeSize)
             }
-            let file = use(record)
+            let file = use(record, state)
             do throws(Errno) {
                 let content = try content(of: file, record, state)
                 var (size, modified) = (record.size, Timestamp?.none)
@@ -210,7 +210,7 @@ extension Volume {
             Threads.sleep(milliseconds: 25)
             status = try Sys.status(of: flat.raw)
         }
-        let known = manifest.withLock { _ in running.hashed[inode.number] }
+        let known = manifest.withLock { state in seals(state).hashed[inode.number] }
         if let known, known.object == flat.id, known.size == size, status.size == size,
             known.modified == status.modified
         {
@@ -243,8 +243,8 @@ extension Volume {
             }
         }
         if isLasting {
-            manifest.withLock { _ in
-                running.noteHashed(
+            manifest.withLock { state in
+                seals(state).noteHashed(
                     inode,
                     HashedFile(
                         object: flat.id, size: size, modified: status.modified, result: result))
@@ -264,8 +264,8 @@ extension Volume {
         _ flat: ObjectFile, _ inode: Inode, _ before: FileStatus
     ) throws(Errno) -> Bool {
         guard before.modified.isPast else { return false }
-        let isMappable = manifest.withLock { _ in
-            running.openFiles[inode.number]?.backing?.isMappable ?? false
+        let isMappable = manifest.withLock { state in
+            opens(state).files[inode.number]?.backing?.isMappable ?? false
         }
         guard isMappable else { return true }
         guard store.tellsStores else { return false }
@@ -307,12 +307,12 @@ extension Volume {
             guard record.size == size, let object = try state.object(of: record) else {
                 return false
             }
-            guard object.state == .staging, running.unsynchronized[file.inode.number] == nil
+            guard object.state == .staging, opens(state).unsynchronized[file.inode.number] == nil
             else { return true }
-            running.hashed[file.inode.number] = nil
+            seals(state).hashed[file.inode.number] = nil
             if let duplicate {
                 if try share(duplicate, with: record, outcome.cid, state) { return true }
-                if file.backing != nil { running.missedDuplicates.insert(file.inode.number) }
+                if file.backing != nil { seals(state).missedDuplicates.insert(file.inode.number) }
             }
             state.seal(object, as: outcome, size: size)
             // Blocks of a flat file that was written just now are known only on the disk.
@@ -329,7 +329,7 @@ extension Volume {
     private func share(
         _ duplicate: UInt64, with record: InodeRecord, _ cid: CID, _ state: ManifestState
     ) throws(Errno) -> Bool {
-        let file = running.openFiles[record.inode.number]
+        let file = opens(state).files[record.inode.number]
         // Whoever has it open reads and maps the backing file that it had when they opened it.
         guard file?.backing == nil, let object = try state.object(of: record),
             let other = try state.object(duplicate), other.state == .sealed, other.cid == cid
@@ -339,7 +339,7 @@ extension Volume {
         state.retain(other)
         record.object = other.id
         file?.file = nil
-        running.forgetUnsynchronized(record.inode)
+        opens(state).forgetUnsynchronized(record.inode)
         state.mark(record)
         state.release(object)
         return true
@@ -348,7 +348,7 @@ extension Volume {
     /// Shares the content of a sealed file with a duplicate that was found while it had a backing file.
     private func shareMissedDuplicate(_ inode: Inode) throws(Errno) {
         let sealed = try reading { (state) throws(Errno) -> (CID, UInt64)? in
-            guard running.missedDuplicates.remove(inode.number) != nil,
+            guard seals(state).missedDuplicates.remove(inode.number) != nil,
                 let record = try state.inode(inode), let object = try state.object(of: record),
                 object.state == .sealed, object.references == 1, let cid = object.cid
             else { return nil }
