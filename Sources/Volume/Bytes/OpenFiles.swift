@@ -2,6 +2,17 @@ internal import Base
 internal import InodeManifest
 internal import ObjectStore
 
+// The room of bytes: open and close, read, write, resize, copy and allocate, fsync.
+//
+// Owns: the open files, with their handles; the flat files whose bytes may not be durable; the reads under way of
+// flat files that several inodes share.
+// Locks: a file's write lock, held by whoever changes its bytes, size or object, of one file at a time; below it the
+// manifest's lock, for records alone. Bytes are read and written without the manifest's lock. What turns out to
+// be elsewhere fails with an error of our own before anything was changed, and is fetched without any lock.
+// Invariants: a flat file that several inodes name, or that is sealed, is never written: it is copied or unsealed
+// first, the latter durably. What was written and not flushed stands in `unsynchronized` until a flush of all of
+// it has succeeded. A file whose flush failed fails all later ones.
+
 /// The open files, and what of their flat files may not be durable yet.
 final class OpenFiles {
     /// By inode number.

@@ -5,6 +5,16 @@ internal import ObjectStore
 
 internal import struct SystemPackage.Errno
 
+// The room of names: lookup, listing, making, linking, renaming and removing of names, attributes, extended
+// attributes, ACLs, and what a change of bytes or owner takes of privileges.
+//
+// Owns: the counts of what the kernel holds of each inode. Names and attributes themselves are the manifest's.
+// Locks: the manifest's lock, for a moment in each operation; none of the files' write locks, but where a change
+// of attributes has to see what a backing file got.
+// Invariants: an inode without a name, an open handle and a reference of the kernel's is deleted at once, and one
+// that has any of these is not. An operation that fails has changed nothing. Whoever changes a directory outdates
+// the CIDs above it in the same step.
+
 /// What the kernel holds of inodes.
 final class KernelReferences {
     /// By inode number.

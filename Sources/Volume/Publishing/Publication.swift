@@ -19,14 +19,6 @@ extension OpenFiles {
     }
 }
 
-/// What publishing knows of the tree.
-final class PublishingState {
-    /// Counts changes of names, attributes and content that came by requests.
-    var changes: UInt64 = 0
-    /// When the tree is to be published.
-    var publication = Publication()
-}
-
 /// When the tree is to be published.
 struct Publication {
     /// The count of changes when it was last looked at, and since when it has stood still.

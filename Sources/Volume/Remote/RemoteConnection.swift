@@ -4,6 +4,16 @@ internal import Multiformats
 internal import Remotes
 internal import Synchronization
 
+// The room of what is elsewhere: remote files and directories, the threads that fetch, and the cache.
+//
+// Owns: the connection to the remote, with its health; of each remote file the extents that are here; the ledger of
+// what could be let go; directories that are known by their CID until somebody looks into them.
+// Locks: a remote file's own, below the manifest's; all others for a few statements. Nothing is asked of a remote
+// under any lock.
+// Invariants: no byte is given that was not compared with its CID. What waits can be interrupted, has a deadline, and
+// takes nothing from other users beyond its share. What is not published, open with a backing file, or kept by a
+// pattern is never let go.
+
 /// The volume's side of its remote: each part owns its state, and the calls end together.
 final class RemoteConnection: Sendable {
     let options: RemoteOptions

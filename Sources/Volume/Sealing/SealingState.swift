@@ -2,6 +2,16 @@ internal import Base
 internal import InodeManifest
 internal import MerkleDAG
 
+// The room of sealing: the CIDs of files, symlinks and directories, the sharing of equal content, and the blocks
+// that are cut out of what is sealed.
+//
+// Owns: the queue of files that rest until they are sealed; the threads that hash, and their helpers; what was
+// hashed of files that could not be sealed yet.
+// Locks: `treeLock`, the outermost of all, for one computation of tree CIDs at a time; `hashing`, so that a file is
+// hashed by one at a time; the manifest's lock to begin and to end a seal. Bytes are hashed under none of them.
+// Invariants: a sealed object's bytes are durable and its CID is theirs. A directory has a CID only where all below
+// it has one. What is hashed of content that changed meanwhile is thrown away: the version or the time tells.
+
 /// What is known of files beside what is sealed.
 final class SealingState {
     /// How many seals of an inode are under way.
