@@ -239,7 +239,7 @@ package final class ManifestCheck {
             if canMend { logRowDamage = nil }
         }
         try checkVolume()
-        try checkPublished()
+        try checkRemotes()
     }
 
     private func checkVolume() throws(CheckFailure) {
@@ -266,27 +266,6 @@ package final class ManifestCheck {
             try add(mend: .recount) { () throws(CheckFailure) in
                 "volume: \(name) is \(value), which is out of range"
             }
-        }
-    }
-
-    /// Checks the row of what stands at the node, without which none of it counts.
-    private func checkPublished() throws(CheckFailure) {
-        let statement: BoundStatement
-        do {
-            var row = try database.statement("SELECT root, view, epoch, peer, path FROM published")
-            statement = row
-            defer { row.reset() }
-            guard try row.step() else { return }
-            let stored = StoredRow(statement, table: "published", key: .number("id", 1))
-            _ = try stored.cid(0, "root")
-            _ = try stored.cid(1, "view")
-            _ = try stored.number(2, "epoch", in: 0...StoredRow.numberMax)
-            _ = try stored.text(3, "peer")
-            _ = try stored.text(4, "path")
-        } catch let error as DamagedRow {
-            try add(mend: .forgetPublished) { () throws(CheckFailure) in "manifest: \(error)" }
-        } catch {
-            throw CheckFailure(error)
         }
     }
 

@@ -70,8 +70,13 @@ package enum CheckAction: Sendable {
     case passLog(to: UInt64)
     /// Gives the redo log a new key, so that nothing in it counts.
     case renewLog
-    /// Has nothing count as being at the node.
-    case forgetPublished
+    /// Has nothing count as being at a remote.
+    case forgetRemote(Int64)
+    case removePlacement(kind: Int64, id: Int64, remote: Int64)
+    /// Takes a reference to a DAG node away.
+    case removeReference(kind: Int64, owner: Int64, multihash: [UInt8])
+    /// Takes a DAG node away that nothing refers to.
+    case removeUnreferencedNode(multihash: [UInt8])
     case makeRoot
     /// Makes what stands in the root's place a directory.
     case setRootKind

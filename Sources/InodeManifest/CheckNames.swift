@@ -153,7 +153,7 @@ private final class NamesPass {
         inodes = try database.prepare(
             """
             SELECT id, kind, mode, uid, gid, nlink, size, parent, other_parents, object,
-            cid, target, has_xattrs, unexpanded FROM inode ORDER BY id
+            cid, target, has_xattrs, not_loaded FROM inode ORDER BY id
             """)
         children = try CheckCursor(
             database.prepare(
@@ -168,7 +168,8 @@ private final class NamesPass {
             database.prepare(
                 "SELECT inode, name, length(value) FROM xattr ORDER BY inode, name"))
         nodes = try CheckCursor(
-            database.prepare("SELECT DISTINCT inode FROM directory_node ORDER BY inode"))
+            database.prepare(
+                "SELECT DISTINCT owner FROM dag_reference WHERE kind = 2 ORDER BY owner"))
     }
 
     func run() throws(CheckFailure) {
@@ -193,7 +194,7 @@ private final class NamesPass {
         let kind: FileKind?
         let isRootOfOtherKind: Bool
         let otherParents: [UInt8]
-        let hasObject, hasCID, isUnexpanded: Bool
+        let hasObject, hasCID, isNotLoaded: Bool
         /// What stands for a CID is one.
         let hasSoundCID: Bool
         let target: [UInt8]?
@@ -215,7 +216,7 @@ private final class NamesPass {
             let cid = row.optionalBytes(10)
             hasCID = cid != nil
             hasSoundCID = cid.map { (try? CID(bytes: $0)) != nil } ?? true
-            isUnexpanded = row.integer(13) != 0
+            isNotLoaded = row.integer(13) != 0
             target = row.optionalBytes(11)
             attributeFlag = row.integer(12)
         }
@@ -388,7 +389,7 @@ private final class NamesPass {
         if !owners.contains(inode.uid) || !owners.contains(inode.gid) {
             try fault(inode, "owner \(inode.uid):\(inode.gid) is out of range")
         }
-        if inode.isUnexpanded, inode.kind != .directory || !inode.hasCID || !inode.hasSoundCID {
+        if inode.isNotLoaded, inode.kind != .directory || !inode.hasCID || !inode.hasSoundCID {
             try fault(inode, "its entries are said to be at the node, but it has no CID")
         }
         if inode.kind == .symlink {

@@ -22,6 +22,8 @@ extension ManifestCheck {
     package func checkRows(chunkSize: Int64) throws(CheckFailure) {
         try checkNames()
         try checkObjects(chunkSize: chunkSize)
+        try checkPlacements()
+        try checkReferences()
     }
 
     private func checkObjects(chunkSize: Int64) throws(CheckFailure) {
@@ -39,7 +41,8 @@ extension ManifestCheck {
         var leaves = try CheckCursor(
             database.prepare("SELECT DISTINCT object FROM leaf ORDER BY object"))
         var nodes = try CheckCursor(
-            database.prepare("SELECT DISTINCT object FROM node ORDER BY object"))
+            database.prepare(
+                "SELECT DISTINCT owner FROM dag_reference WHERE kind = 1 ORDER BY owner"))
         while try objects.step() {
             let object = ObjectRow(objects)
             try skip(&holders, &leaves, &nodes, below: object.id)
@@ -299,7 +302,11 @@ extension ManifestCheck {
         of object: Int64, multihash: [UInt8]
     ) throws(CheckFailure) -> [UInt8]? {
         let row = try database.prepare(
-            "SELECT bytes FROM node WHERE object = ? AND multihash = ?")
+            """
+            SELECT bytes FROM dag_reference
+            CROSS JOIN dag_node ON dag_node.multihash = dag_reference.multihash
+            WHERE kind = 1 AND owner = ? AND dag_reference.multihash = ?
+            """)
         row.restart(CheckValue(object), .blob(multihash))
         return try row.step() ? row.bytes(0) : nil
     }
@@ -308,7 +315,8 @@ extension ManifestCheck {
     package func nodeCount(of object: Int64) throws(CheckFailure) -> Int {
         Int(
             clamping: try database.integer(
-                "SELECT count(*) FROM node WHERE object = ?", CheckValue(object)) ?? 0)
+                "SELECT count(*) FROM dag_reference WHERE kind = 1 AND owner = ?",
+                CheckValue(object)) ?? 0)
     }
 }
 

@@ -32,12 +32,9 @@ extension ManifestCheck {
                     (SELECT applied FROM redo_log WHERE applied BETWEEN 0 AND \(Schema.numberMax)), 0
                 ), randomblob(32))
                 """)
-        case .forgetPublished:
-            try database.execute(
-                """
-                DELETE FROM published; UPDATE inode SET published = 0 WHERE published <> 0;
-                UPDATE object SET published = 0 WHERE published <> 0
-                """)
+        case .forgetRemote(let remote):
+            try database.run("DELETE FROM remote WHERE id = ?", CheckValue(remote))
+            try database.run("DELETE FROM placement WHERE remote = ?", CheckValue(remote))
         case .makeRoot:
             try makeDirectoryRow(1, parent: 1, mode: 0o755)
             touched.insert(1)
@@ -101,7 +98,7 @@ extension ManifestCheck {
                 "UPDATE inode SET cid = ?2, tree_size = ?3 WHERE id = ?1", CheckValue(inode),
                 cid.map { .blob($0) } ?? .null, CheckValue(treeSize))
         case .removeDirectoryNodes(let inode):
-            try database.run("DELETE FROM directory_node WHERE inode = ?", CheckValue(inode))
+            try setNodes(of: .directory, inode, to: [])
         case .setReferences(let object, let count):
             try database.run(
                 "UPDATE object SET refs = ?2 WHERE id = ?1", CheckValue(object), CheckValue(count))
@@ -121,9 +118,20 @@ extension ManifestCheck {
             try setBlocks(object, blocks)
         case .forgetDeletion(let object):
             try database.run("DELETE FROM deleted_object WHERE id = ?", CheckValue(object))
-        case .rebuildIndexes, .passLog, .renewLog, .forgetPublished, .makeRoot, .removeEntry,
-            .keepOneEntry, .setEntryKind,
-            .renumberCookie, .relink, .moveToLostAndFound, .recount, .nameObject, .clearTree:
+        case .removePlacement(let kind, let id, let remote):
+            try database.run(
+                "DELETE FROM placement WHERE kind = ? AND id = ? AND remote = ?", CheckValue(kind),
+                CheckValue(id), CheckValue(remote))
+        case .removeReference(let kind, let owner, let multihash):
+            try database.run(
+                "DELETE FROM dag_reference WHERE kind = ? AND owner = ? AND multihash = ?",
+                CheckValue(kind), CheckValue(owner), .blob(multihash))
+            try removeUnreferencedNode(multihash)
+        case .removeUnreferencedNode(let multihash):
+            try removeUnreferencedNode(multihash)
+        case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .makeRoot, .removeEntry,
+            .keepOneEntry, .setEntryKind, .renumberCookie, .relink, .moveToLostAndFound, .recount,
+            .nameObject, .clearTree:
             preconditionFailure("a change of more than one row")
         }
     }
@@ -339,25 +347,48 @@ extension ManifestCheck {
     private func clearTree(_ directory: Int64) throws(CheckFailure) {
         let row = try database.prepare(
             """
-            UPDATE inode SET cid = NULL, tree_size = 0, published = 0
-            WHERE id = ? AND kind = 2 AND unexpanded = 0
+            UPDATE inode SET cid = NULL, tree_size = 0
+            WHERE id = ? AND kind = 2 AND not_loaded = 0
             RETURNING parent
             """)
         var seen: Set<Int64> = []
         var directory = directory
         // In a damaged tree there may be a CID above a directory that has none.
         while seen.insert(directory).inserted {
-            try database.run("DELETE FROM directory_node WHERE inode = ?", CheckValue(directory))
+            try setNodes(of: .directory, directory, to: [])
             row.restart(CheckValue(directory))
             guard try row.step() else { return }
-            directory = row.integer(0)
+            let parent = row.integer(0)
             row.reset()
+            try database.run(
+                "DELETE FROM placement WHERE kind = \(PlacedKind.directory.rawValue) AND id = ?",
+                CheckValue(directory))
+            directory = parent
         }
     }
 
     private func removeBlocks(_ object: Int64) throws(CheckFailure) {
         try database.run("DELETE FROM leaf WHERE object = ?", CheckValue(object))
-        try database.run("DELETE FROM node WHERE object = ?", CheckValue(object))
+        try setNodes(of: .object, object, to: [])
+    }
+
+    private func setNodes(
+        of kind: DAGOwner.Kind, _ id: Int64, to nodes: [StoredNode]
+    ) throws(CheckFailure) {
+        do {
+            var table = try DAGNodeTable(in: database)
+            try table.set(DAGOwner(kind: kind, id: UInt64(bitPattern: id)), to: nodes)
+        } catch {
+            throw CheckFailure(error)
+        }
+    }
+
+    private func removeUnreferencedNode(_ multihash: [UInt8]) throws(CheckFailure) {
+        try database.run(
+            """
+            DELETE FROM dag_node WHERE multihash = ?1
+            AND NOT EXISTS (SELECT 1 FROM dag_reference WHERE multihash = ?1)
+            """, .blob(multihash))
     }
 
     private func setBlocks(_ object: Int64, _ blocks: SealResult) throws(CheckFailure) {
@@ -368,10 +399,6 @@ extension ManifestCheck {
             leaf.restart(CheckValue(object), CheckValue(Int64(number)), .blob(multihash))
             while try leaf.step() {}
         }
-        for node in blocks.nodes {
-            try database.run(
-                "INSERT OR REPLACE INTO node(object, multihash, bytes) VALUES (?,?,?)",
-                CheckValue(object), .blob(node.multihash), .blob(node.bytes))
-        }
+        try setNodes(of: .object, object, to: blocks.nodes)
     }
 }

@@ -38,7 +38,7 @@ extension ManifestCheck {
         let rows = try database.prepare(
             """
             SELECT id, cid, tree_size, target FROM inode
-            WHERE kind = ? AND cid IS NOT NULL AND unexpanded = 0 ORDER BY id
+            WHERE kind = ? AND cid IS NOT NULL AND not_loaded = 0 ORDER BY id
             """)
         rows.restart(CheckValue(areDirectories ? 2 : 3))
         while try rows.step() {
@@ -98,7 +98,11 @@ extension ManifestCheck {
     ) throws(CheckFailure) {
         if nodeQuery == nil {
             nodeQuery = try database.prepare(
-                "SELECT multihash, bytes FROM directory_node WHERE inode = ?")
+                """
+                SELECT dag_node.multihash, bytes FROM dag_reference
+                CROSS JOIN dag_node ON dag_node.multihash = dag_reference.multihash
+                WHERE kind = 2 AND owner = ?
+                """)
         }
         guard let rows = nodeQuery else { return }
         rows.restart(CheckValue(directory))

@@ -20,7 +20,8 @@ struct CommitBatch: Sendable {
         let object: UInt64?
         let cid: [UInt8]?
         let treeSize: UInt64
-        let publishedEpoch: UInt64
+        /// In a log of before alone; of now, `placements` tells it.
+        var placedEpoch: UInt64 = 0
         let isExpanded: Bool
         let target: [UInt8]?
         let hasAttributes: Bool
@@ -40,7 +41,8 @@ struct CommitBatch: Sendable {
         let size: UInt64
         let cid: [UInt8]?
         let treeSize: UInt64
-        let publishedEpoch: UInt64
+        /// In a log of before alone; of now, `placements` tells it.
+        var placedEpoch: UInt64 = 0
         /// Empty for a flat file; nil where the row's bytes are current.
         let inlineBytes: [UInt8]?
         let isInline: Bool
@@ -64,6 +66,9 @@ struct CommitBatch: Sendable {
     /// Flat files of evicted objects.
     var evictedFiles: [UInt64] = []
     var unlinkedObjects: [UInt64] = []
+    /// Of rows that are here, and of no others.
+    var placements: [PlacementChange] = []
+    var lostNodes: [LostNodes] = []
     /// Nil while the stored one is near enough.
     var nextObject: UInt64?
     /// Nil where it did not change.
@@ -101,6 +106,8 @@ extension ManifestState {
         batch.entryChanges = entryChanges
         batch.evictedFiles = evictedFiles
         batch.unlinkedObjects = unlinkedObjects
+        batch.lostNodes = lostNodes
+        lostNodes = []
         if !evictedFiles.isEmpty {
             // They were fetched again since they were unlinked.
             let evicted = Set(evictedFiles)
@@ -119,6 +126,7 @@ extension ManifestState {
         unapplied.entryChanges += batch.entryChanges
         unapplied.evictedFiles += batch.evictedFiles
         unapplied.unlinkedObjects += batch.unlinkedObjects
+        unapplied.lostNodes += batch.lostNodes
         unapplied.nextObject = batch.nextObject ?? unapplied.nextObject
         unapplied.published = batch.published ?? unapplied.published
         return batch
@@ -184,8 +192,10 @@ extension ManifestState {
         entryChanges = batch.entryChanges + entryChanges
         evictedFiles = batch.evictedFiles + evictedFiles
         unlinkedObjects = batch.unlinkedObjects + unlinkedObjects
+        lostNodes = batch.lostNodes + lostNodes
         unapplied.entryChanges.removeLast(batch.entryChanges.count)
         unapplied.unlinkedObjects.removeLast(batch.unlinkedObjects.count)
+        unapplied.lostNodes.removeLast(batch.lostNodes.count)
         if batch.published != nil { isPublishedDirty = true }
     }
 
@@ -213,6 +223,7 @@ extension ManifestState {
         unapplied.entryChanges = batch.entryChanges + unapplied.entryChanges
         unapplied.evictedFiles = batch.evictedFiles + unapplied.evictedFiles
         unapplied.unlinkedObjects = batch.unlinkedObjects + unapplied.unlinkedObjects
+        unapplied.lostNodes = batch.lostNodes + unapplied.lostNodes
         unapplied.nextObject = unapplied.nextObject ?? batch.nextObject
         unapplied.published = unapplied.published ?? batch.published
     }
@@ -223,7 +234,7 @@ extension CommitBatch {
     var isEmpty: Bool {
         inodes.isEmpty && objects.isEmpty && entryChanges.isEmpty && deletedInodes.isEmpty
             && deletedObjects.isEmpty && evictedFiles.isEmpty && unlinkedObjects.isEmpty
-            && nextObject == nil && published == nil
+            && lostNodes.isEmpty && nextObject == nil && published == nil
     }
 
     fileprivate mutating func add(
@@ -233,6 +244,11 @@ extension CommitBatch {
             deletedInodes.append(record.inode.number)
             if record.isStored { storedDeletedInodes.append(record.inode.number) }
             return
+        }
+        if parts.contains(.placement) {
+            placements.append(
+                PlacementChange(
+                    kind: .directory, id: record.inode.number, epoch: record.placedEpoch))
         }
         inodes.append(
             InodeRow(
@@ -244,7 +260,7 @@ extension CommitBatch {
                 parent: record.parent.number,
                 otherParents: encodeParents(record.otherParents), object: record.object,
                 cid: record.cid?.bytes, treeSize: record.treeSize,
-                publishedEpoch: record.publishedEpoch, isExpanded: record.isExpanded,
+                isExpanded: record.isExpanded,
                 target: record.kind == .symlink ? record.target : nil,
                 hasAttributes: record.hasAttributes,
                 attributes: attributes ?? [],
@@ -259,11 +275,14 @@ extension CommitBatch {
             if !record.isInline { deletedFiles.append(record.id) }
             return
         }
+        if parts.contains(.placement) {
+            placements.append(
+                PlacementChange(kind: .object, id: record.id, epoch: record.placedEpoch))
+        }
         objects.append(
             ObjectRow(
                 id: record.id, state: record.state, references: record.references,
                 size: record.size, cid: record.cid?.bytes, treeSize: record.treeSize,
-                publishedEpoch: record.publishedEpoch,
                 inlineBytes: parts.contains(.inline) ? record.inlineBytes : nil,
                 isInline: record.isInline, dropsBlocks: parts.contains(.oldBlocks),
                 newBlocks: parts.contains(.newBlocks) ? record.newBlocks : nil, parts: parts,
@@ -292,9 +311,14 @@ extension CommitBatch {
 extension CommitBatch {
     /// Tells SQLite, inside a transaction.
     func write(to db: some StatementSource) throws {
+        var nodes = try DAGNodeTable(in: db)
+        try keepLostNodes(in: &nodes)
         try deleteRows(in: db)
-        try writeInodes(to: db)
-        try writeObjects(to: db)
+        try deleteNodes(in: &nodes)
+        try deletePlacements(in: db)
+        try writeInodes(to: db, &nodes)
+        try writeObjects(to: db, &nodes)
+        try writePlacements(to: db)
         var put = try db.statement(
             "INSERT OR REPLACE INTO entry(parent, name, inode, kind, cookie) VALUES (?,?,?,?,?)")
         var remove = try db.statement(
@@ -320,29 +344,15 @@ extension CommitBatch {
             volume.bind(nextObject)
             try volume.run()
         }
-        if let published {
-            var row = try db.statement(
-                """
-                INSERT OR REPLACE INTO published(id, peer, epoch, path, root, view, time)
-                VALUES (1,?,?,?,?,?,?)
-                """)
-            row.bind(published.peer)
-            row.bind(published.epoch)
-            row.bind(published.path)
-            row.bind(published.root?.bytes)
-            row.bind(published.view?.bytes)
-            row.bind(published.time.nanoseconds)
-            try row.run()
-        }
+        // What the roots before had, and the tree has not.
+        if let published { try nodes.letGo(before: published.rootCount, in: db) }
     }
 
     private func deleteRows(in db: some StatementSource) throws {
         try run("DELETE FROM inode WHERE id = ?", for: storedDeletedInodes, in: db)
         try run("DELETE FROM xattr WHERE inode = ?", for: storedDeletedInodes, in: db)
-        try run("DELETE FROM directory_node WHERE inode = ?", for: storedDeletedInodes, in: db)
         try run("DELETE FROM object WHERE id = ?", for: storedDeletedObjects, in: db)
         try run("DELETE FROM leaf WHERE object = ?", for: storedDeletedObjects, in: db)
-        try run("DELETE FROM node WHERE object = ?", for: storedDeletedObjects, in: db)
         try run(
             "INSERT OR IGNORE INTO deleted_object(id) VALUES (?)", for: deletedFiles + evictedFiles,
             in: db)
@@ -358,21 +368,18 @@ extension CommitBatch {
         }
     }
 
-    private func writeInodes(to db: some StatementSource) throws {
+    private func writeInodes(to db: some StatementSource, _ nodes: inout DAGNodeTable) throws {
         var put = try db.statement(
             """
             INSERT OR REPLACE INTO inode(id, kind, mode, uid, gid, nlink, rdev, size, blocks,
             atime, mtime, ctime, btime, parent, other_parents, object, cid, tree_size, target,
-            has_xattrs, published, unexpanded)
-            VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
+            has_xattrs, not_loaded)
+            VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)
             """)
         var dropAttributes = try db.statement("DELETE FROM xattr WHERE inode = ?")
         var dropAttribute = try db.statement("DELETE FROM xattr WHERE inode = ? AND name = ?")
         var putAttribute = try db.statement(
             "INSERT OR REPLACE INTO xattr(inode, name, value) VALUES (?,?,?)")
-        var dropNodes = try db.statement("DELETE FROM directory_node WHERE inode = ?")
-        var putNode = try db.statement(
-            "INSERT OR REPLACE INTO directory_node(inode, multihash, bytes) VALUES (?,?,?)")
         for row in inodes {
             put.bind(row.id)
             put.bind(UInt64(row.kind.rawValue))
@@ -394,7 +401,6 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.target)
             put.bind(row.hasAttributes)
-            put.bind(row.publishedEpoch)
             put.bind(!row.isExpanded)
             try put.run()
             if row.replacesAttributes {
@@ -414,33 +420,24 @@ extension CommitBatch {
                 }
             }
             // Nodes hold only as long as the directory's CID does.
-            if row.kind == .directory, row.newNodes != nil || (row.cid == nil && row.isStored) {
-                dropNodes.bind(row.id)
-                try dropNodes.run()
-            }
-            for node in row.newNodes ?? [] {
-                putNode.bind(row.id)
-                putNode.bind(node.multihash)
-                putNode.bind(node.bytes)
-                try putNode.run()
-            }
+            guard row.kind == .directory, row.newNodes != nil || (row.cid == nil && row.isStored)
+            else { continue }
+            try nodes.set(
+                DAGOwner(kind: .directory, id: row.id), to: row.newNodes ?? [],
+                isNew: !row.isStored)
         }
     }
 
-    private func writeObjects(to db: some StatementSource) throws {
+    private func writeObjects(to db: some StatementSource, _ nodes: inout DAGNodeTable) throws {
         var put = try db.statement(
             """
-            INSERT INTO object(id, state, refs, size, cid, tree_size, inline, published)
-            VALUES (?1,?2,?3,?4,?5,?6,?7,?9) ON CONFLICT(id) DO UPDATE SET state = ?2, refs = ?3,
-            size = ?4, cid = ?5, tree_size = ?6, inline = CASE ?8 WHEN 1 THEN inline ELSE ?7 END,
-            published = ?9
+            INSERT INTO object(id, state, refs, size, cid, tree_size, inline)
+            VALUES (?1,?2,?3,?4,?5,?6,?7) ON CONFLICT(id) DO UPDATE SET state = ?2, refs = ?3,
+            size = ?4, cid = ?5, tree_size = ?6, inline = CASE ?8 WHEN 1 THEN inline ELSE ?7 END
             """)
         var dropLeaves = try db.statement("DELETE FROM leaf WHERE object = ?")
-        var dropNodes = try db.statement("DELETE FROM node WHERE object = ?")
         var putLeaf = try db.statement(
             "INSERT INTO leaf(object, number, multihash) VALUES (?,?,?)")
-        var putNode = try db.statement(
-            "INSERT OR REPLACE INTO node(object, multihash, bytes) VALUES (?,?,?)")
         for row in objects {
             put.bind(row.id)
             put.bind(row.state.rawValue)
@@ -450,13 +447,12 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.inlineBytes)
             put.bind(row.isInline && row.inlineBytes == nil)
-            put.bind(row.publishedEpoch)
             try put.run()
             if row.isStored && (row.dropsBlocks || row.newBlocks != nil) {
                 dropLeaves.bind(row.id)
                 try dropLeaves.run()
-                dropNodes.bind(row.id)
-                try dropNodes.run()
+                try nodes.set(
+                    DAGOwner(kind: .object, id: row.id), to: row.newBlocks?.nodes ?? [])
             }
             guard let blocks = row.newBlocks else { continue }
             for (number, multihash) in blocks.leaves.enumerated() {
@@ -465,11 +461,9 @@ extension CommitBatch {
                 putLeaf.bind(multihash)
                 try putLeaf.run()
             }
-            for node in blocks.nodes {
-                putNode.bind(row.id)
-                putNode.bind(node.multihash)
-                putNode.bind(node.bytes)
-                try putNode.run()
+            if !row.isStored {
+                try nodes.set(
+                    DAGOwner(kind: .object, id: row.id), to: blocks.nodes, isNew: true)
             }
         }
     }

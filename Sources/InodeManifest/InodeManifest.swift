@@ -100,11 +100,12 @@ package final class InodeManifest: Sendable {
         let reader = try DatabaseQueue(path: path, configuration: readerConfiguration)
         checkpointer = try DatabaseQueue(
             path: path, configuration: Self.configuration(synchronous: "FULL", cacheKiB: 256))
+        let remote = try Self.published(in: writer)
         state = Monitor(
             ManifestState(
                 reader: reader, nextInode: counters.nextInode, nextCookie: counters.nextCookie,
                 nextObject: counters.nextObject, inodeCount: counters.inodeCount,
-                published: try Self.published(in: writer)), rank: .manifest)
+                published: remote.published, rootCount: remote.rootCount), rank: .manifest)
     }
 
     /// Makes the empty file of a new database: SQLite would follow a symlink, and let all users read it.
@@ -116,19 +117,36 @@ package final class InodeManifest: Sendable {
         }
     }
 
-    private static func published(in writer: DatabaseQueue) throws -> PublishedState? {
+    /// The row of the remote of today, and the highest count of roots.
+    private static func published(
+        in writer: DatabaseQueue
+    ) throws -> (published: PublishedState?, rootCount: UInt64) {
         try writer.inDatabase { db in
+            var highest = try BoundStatement(
+                """
+                SELECT max(owner) FROM dag_reference
+                WHERE kind = \(DAGOwner.Kind.lost.rawValue) AND owner < \(Schema.numberMax)
+                """, in: db)
+            defer { highest.reset() }
+            // Without a row, NULL, which reads as 0.
+            let kept = try highest.step() ? UInt64(clamping: highest.int64(0)) : 0
             var row = try BoundStatement(
-                "SELECT peer, epoch, path, root, view, time FROM published", in: db)
+                """
+                SELECT identity, epoch, path, root, view, time, root_count FROM remote WHERE id = ?
+                """, in: db)
+            row.bind(PlacementChange.kuboRemote)
             defer { row.reset() }
-            guard try row.step() else { return nil }
-            let stored = StoredRow(row, table: "published", key: .number("id", 1))
-            return PublishedState(
-                peer: try stored.text(0, "peer"),
+            guard try row.step() else { return (nil, kept) }
+            let stored = StoredRow(
+                row, table: "remote", key: .number("id", Int64(PlacementChange.kuboRemote)))
+            let published = PublishedState(
+                peer: try stored.text(0, "identity"),
                 epoch: try stored.number(1, "epoch", in: 0...StoredRow.numberMax),
                 path: try stored.text(2, "path"), root: try stored.cid(3, "root"),
+                rootCount: try stored.number(6, "root_count", in: 0...StoredRow.numberMax),
                 view: try stored.cid(4, "view"),
                 time: Timestamp(nanoseconds: try stored.integer(5, "time")))
+            return (published, max(kept, published.rootCount))
         }
     }
 

@@ -23,8 +23,8 @@ extension ManifestState {
             var statement = try BoundStatement(
                 """
                 SELECT kind, mode, uid, gid, nlink, rdev, size, blocks, atime, mtime, ctime, btime,
-                parent, other_parents, object, cid, tree_size, target, has_xattrs, published,
-                unexpanded
+                parent, other_parents, object, cid, tree_size, target, has_xattrs,
+                iif(kind = 2, \(Self.epoch(of: .directory, "inode.id")), NULL), not_loaded
                 FROM inode WHERE id = ?
                 """, in: db)
             statement.bind(inode.number)
@@ -38,6 +38,24 @@ extension ManifestState {
             return try decodeInode(row, inode)
         }
     }
+
+    /// The epoch in which the remote of today holds what a row is of; NULL where it does not.
+    private static func epoch(of kind: PlacedKind, _ id: String) -> String {
+        """
+        (SELECT epoch FROM placement WHERE placement.kind = \(kind.rawValue)
+        AND placement.id = \(id) AND remote = \(PlacementChange.kuboRemote)
+        AND placement.state = \(PlacementState.held.rawValue))
+        """
+    }
+
+    /// The objects with numbers above ?1 that the remote of today does not hold in the epoch ?2. Both
+    /// tables are read in the order of their keys, side by side.
+    private static let unplacedObjects = """
+        SELECT id FROM object WHERE id > ?1 AND state = 2 EXCEPT SELECT id FROM placement
+        WHERE kind = \(PlacedKind.object.rawValue) AND id > ?1
+        AND remote = \(PlacementChange.kuboRemote)
+        AND state = \(PlacementState.held.rawValue) AND epoch = ?2 ORDER BY 1
+        """
 
     func loadEntry(_ name: FileName, parent: Inode) throws(Errno) -> DirectoryEntryRecord? {
         try read { db in
@@ -123,8 +141,8 @@ extension ManifestState {
         try read { db in
             var statement = try BoundStatement(
                 """
-                SELECT state, refs, size, cid, tree_size, inline IS NOT NULL, published
-                FROM object WHERE id = ?
+                SELECT state, refs, size, cid, tree_size, inline IS NOT NULL,
+                \(Self.epoch(of: .object, "object.id")) FROM object WHERE id = ?
                 """, in: db)
             statement.bind(id)
             defer { statement.reset() }
@@ -203,16 +221,11 @@ extension ManifestState {
     /// A stored interior or directory node.
     package func node(with multihash: [UInt8]) throws(Errno) -> [UInt8]? {
         try read { db in
-            for sql in [
-                "SELECT bytes FROM node WHERE multihash = ? LIMIT 1",
-                "SELECT bytes FROM directory_node WHERE multihash = ? LIMIT 1",
-            ] {
-                var statement = try BoundStatement(sql, in: db)
-                statement.bind(multihash)
-                defer { statement.reset() }
-                if try statement.step() { return statement.bytes(0) }
-            }
-            return nil
+            var statement = try BoundStatement(
+                "SELECT bytes FROM dag_node WHERE multihash = ?", in: db)
+            statement.bind(multihash)
+            defer { statement.reset() }
+            return try statement.step() ? statement.bytes(0) : nil
         }
     }
 
@@ -225,10 +238,7 @@ extension ManifestState {
         let epoch = published?.epoch ?? .max
         return try read { db in
             var statement = try BoundStatement(
-                """
-                SELECT id FROM object WHERE id > ? AND state = 2 AND published <> ?
-                ORDER BY id LIMIT ?
-                """, in: db)
+                "\(Self.unplacedObjects) LIMIT ?3", in: db)
             statement.bind(id)
             statement.bind(epoch)
             statement.bind(UInt64(limit))
@@ -248,9 +258,13 @@ extension ManifestState {
         return try read { db in
             var statement = try BoundStatement(
                 """
-                SELECT id, size FROM object
-                WHERE id > ? AND state = 2 AND published = ? AND inline IS NULL AND size >= 0
-                ORDER BY id LIMIT ?
+                SELECT object.id, object.size FROM placement
+                CROSS JOIN object ON object.id = placement.id
+                WHERE placement.kind = \(PlacedKind.object.rawValue) AND placement.id > ?
+                AND remote = \(PlacementChange.kuboRemote)
+                AND placement.state = \(PlacementState.held.rawValue) AND epoch = ?
+                AND object.state = 2 AND inline IS NULL AND size >= 0
+                ORDER BY placement.id LIMIT ?
                 """, in: db)
             statement.bind(id)
             statement.bind(epoch)
@@ -268,8 +282,11 @@ extension ManifestState {
         let epoch = published?.epoch ?? .max
         return try read { db in
             var statement = try BoundStatement(
-                "SELECT count(*), total(size) FROM object WHERE state = 2 AND published <> ?",
-                in: db)
+                """
+                SELECT count(*), total(object.size) FROM (\(Self.unplacedObjects)) AS waiting
+                CROSS JOIN object ON object.id = waiting.id
+                """, in: db)
+            statement.bind(Int64.min)
             statement.bind(epoch)
             defer { statement.reset() }
             guard try statement.step() else { return (0, 0) }
@@ -283,8 +300,11 @@ extension ManifestState {
         return try read { db in
             var statement = try BoundStatement(
                 """
-                SELECT 1 FROM leaf JOIN object ON object.id = leaf.object
-                WHERE multihash = ? AND published = ? LIMIT 1
+                SELECT 1 FROM leaf CROSS JOIN placement
+                ON kind = \(PlacedKind.object.rawValue) AND id = leaf.object
+                AND remote = \(PlacementChange.kuboRemote)
+                AND state = \(PlacementState.held.rawValue)
+                WHERE multihash = ? AND epoch = ? LIMIT 1
                 """, in: db)
             statement.bind(multihash)
             statement.bind(epoch)
@@ -297,7 +317,12 @@ extension ManifestState {
     package func nodes(of object: UInt64) throws(Errno) -> [StoredNode] {
         try read { db in
             var statement = try BoundStatement(
-                "SELECT multihash, bytes FROM node WHERE object = ?", in: db)
+                """
+                SELECT dag_node.multihash, bytes FROM dag_reference
+                CROSS JOIN dag_node ON dag_node.multihash = dag_reference.multihash
+                WHERE kind = ? AND owner = ?
+                """, in: db)
+            statement.bind(DAGOwner.Kind.object.rawValue)
             statement.bind(object)
             defer { statement.reset() }
             var nodes: [StoredNode] = []
@@ -438,10 +463,10 @@ private func decodeInode(_ row: StoredRow, _ inode: Inode) throws(DamagedRow) ->
     record.cid = try row.cid(15, "cid")
     record.treeSize = try row.bits(16, "tree_size")
     record.hasAttributes = try row.integer(18, "has_xattrs") != 0
-    record.publishedEpoch = try row.bits(19, "published")
-    record.isExpanded = try row.integer(20, "unexpanded") == 0
+    if !row.isNull(19) { record.placedEpoch = try row.bits(19, "epoch of placement") }
+    record.isExpanded = try row.integer(20, "not_loaded") == 0
     guard record.isExpanded || kind == .directory && record.cid != nil else {
-        throw row.damage("unexpanded", "there is no CID of a directory to find the entries by")
+        throw row.damage("not_loaded", "there is no CID of a directory to find the entries by")
     }
     return record
 }
@@ -458,7 +483,7 @@ private func decodeObject(_ row: StoredRow, _ id: UInt64) throws(DamagedRow) -> 
     record.isStored = true
     record.cid = try row.cid(3, "cid")
     record.treeSize = try row.bits(4, "tree_size")
-    record.publishedEpoch = try row.bits(6, "published")
+    if !row.isNull(6) { record.placedEpoch = try row.bits(6, "epoch of placement") }
     if state == .remote {
         guard !record.isInline else {
             throw row.damage("inline", "bytes of an object that is at the node")

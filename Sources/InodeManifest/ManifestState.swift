@@ -133,15 +133,21 @@ package final class ManifestState {
         didSet { isPublishedDirty = isPublishedDirty || published != oldValue }
     }
     var isPublishedDirty = false
+    /// The roots that were begun, those of processes before among them; see `beginRoot`.
+    var rootCount: UInt64
+    var isRootUnderWay = false
+    /// What the next commit has to tell of.
+    var lostNodes: [LostNodes] = []
     /// The directory for whose entries an operation failed with `ManifestState.unexpanded`.
     private var unexpandedDirectory: Inode?
 
     init(
         reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
-        inodeCount: UInt64, published: PublishedState?
+        inodeCount: UInt64, published: PublishedState?, rootCount: UInt64
     ) {
         self.reader = reader
         self.published = published
+        self.rootCount = rootCount
         self.nextInode = nextInode
         self.nextCookie = nextCookie
         self.nextObject = nextObject
@@ -190,6 +196,9 @@ package final class ManifestState {
     /// Takes an inode out of the volume. Its object's reference is the caller's to drop.
     package func delete(_ record: InodeRecord) {
         precondition(!record.isDeleted)
+        if record.kind == .directory, record.cid != nil {
+            lose(.directory, record.inode.number, placedEpoch: record.placedEpoch)
+        }
         record.isDeleted = true
         // In a damaged manifest the count may be too low.
         if inodeCount > 0 { inodeCount -= 1 }
@@ -512,38 +521,15 @@ package final class ManifestState {
     package func setTree(
         of record: InodeRecord, cid: CID, treeSize: UInt64, nodes: [StoredNode]
     ) {
+        if record.cid != nil {
+            lose(.directory, record.inode.number, placedEpoch: record.placedEpoch)
+        }
         record.cid = cid
         record.treeSize = treeSize
-        record.publishedEpoch = 0
+        place(record, 0)
         record.newNodes = nodes
         record.uncommitted.insert(.nodes)
         dirtyContentBytes += nodes.reduce(0) { $0 + $1.bytes.count }
-        mark(record)
-    }
-
-    /// Whether the node is known to have all blocks of a directory's CID.
-    package func isPublished(_ record: InodeRecord) -> Bool {
-        record.cid != nil && record.publishedEpoch != 0
-            && record.publishedEpoch == published?.epoch
-    }
-
-    /// Whether the node is known to have all blocks of an object's CID.
-    package func isPublished(_ record: ObjectRecord) -> Bool {
-        record.cid != nil && record.publishedEpoch != 0
-            && record.publishedEpoch == published?.epoch
-    }
-
-    /// Notes that the node has all blocks of a directory's CID.
-    package func notePublished(_ record: InodeRecord) {
-        guard let epoch = published?.epoch, record.publishedEpoch != epoch else { return }
-        record.publishedEpoch = epoch
-        mark(record)
-    }
-
-    /// Notes that the node has all blocks of an object's CID.
-    package func notePublished(_ record: ObjectRecord) {
-        guard let epoch = published?.epoch, record.publishedEpoch != epoch else { return }
-        record.publishedEpoch = epoch
         mark(record)
     }
 
@@ -576,7 +562,7 @@ package final class ManifestState {
         record.size = size
         record.cid = result.cid
         record.treeSize = result.treeSize
-        record.publishedEpoch = 0
+        place(record, 0)
         record.newBlocks = result.blocks
         record.uncommitted.insert(.newBlocks)
         recentlySealed[result.cid] = SealedObject(id: record.id, generation: generation)
@@ -595,9 +581,10 @@ package final class ManifestState {
     package func unseal(_ record: ObjectRecord) -> Bool {
         guard record.state == .sealed else { return false }
         goneObjects?.append(record.id)
+        if !record.isInline { lose(.object, record.id, placedEpoch: record.placedEpoch) }
         record.state = .staging
         record.cid = nil
-        record.publishedEpoch = 0
+        place(record, 0)
         record.uncommitted.insert(.oldBlocks)
         record.newBlocks = nil
         mark(record)
@@ -635,6 +622,9 @@ package final class ManifestState {
     private func deleteIfUnused(_ record: ObjectRecord) {
         guard record.references == 0, record.pins == 0, !record.isDeleted else { return }
         goneObjects?.append(record.id)
+        if !record.isInline, record.cid != nil {
+            lose(.object, record.id, placedEpoch: record.placedEpoch)
+        }
         record.isDeleted = true
         record.inlineBytes = nil
         record.newBlocks = nil

@@ -33,8 +33,8 @@ package final class InodeRecord {
     package var cid: CID?
     /// The Tsize of a link to `cid`.
     package var treeSize: UInt64 = 0
-    /// The epoch in which the node has told that it has all blocks of a directory's `cid`.
-    var publishedEpoch: UInt64 = 0
+    /// The epoch in which the node has told that it has all blocks of a directory's `cid`; 0 for never.
+    var placedEpoch: UInt64 = 0
     /// The entries of a directory are known; else they are in the DAG of `cid`.
     package var isExpanded = true
     /// The target of a symlink.
@@ -76,7 +76,10 @@ package final class InodeRecord {
     /// What an inode has beside its row.
     struct Parts: OptionSet {
         let rawValue: UInt8
+        /// The dag-pb nodes of a directory's new CID.
         static let nodes = Parts(rawValue: 1)
+        /// What the remote has of it is not what the placement says.
+        static let placement = Parts(rawValue: 2)
     }
 
     package init(
@@ -131,8 +134,8 @@ package final class ObjectRecord {
     package var size: UInt64
     package var cid: CID?
     package var treeSize: UInt64 = 0
-    /// The epoch in which the node has told that it has all blocks of `cid`.
-    var publishedEpoch: UInt64 = 0
+    /// The epoch in which the node has told that it has all blocks of `cid`; 0 for never.
+    var placedEpoch: UInt64 = 0
     /// Whether the bytes stand in the manifest rather than in a flat file.
     package var isInline: Bool
     /// The bytes of an inline object while they are loaded.
@@ -165,6 +168,8 @@ package final class ObjectRecord {
         /// The rows of `leaf` and `node` no longer hold.
         static let oldBlocks = Parts(rawValue: 2)
         static let newBlocks = Parts(rawValue: 4)
+        /// What the remote has of it is not what the placement says.
+        static let placement = Parts(rawValue: 8)
     }
 
     package init(id: UInt64, state: ObjectState, references: UInt32, size: UInt64, isInline: Bool) {
@@ -173,33 +178,6 @@ package final class ObjectRecord {
         self.references = references
         self.size = size
         self.isInline = isInline
-    }
-}
-
-/// What stands at the node of a volume that publishes to one.
-package struct PublishedState: Sendable, Equatable {
-    /// The node's peer id.
-    package var peer: String
-    /// Counts the times, from 1 on, that nothing was known to be at the node; see Schema.
-    package var epoch: UInt64
-    /// The MFS path of the tree.
-    package var path: String
-    /// The root that is pinned; nil before the first.
-    package var root: CID?
-    /// The CID of the directory at `path` as it was left; nil before the first time.
-    package var view: CID?
-    /// When `root` was pinned.
-    package var time: Timestamp
-
-    package init(
-        peer: String, epoch: UInt64, path: String, root: CID?, view: CID?, time: Timestamp
-    ) {
-        self.peer = peer
-        self.epoch = epoch
-        self.path = path
-        self.root = root
-        self.view = view
-        self.time = time
     }
 }
 

@@ -9,7 +9,7 @@ internal import struct SystemPackage.Errno
 //   file       two segments of the same length, zeros at first
 //   segment    records, the first at its start, each at the next multiple of 4096 bytes, and zeros
 //              between; logs of before have them at the next multiple of 8
-//   record     "rfr1", payload length u32, number u64, number before u64, head check of 8 bytes,
+//   record     "rfr2" ("rfr1" of builds before format 4 of the database), payload length u32, number u64, number before u64, head check of 8 bytes,
 //              check of 16 bytes, payload
 //   checks     the first bytes of the SHA-256 of the volume's log key and the record's first 24
 //              bytes, and of the same with the payload behind
@@ -176,7 +176,14 @@ struct RedoHead {
         (offset + size - 1) / size * size
     }
 
-    static let magic: UInt32 = 0x3172_6672
+    /// How the payload is laid out; see RedoRecord.swift. The record's first bytes say it.
+    enum Form: UInt32 {
+        /// "rfr1": written before format 4 of the database, and still to be read.
+        case former = 0x3172_6672
+        /// "rfr2"
+        case current = 0x3272_6672
+    }
+
     static let byteCount = 48
     /// What the first check is of.
     private static let checkedByteCount = 24
@@ -184,13 +191,15 @@ struct RedoHead {
     let number: UInt64
     let numberBefore: UInt64
     let payload: UnsafeRawBufferPointer
+    let form: Form
 
     /// Writes the head of a record over its first bytes.
     static func seal(
-        _ record: UnsafeMutableRawBufferPointer, number: UInt64, before: UInt64, key: [UInt8]
+        _ record: UnsafeMutableRawBufferPointer, number: UInt64, before: UInt64, key: [UInt8],
+        form: Form = .current
     ) {
         let length = UInt32(truncatingIfNeeded: record.count - byteCount)
-        record.storeBytes(of: magic.littleEndian, as: UInt32.self)
+        record.storeBytes(of: form.rawValue.littleEndian, as: UInt32.self)
         record.storeBytes(of: length.littleEndian, toByteOffset: 4, as: UInt32.self)
         record.storeBytes(of: number.littleEndian, toByteOffset: 8, as: UInt64.self)
         record.storeBytes(of: before.littleEndian, toByteOffset: 16, as: UInt64.self)
@@ -203,9 +212,11 @@ struct RedoHead {
     /// The whole record at a place; nil where there is none, or none newer than a number.
     init?(in segment: UnsafeRawBufferPointer, at offset: Int, after number: UInt64, key: [UInt8]) {
         guard offset + Self.byteCount <= segment.count,
-            UInt32(littleEndian: segment.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-                == Self.magic
+            let form = Form(
+                rawValue: UInt32(
+                    littleEndian: segment.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
         else { return nil }
+        self.form = form
         let record = UnsafeRawBufferPointer(rebasing: segment[offset...])
         func load<Number: FixedWidthInteger>(_ offset: Int) -> Number {
             Number(littleEndian: record.loadUnaligned(fromByteOffset: offset, as: Number.self))
@@ -304,7 +315,7 @@ struct RedoTail {
             head.numberBefore <= number
         {
             if head.number > number {
-                guard let batch = try? RedoReader.decode(head.payload) else { return }
+                guard let batch = try? RedoReader.decode(head.payload, head.form) else { return }
                 batches.append(batch)
                 number = head.number
             }

@@ -33,8 +33,10 @@ public final class RedoLogTrial {
     }
 
     /// A record with a right head, and zeros up to the next block.
+    ///
+    /// - Parameter isFormer: the payload is of the form that builds before format 4 wrote.
     public static func record(
-        payload: UnsafeRawBufferPointer, number: UInt64, before: UInt64
+        payload: UnsafeRawBufferPointer, number: UInt64, before: UInt64, isFormer: Bool = false
     ) -> [UInt8] {
         let count = RedoHead.byteCount + payload.count
         let whole = RedoHead.next(after: count, multipleOf: RedoHead.blockByteCount)
@@ -43,7 +45,7 @@ public final class RedoLogTrial {
             bytes[RedoHead.byteCount..<count].copyBytes(from: payload)
             RedoHead.seal(
                 UnsafeMutableRawBufferPointer(rebasing: bytes[..<count]), number: number,
-                before: before, key: key)
+                before: before, key: key, form: isFormer ? .former : .current)
         }
         return record
     }

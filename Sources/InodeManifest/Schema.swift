@@ -1,10 +1,10 @@
 internal import GRDB
 
-// The manifest's format, version 3: one SQLite database, `manifest.sqlite`, in WAL mode.
+// The manifest's format, version 4: one SQLite database, `manifest.sqlite`, in WAL mode.
 //
 //   volume            one row: what holds for the whole state directory, and the next free numbers
-//   inode             one row an inode; `id` is the FUSE node id; of a directory with `unexpanded` the
-//                     entries are not here yet, but in the DAG of `cid`
+//   inode             one row an inode; `id` is the inode number that the kernel sees; of a directory with
+//                     `not_loaded` the entries are not here yet, but in the DAG of `cid`
 //   entry             one row a directory entry; `cookie` is its place in a listing, ascending in
 //                     the order of creation and never used twice
 //   xattr             extended attributes, ACLs among them
@@ -12,22 +12,34 @@ internal import GRDB
 //                     objects/<id>, or at the node; `refs` counts the inodes that name it
 //   leaf              the leaves of sealed objects of more than one leaf: leaf `number` is the
 //                     bytes [number * chunk, (number + 1) * chunk) of the object
-//   node              the interior dag-pb nodes of sealed objects
-//   directory_node    the dag-pb nodes of a directory whose CID is in its inode row
+//   dag_node          dag-pb blocks by their multihash, each once: the interior nodes of sealed objects, and the
+//                     nodes of directories whose CIDs are in their inode rows
+//   dag_reference     who needs a block of `dag_node`; one that nobody needs is deleted with its last
+//                     reference
+//   remote            one row a remote that may hold content of the volume: a Kubo node so far
+//   placement         who holds what: an object or a directory, a remote, and how far that has come
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit
 //   redo_log          one row, since version 3: the number of the commit up to which the database has
 //                     everything, and the key of the redo log's checks (see RedoLog.swift)
-//   published         one row, once the volume has a node: what stands there
 //
-// `published` of `inode` and `object`: the `epoch` in which the node has acknowledged all blocks of the
-// DAG of `cid`; 0 for never. A new epoch begins when the node has lost blocks, or is another one.
-// What is sealed and not published in the current epoch is the outbox; so a change and what it
-// leaves to send are one commit.
+// Placement: a row says that a remote holds all blocks of the DAG that the object's or the directory's CID
+// stands for now, acknowledged in the row's `epoch`. It counts while that is the epoch of the remote. A
+// new epoch begins when the remote has lost blocks, or is another machine: that is a change of one row, and
+// all others of the remote count no longer. With the CID its placements go. What is sealed and not placed
+// in the current epoch is the outbox; so a change and what it leaves to send are one commit.
+//
+// References: `kind` 1 is an object, by its number, and 2 a directory, by its inode; these name the blocks
+// of the tree as it is. 3 is what the tree has lost and a remote's root may still have, by the count of
+// roots that had been begun when it was lost. What a root of that count needs was there when the
+// root was begun, or is kept under its count or a higher one; so a root that is published lets go what is
+// under lower ones. A published root stays whole so, at the cost of what changed since.
 //
 // Validity: every `entry.inode` names an inode row; `nlink` of an inode that is not a directory is
 // the number of its entries, of a directory 2 plus its subdirectories; an inode with nlink 0 was
 // open when its last name went, and is deleted when the manifest is opened; every `inode.object`
-// names an object row and `object.refs` is the number of inodes that do.
+// names an object row and `object.refs` is the number of inodes that do; every placement is of a remote
+// that there is, and of a sealed object or of a directory with a CID; every block of `dag_node` has a
+// reference.
 //
 // Recovery: SQLite replays its WAL to the last whole transaction, and the redo log follows. Each
 // transaction and each record of the log holds whole operations, in order. What stands outside the database is mended by `Volume.open`: the size
@@ -46,7 +58,7 @@ package enum ObjectState: Int64, Sendable {
 
 enum Schema {
     /// PRAGMA user_version of the newest format that this program reads and writes.
-    static let version: Int32 = 3
+    static let version: Int32 = 4
     /// PRAGMA application_id: "rfs1".
     static let applicationID: Int32 = 0x7266_7331
     /// The highest number of an inode, a cookie, an object, an epoch or a commit. None comes near to it by
@@ -176,6 +188,67 @@ enum Schema {
                     INSERT INTO redo_log VALUES (1, 0, randomblob(32));
                     """)
         }
+        registerPlacement(in: &migrator)
         return migrator
+    }
+
+    /// Version 4. It writes each row of `inode` and `object` anew, so it needs the room of both.
+    private static func registerPlacement(in migrator: inout DatabaseMigrator) {
+        migrator.registerMigration("4") { db in
+            try db.execute(
+                sql: """
+                    PRAGMA user_version = 4;
+                    CREATE TABLE remote(
+                        id INTEGER PRIMARY KEY,
+                        kind INTEGER NOT NULL,
+                        identity TEXT NOT NULL,
+                        path TEXT NOT NULL,
+                        epoch INTEGER NOT NULL,
+                        root BLOB,
+                        root_count INTEGER NOT NULL,
+                        view BLOB,
+                        time INTEGER NOT NULL
+                    ) STRICT;
+                    CREATE TABLE placement(
+                        kind INTEGER NOT NULL,
+                        id INTEGER NOT NULL,
+                        remote INTEGER NOT NULL,
+                        state INTEGER NOT NULL,
+                        request TEXT,
+                        epoch INTEGER NOT NULL,
+                        PRIMARY KEY (kind, id, remote)
+                    ) STRICT, WITHOUT ROWID;
+                    INSERT INTO remote SELECT 1, 1, peer, path, epoch, root, 0, view, time
+                    FROM published;
+                    INSERT INTO placement SELECT 1, id, 1, 1, NULL, published FROM object
+                    WHERE state <> 1 AND published > 0
+                    AND published = (SELECT epoch FROM published);
+                    INSERT INTO placement SELECT 2, id, 1, 1, NULL, published FROM inode
+                    WHERE kind = 2 AND cid IS NOT NULL AND published > 0
+                    AND published = (SELECT epoch FROM published);
+                    DROP TABLE published;
+                    ALTER TABLE object DROP COLUMN published;
+                    ALTER TABLE inode DROP COLUMN published;
+                    ALTER TABLE inode RENAME COLUMN unexpanded TO not_loaded;
+
+                    CREATE TABLE dag_node(
+                        multihash BLOB NOT NULL PRIMARY KEY,
+                        bytes BLOB NOT NULL
+                    ) STRICT;
+                    CREATE TABLE dag_reference(
+                        kind INTEGER NOT NULL,
+                        owner INTEGER NOT NULL,
+                        multihash BLOB NOT NULL,
+                        PRIMARY KEY (kind, owner, multihash)
+                    ) STRICT, WITHOUT ROWID;
+                    CREATE INDEX dag_reference_multihash ON dag_reference(multihash);
+                    INSERT OR IGNORE INTO dag_node SELECT multihash, bytes FROM node;
+                    INSERT OR IGNORE INTO dag_node SELECT multihash, bytes FROM directory_node;
+                    INSERT INTO dag_reference SELECT 1, object, multihash FROM node;
+                    INSERT INTO dag_reference SELECT 2, inode, multihash FROM directory_node;
+                    DROP TABLE node;
+                    DROP TABLE directory_node;
+                    """)
+        }
     }
 }

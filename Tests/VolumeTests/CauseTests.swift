@@ -141,7 +141,8 @@ import struct SystemPackage.Errno
             }
             var log = payload.withUnsafeBytes { bytes in
                 RedoLogTrial.record(
-                    payload: bytes, number: generator.oneIn(9) ? .max : 1, before: 0)
+                    payload: bytes, number: generator.oneIn(9) ? .max : 1, before: 0,
+                    isFormer: generator.oneIn(2))
             }
             log += [UInt8](repeating: 0, count: log.count)
             if generator.oneIn(4) { log[generator.below(log.count)] ^= 1 }

@@ -148,6 +148,20 @@ func damaged(_ column: String) -> String {
 /// The multihash of nothing in particular, as SQL.
 let strangeMultihash = "CAST(x'1220' || zeroblob(32) AS BLOB)"
 
+/// Takes references to DAG nodes away, and the nodes that nothing else refers to, as SQL.
+func dropNodes(_ condition: String) -> String {
+    "DELETE FROM dag_reference WHERE \(condition); "
+        + "DELETE FROM dag_node WHERE multihash NOT IN (SELECT multihash FROM dag_reference)"
+}
+
+/// The DAG nodes that somebody needs, as SQL.
+func nodes(_ condition: String) -> String {
+    "multihash IN (SELECT multihash FROM dag_reference WHERE \(condition))"
+}
+
+/// A Kubo node that the volume publishes to, as SQL.
+let remoteRow = "INSERT INTO remote VALUES (1, 1, 'peer', '/x', 1, NULL, 0, NULL, 0)"
+
 /// A name as SQL.
 func name(_ name: String) -> String { "CAST('\(name)' AS BLOB)" }
 

@@ -445,7 +445,7 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
             INSERT INTO entry SELECT 1, \(name("again")), inode, 2, cookie + 1000 FROM entry
             WHERE name = \(name("deeper"));
             UPDATE volume SET next_cookie = 5000; UPDATE inode SET cid = NULL WHERE id = 1;
-            UPDATE inode SET nlink = 5 WHERE id = 1; DELETE FROM directory_node WHERE inode = 1
+            UPDATE inode SET nlink = 5 WHERE id = 1; \(dropNodes("kind = 2 AND owner = 1"))
             """,
             ["a directory that 2 entries name"]),
         RowDamage(
@@ -454,7 +454,7 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
             INSERT INTO entry SELECT 1, \(name("self")), 1, 2, next_cookie FROM volume;
             UPDATE volume SET next_cookie = next_cookie + 1;
             UPDATE inode SET nlink = 5 WHERE id = 1;
-            UPDATE inode SET cid = NULL WHERE id = 1; DELETE FROM directory_node WHERE inode = 1
+            UPDATE inode SET cid = NULL WHERE id = 1; \(dropNodes("kind = 2 AND owner = 1"))
             """,
             ["entry \"self\" in inode 1 (/): it names the root"]),
         RowDamage(
@@ -467,19 +467,19 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
                 + """
 
                 UPDATE inode SET nlink = 3 WHERE id = \(inode("dir")) OR id = \(inode("deeper"));
-                UPDATE inode SET cid = NULL WHERE kind = 2; DELETE FROM directory_node
+                UPDATE inode SET cid = NULL WHERE kind = 2; \(dropNodes("kind = 2"))
                 """,
             ["it lies in a circle of directories"]),
         RowDamage(
             "a name that is gone",
             """
             DELETE FROM entry WHERE name = \(name("large"));
-            UPDATE inode SET cid = NULL WHERE id = 1; DELETE FROM directory_node WHERE inode = 1
+            UPDATE inode SET cid = NULL WHERE id = 1; \(dropNodes("kind = 2 AND owner = 1"))
             """,
             ["inode 6: no entry names it"]),
         RowDamage(
             "no root",
-            "DELETE FROM inode WHERE id = 1; DELETE FROM directory_node WHERE inode = 1",
+            "DELETE FROM inode WHERE id = 1; \(dropNodes("kind = 2 AND owner = 1"))",
             ["inode 1: there is no root directory", "the inode count is 14, but there are 13"]
                 + namesInRoot.map {
                     "entry \"\($0)\" in inode 1 (/): there is no such directory"
@@ -614,15 +614,76 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
             "INSERT INTO leaf SELECT \(object("flat")), number, multihash FROM leaf",
             ["(/flat): leaves or nodes are stored, but it has one leaf"]),
         RowDamage(
-            "a node's bytes", "UPDATE node SET bytes = \(damaged("bytes"))",
+            "a node's bytes",
+            "UPDATE dag_node SET bytes = \(damaged("bytes")) WHERE \(nodes("kind = 1"))",
             ["(/large): its stored nodes are not those of its CID"]),
         RowDamage(
-            "a node that is gone", "DELETE FROM node",
+            "a node that is gone", dropNodes("kind = 1"),
             ["(/large): its stored nodes are not those of its CID"]),
         RowDamage(
             "a node too many",
-            "INSERT INTO node SELECT object, \(strangeMultihash), bytes FROM node",
+            """
+            INSERT INTO dag_node SELECT \(strangeMultihash), bytes FROM dag_node LIMIT 1;
+            INSERT INTO dag_reference SELECT kind, owner, \(strangeMultihash) FROM dag_reference
+            WHERE kind = 1
+            """,
             ["(/large): its stored nodes are not those of its CID"]),
+        RowDamage(
+            "a node that its reference alone tells of",
+            "DELETE FROM dag_node WHERE \(nodes("kind = 1"))",
+            ["(/large): its stored nodes are not those of its CID"]),
+        RowDamage(
+            "a node that nothing refers to",
+            "INSERT INTO dag_node VALUES (\(strangeMultihash), x'00')",
+            ["0000: nothing refers to it"]),
+        RowDamage(
+            "a node of a root that is gone",
+            "INSERT INTO dag_reference VALUES (3, 1, \(strangeMultihash))",
+            ["0000 of a root is missing"]),
+        RowDamage(
+            "a node of a root that is another",
+            "INSERT INTO dag_node VALUES (\(strangeMultihash), x'00'); "
+                + "INSERT INTO dag_reference VALUES (3, 1, \(strangeMultihash))",
+            ["0000 of a root does not match its hash"]),
+        RowDamage(
+            "nodes that nobody knows the need of",
+            "INSERT INTO dag_reference SELECT 9, owner, multihash FROM dag_reference "
+                + "WHERE kind = 1",
+            ["9 is no kind of who needs a DAG node"]),
+
+        // Placements
+        RowDamage(
+            "a placement at no remote",
+            "INSERT INTO placement VALUES (1, \(object("flat")), 1, 1, NULL, 1)",
+            ["there is no such remote"]),
+        RowDamage(
+            "placements of nothing",
+            "\(remoteRow); INSERT INTO placement VALUES (1, 999, 1, 1, NULL, 1), "
+                + "(2, 999, 1, 1, NULL, 1), (2, \(inode("small")), 1, 1, NULL, 1), "
+                + "(9, 1, 1, 1, NULL, 1)",
+            [
+                "kind 1, number 999, at remote 1: it is of nothing that there is",
+                "kind 2, number 999, at remote 1: it is of nothing that there is",
+                "kind 2, number 2, at remote 1: it is of what has no CID",
+                "9 is no kind of what is placed",
+            ]),
+        RowDamage(
+            "a placement's state",
+            "\(remoteRow); INSERT INTO placement VALUES "
+                + "(1, \(object("flat")), 1, 7, NULL, 1)",
+            ["7 is no state of a placement"]),
+        RowDamage(
+            "a placement in an epoch to come",
+            "\(remoteRow); INSERT INTO placement VALUES "
+                + "(1, \(object("flat")), 1, 1, NULL, 2), (2, 1, 1, 1, NULL, 0)",
+            ["epoch 2 is out of range", "epoch 0 is out of range"]),
+        RowDamage(
+            "a remote that nobody knows",
+            "\(remoteRow); UPDATE remote SET id = 4",
+            ["table remote, row id 4, column id: there is no remote of that number"]),
+        RowDamage(
+            "a remote of no kind", "\(remoteRow); UPDATE remote SET kind = 9",
+            ["table remote, row id 1, column kind: 9 is no kind of a remote"]),
 
         // CIDs of directories
         RowDamage(
@@ -641,27 +702,27 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
             "a CID that is gone below one",
             """
             UPDATE inode SET cid = NULL WHERE id = \(inode("deep"));
-            DELETE FROM directory_node WHERE inode = \(inode("deep"))
+            \(dropNodes("kind = 2 AND owner = \(inode("deep"))"))
             """,
             ["(/dir): it has a CID, but inode 8 in it has none"]),
         RowDamage(
             "a directory's node",
-            "UPDATE directory_node SET bytes = \(damaged("bytes")) "
-                + "WHERE inode = \(inode("dir"))",
+            "UPDATE dag_node SET bytes = \(damaged("bytes")) "
+                + "WHERE \(nodes("kind = 2 AND owner = \(inode("dir"))"))",
             ["(/dir): a stored node does not match its hash"]),
         RowDamage(
             "a directory's node that is gone",
-            "DELETE FROM directory_node WHERE inode = \(inode("dir"))",
+            dropNodes("kind = 2 AND owner = \(inode("dir"))"),
             ["(/dir): its stored nodes are not those of its CID"]),
         RowDamage(
             "nodes of what is no directory",
-            "INSERT INTO directory_node SELECT \(inode("small")), multihash, bytes "
-                + "FROM directory_node WHERE inode = 1",
+            "INSERT INTO dag_reference SELECT 2, \(inode("small")), multihash "
+                + "FROM dag_reference WHERE kind = 2 AND owner = 1",
             ["(/small): directory nodes are stored, but there is no directory's CID"]),
         RowDamage(
             "nodes of nothing",
-            "INSERT INTO directory_node SELECT 999, multihash, bytes "
-                + "FROM directory_node WHERE inode = 1",
+            "INSERT INTO dag_reference SELECT 2, 999, multihash "
+                + "FROM dag_reference WHERE kind = 2 AND owner = 1",
             ["inode 999: directory nodes of an inode that does not exist"]),
         RowDamage(
             "a symlink's CID", "UPDATE inode SET tree_size = 9 WHERE id = \(inode("link"))",

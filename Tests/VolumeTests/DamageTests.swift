@@ -96,12 +96,12 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
             "no row of the redo log", "DELETE FROM redo_log", refusal: "its key is lost"),
         ManifestDamage(
             "a root at the node that is no CID",
-            "INSERT INTO published VALUES (1, 'peer', 1, '/x', x'55', NULL, 0)",
-            refusal: "table published, row id 1, column root: it is no CID"),
+            "INSERT INTO remote VALUES (1, 1, 'peer', '/x', 1, x'55', 0, NULL, 0)",
+            refusal: "table remote, row id 1, column root: it is no CID"),
         ManifestDamage(
             "an epoch at the end",
-            "INSERT INTO published VALUES (1, 'peer', \(Int64.max), '/x', NULL, NULL, 0)",
-            refusal: "table published, row id 1, column epoch: \(Int64.max) is out of range"),
+            "INSERT INTO remote VALUES (1, 1, 'peer', '/x', \(Int64.max), NULL, 0, NULL, 0)",
+            refusal: "table remote, row id 1, column epoch: \(Int64.max) is out of range"),
 
         // Numbers at the end, in rows that the counters are made of.
         ManifestDamage(
@@ -127,7 +127,7 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
         ("kind", "9"), ("kind", "257"), ("kind", "-1"), ("mode", "33188"), ("uid", "-1"),
         ("gid", "4294967296"), ("nlink", "-1"), ("nlink", "4294967296"), ("size", "-1"),
         ("parent", "-1"), ("object", "-1"), ("object", "0"), ("cid", "x'01'"), ("cid", "x''"),
-        ("other_parents", "x'010203'"), ("unexpanded", "1"),
+        ("other_parents", "x'010203'"), ("not_loaded", "1"),
     ].map { (column: String, value: String) -> ManifestDamage in
         ManifestDamage(
             "\(column) \(value) of an inode",
@@ -161,8 +161,8 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
             cause: "column target: there are no bytes in it"),
         ManifestDamage(
             "entries at the node without a CID",
-            "UPDATE inode SET unexpanded = 1, cid = NULL WHERE id = \(inode("deep"))",
-            cause: "column unexpanded: "),
+            "UPDATE inode SET not_loaded = 1, cid = NULL WHERE id = \(inode("deep"))",
+            cause: "column not_loaded: "),
         ManifestDamage(
             "a directory in itself",
             """
@@ -170,7 +170,7 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
             INSERT INTO entry SELECT 1, \(name("again")), \(inode("deeper")), 2, 9999;
             UPDATE inode SET parent = \(inode("deep")) WHERE id = \(inode("deeper"));
             UPDATE inode SET parent = \(inode("deeper")) WHERE id = \(inode("deep"));
-            UPDATE inode SET cid = NULL WHERE kind = 2; DELETE FROM directory_node
+            UPDATE inode SET cid = NULL WHERE kind = 2; \(dropNodes("kind = 2"))
             """, cause: "lies in a circle of directories"),
         ManifestDamage(
             "parents in a ring",
@@ -237,7 +237,11 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
             cause: "does not exist"),
         ManifestDamage(
             "multihashes that are none",
-            "UPDATE leaf SET multihash = x'00'; UPDATE node SET multihash = x'', bytes = x''"),
+            """
+            UPDATE leaf SET multihash = x'00';
+            UPDATE dag_node SET multihash = x'', bytes = x'' WHERE \(nodes("kind = 1"));
+            UPDATE dag_reference SET multihash = x'' WHERE kind = 1
+            """),
         ManifestDamage("leaves that are gone", "DELETE FROM leaf"),
         ManifestDamage(
             "leaves at the end",
@@ -252,7 +256,7 @@ struct ManifestDamage: Sendable, CustomTestStringConvertible {
         let before = try volume.cid(of: .root)
         try volume.close()
         try directory.damage(
-            "UPDATE inode SET cid = NULL WHERE kind = 2; DELETE FROM directory_node")
+            "UPDATE inode SET cid = NULL WHERE kind = 2; \(dropNodes("kind = 2"))")
         volume = try directory.open(isReadOnly: true)
         #expect(try volume.cid(of: .root) == before)
         try volume.close()

@@ -53,7 +53,7 @@ private final class LoggedDirectory {
         let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: log)))
         var records: [Range<Int>] = []
         for start in stride(from: 0, to: bytes.count - 48, by: 8)
-        where Array(bytes[start..<start + 4]) == Array("rfr1".utf8) {
+        where Array(bytes[start..<start + 4]) == Array("rfr2".utf8) {
             let length = (0..<4).reduce(0) { $0 | Int(bytes[start + 4 + $1]) << (8 * $1) }
             records.append(start..<start + 48 + length)
         }
@@ -395,7 +395,21 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
         try database.inDatabase { db in
             try db.execute(
                 sql: """
-                    DROP TABLE redo_log; DELETE FROM grdb_migrations WHERE identifier = '3';
+                    DROP TABLE redo_log; DROP TABLE remote; DROP TABLE placement;
+                    CREATE TABLE node(object INTEGER NOT NULL, multihash BLOB NOT NULL,
+                    bytes BLOB NOT NULL, PRIMARY KEY (object, multihash)) STRICT, WITHOUT ROWID;
+                    CREATE TABLE directory_node(inode INTEGER NOT NULL, multihash BLOB NOT NULL,
+                    bytes BLOB NOT NULL, PRIMARY KEY (inode, multihash)) STRICT, WITHOUT ROWID;
+                    INSERT INTO directory_node SELECT owner, multihash, bytes
+                    FROM dag_reference JOIN dag_node USING (multihash) WHERE kind = 2;
+                    DROP TABLE dag_reference; DROP TABLE dag_node;
+                    ALTER TABLE inode RENAME COLUMN not_loaded TO unexpanded;
+                    ALTER TABLE inode ADD COLUMN published INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE object ADD COLUMN published INTEGER NOT NULL DEFAULT 0;
+                    CREATE TABLE published(id INTEGER PRIMARY KEY CHECK (id = 1),
+                    peer TEXT NOT NULL, epoch INTEGER NOT NULL, path TEXT NOT NULL, root BLOB,
+                    view BLOB, time INTEGER NOT NULL) STRICT;
+                    DELETE FROM grdb_migrations WHERE identifier IN ('3', '4');
                     PRAGMA user_version = 2;
                     """)
         }

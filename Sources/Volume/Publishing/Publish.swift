@@ -115,7 +115,8 @@ extension Volume {
             state.published = PublishedState(
                 peer: peer, epoch: (old?.epoch ?? 0) + (isSamePeer ? 0 : 1),
                 path: "\(connection.path)",
-                root: isSamePeer ? old?.root : nil, view: nil, time: .now())
+                root: isSamePeer ? old?.root : nil,
+                rootCount: isSamePeer ? old?.rootCount ?? 0 : 0, view: nil, time: .now())
             return !isSamePeer
         }
         if isOther {
@@ -171,6 +172,8 @@ extension Volume {
 
     private func publishRoot(_ connection: RemoteConnection) throws(PublishFailure) {
         try mergeMirror(connection)
+        let rootCount = manifest.withLock { $0.beginRoot() }
+        defer { manifest.withLock { $0.endRoot() } }
         let root: CID
         do throws(Errno) {
             root = try cid(of: .root)
@@ -192,6 +195,7 @@ extension Volume {
             try pin(sent, known?.root, connection)
             manifest.withLock { state in
                 state.published?.root = sent
+                state.published?.rootCount = rootCount
                 state.published?.time = .now()
             }
             log.info("published", metadata: ["root": "\(sent)"])

@@ -86,11 +86,7 @@ extension Volume {
         var (passed, steps) = (directory, 0)
         while directory.cid != nil || directory.isComputingTree {
             directory.isTreeOutdated = true
-            if directory.cid != nil {
-                directory.cid = nil
-                directory.newNodes = nil
-                state.mark(directory)
-            }
+            state.clearTree(of: directory)
             guard directory.inode != .root, directory.parent != directory.inode,
                 let parent = try state.inode(directory.parent), parent !== passed
             else { return }

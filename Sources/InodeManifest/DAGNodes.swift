@@ -1,0 +1,171 @@
+internal import Base
+internal import MerkleDAG
+internal import Multiformats
+
+// The store of DAG nodes: `dag_node` and `dag_reference` (Schema.swift). Blocks that are the same are
+// there once, and a block goes with its last reference. Of a set of references only what differs from the set
+// before is told to SQLite, so a large directory costs its changed nodes.
+
+/// Who needs a DAG node: `kind` and `owner` of `dag_reference`.
+struct DAGOwner: Hashable, Sendable {
+    enum Kind: Int64, Sendable {
+        case object = 1
+        case directory = 2
+        /// What the tree has lost; `id` is the count of roots then.
+        case lost = 3
+    }
+
+    let kind: Kind
+    let id: UInt64
+}
+
+/// The DAG nodes of an object or a directory are lost to the tree, and a remote's root may have them.
+struct LostNodes: Sendable {
+    let owner: DAGOwner
+    /// How many roots had been begun.
+    let rootCount: UInt64
+}
+
+/// Writes the two tables, inside a transaction.
+struct DAGNodeTable {
+    private var findOwned: BoundStatement
+    private var putNode: BoundStatement
+    private var putReference: BoundStatement
+    private var dropReference: BoundStatement
+    private var dropUnneeded: BoundStatement
+
+    init(in db: some StatementSource) throws {
+        findOwned = try db.statement(
+            "SELECT multihash FROM dag_reference WHERE kind = ? AND owner = ?")
+        // One that is damaged is made good.
+        putNode = try db.statement(
+            """
+            INSERT INTO dag_node(multihash, bytes) VALUES (?,?) ON CONFLICT(multihash)
+            DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes
+            """)
+        putReference = try db.statement(
+            "INSERT OR IGNORE INTO dag_reference(kind, owner, multihash) VALUES (?,?,?)")
+        dropReference = try db.statement(
+            "DELETE FROM dag_reference WHERE kind = ? AND owner = ? AND multihash = ?")
+        dropUnneeded = try db.statement(
+            """
+            DELETE FROM dag_node WHERE multihash = ?1
+            AND NOT EXISTS (SELECT 1 FROM dag_reference WHERE multihash = ?1)
+            """)
+    }
+
+    private mutating func owned(by owner: DAGOwner) throws -> Set<[UInt8]> {
+        findOwned.bind(owner.kind.rawValue)
+        findOwned.bind(owner.id)
+        defer { findOwned.reset() }
+        var multihashes: Set<[UInt8]> = []
+        while try findOwned.step() { multihashes.insert(findOwned.bytes(0)) }
+        return multihashes
+    }
+
+    /// Has an owner need these blocks, and no others.
+    ///
+    /// - Parameter isNew: it has none so far.
+    mutating func set(_ owner: DAGOwner, to nodes: [StoredNode], isNew: Bool = false) throws {
+        var old = isNew ? [] : try owned(by: owner)
+        for node in nodes {
+            putNode.bind(node.multihash)
+            putNode.bind(node.bytes)
+            try putNode.run()
+            guard old.remove(node.multihash) == nil else { continue }
+            putReference.bind(owner.kind.rawValue)
+            putReference.bind(owner.id)
+            putReference.bind(node.multihash)
+            try putReference.run()
+        }
+        for multihash in old { try drop(multihash, of: owner) }
+    }
+
+    private mutating func drop(_ multihash: [UInt8], of owner: DAGOwner) throws {
+        dropReference.bind(owner.kind.rawValue)
+        dropReference.bind(owner.id)
+        dropReference.bind(multihash)
+        try dropReference.run()
+        dropUnneeded.bind(multihash)
+        try dropUnneeded.run()
+    }
+
+    /// Keeps the blocks that an owner has now, whatever becomes of it.
+    mutating func keep(_ lost: LostNodes) throws {
+        for multihash in try owned(by: lost.owner) {
+            putReference.bind(DAGOwner.Kind.lost.rawValue)
+            putReference.bind(lost.rootCount)
+            putReference.bind(multihash)
+            try putReference.run()
+        }
+    }
+
+    /// Lets go what is kept of roots that were begun before one.
+    mutating func letGo(before rootCount: UInt64, in db: some StatementSource) throws {
+        var find = try db.statement(
+            """
+            SELECT owner, multihash FROM dag_reference
+            WHERE kind = \(DAGOwner.Kind.lost.rawValue) AND owner < ? LIMIT \(Self.droppedAtOnce)
+            """)
+        while true {
+            find.bind(rootCount)
+            var found: [(UInt64, [UInt8])] = []
+            while try find.step() { found.append((find.uint64(0), find.bytes(1))) }
+            find.reset()
+            guard !found.isEmpty else { return }
+            for (owner, multihash) in found {
+                try drop(multihash, of: DAGOwner(kind: .lost, id: owner))
+            }
+        }
+    }
+
+    /// References that are in memory at a time while they are dropped.
+    private static let droppedAtOnce = 1_024
+}
+
+extension ManifestState {
+    /// Begins a root that is to stand at a remote, before the tree's CID is asked for. Until `endRoot` the DAG
+    /// nodes of what the tree loses are kept for it.
+    ///
+    /// - Returns: the count of it, for `PublishedState`.
+    package func beginRoot() -> UInt64 {
+        rootCount += 1
+        isRootUnderWay = true
+        return rootCount
+    }
+
+    /// Ends `beginRoot`, whether the root stands at the remote now or not.
+    package func endRoot() {
+        isRootUnderWay = false
+    }
+
+    /// Notes that a directory or an object loses its DAG nodes: to a change of what it is, or with it.
+    func lose(_ kind: DAGOwner.Kind, _ id: UInt64, placedEpoch: UInt64) {
+        // What no remote has is in no root of one.
+        guard published != nil, placedEpoch != 0 || isRootUnderWay else { return }
+        lostNodes.append(LostNodes(owner: DAGOwner(kind: kind, id: id), rootCount: rootCount))
+    }
+
+    /// Takes a directory's CID away, because something below changed.
+    package func clearTree(of record: InodeRecord) {
+        guard record.cid != nil else { return }
+        lose(.directory, record.inode.number, placedEpoch: record.placedEpoch)
+        record.cid = nil
+        record.newNodes = nil
+        place(record, 0)
+        mark(record)
+    }
+}
+
+extension CommitBatch {
+    /// Keeps what a remote's root may have of the DAG nodes that are about to go, inside a transaction.
+    func keepLostNodes(in table: inout DAGNodeTable) throws {
+        for lost in lostNodes { try table.keep(lost) }
+    }
+
+    /// Drops the references of deleted rows.
+    func deleteNodes(in table: inout DAGNodeTable) throws {
+        for id in storedDeletedInodes { try table.set(DAGOwner(kind: .directory, id: id), to: []) }
+        for id in storedDeletedObjects { try table.set(DAGOwner(kind: .object, id: id), to: []) }
+    }
+}

@@ -1,0 +1,256 @@
+import Base
+import Foundation
+import GRDB
+import Glibc
+import InodeManifest
+import MerkleDAG
+import Multiformats
+import ObjectStore
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// What the manifest in a state directory says, past the volume.
+private struct Rows {
+    private let database: DatabaseQueue
+
+    init(_ stateDirectory: String) throws {
+        database = try DatabaseQueue(path: stateDirectory + "/manifest.sqlite")
+    }
+
+    func integer(_ sql: String, _ arguments: StatementArguments = []) throws -> Int {
+        try #require(
+            try database.inDatabase { try Int.fetchOne($0, sql: sql, arguments: arguments) })
+    }
+
+    func hasNode(_ cid: CID) throws -> Bool {
+        try integer(
+            "SELECT count(*) FROM dag_node WHERE multihash = ?", [Data(cid.multihash.bytes)]) == 1
+    }
+}
+
+@Suite struct PlacementTests {
+    @Test func volumeWithoutANodePaysForNone() throws {
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory)
+        try volume.makeFile("file", content(seed: 1, count: 3 << 20))
+        _ = try volume.cid(of: .root)
+        try volume.close()
+        let rows = try Rows(directory.state)
+        #expect(try rows.integer("SELECT count(*) FROM placement") == 0)
+        #expect(try rows.integer("SELECT count(*) FROM remote") == 0)
+        #expect(try rows.integer("SELECT count(*) FROM dag_reference WHERE kind = 3") == 0)
+    }
+
+    @Test func placementGoesWithTheCIDThatItIsOf() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, stand.options())
+        let inner = try volume.makeDirectory("inner", in: .root, mode: 0o755, caller: root).inode
+        try volume.makeFile("changed", in: inner, [1])
+        try volume.makeFile("removed", in: inner, [2])
+        try volume.makeFile("kept", [3])
+        try volume.published()
+        try volume.close()
+        var rows: Rows? = try Rows(directory.state)
+        #expect(try rows?.integer("SELECT count(*) FROM placement WHERE kind = 1") == 3)
+        #expect(try rows?.integer("SELECT count(*) FROM placement WHERE kind = 2") == 2)
+        rows = nil
+
+        volume = try openVolume(directory)
+        let handle = try volume.open(
+            volume.inode("inner", "changed"), flags: OpenFlags(rawValue: O_RDWR), caller: root
+        ).handle
+        try volume.put([9], to: handle, at: 0)
+        volume.release(handle)
+        try volume.unlink("removed", in: inner)
+        try volume.close()
+        rows = try Rows(directory.state)
+        #expect(try rows?.integer("SELECT count(*) FROM placement WHERE kind = 1") == 1)
+        #expect(try rows?.integer("SELECT count(*) FROM placement WHERE kind = 2") == 0)
+        rows = nil
+        let report = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+        #expect(report.isClean, "\(report.problems)")
+    }
+
+    /// All of a remote's placements at once, at the cost of one row.
+    @Test func newEpochLeavesRowsAloneAndNothingCounts() throws {
+        let scratch = ScratchDirectory()
+        let manifest = try InodeManifest.open(
+            directory: scratch.path, profileName: "unixfs-v1-2025", log: quietLog)
+        func seal() throws -> UInt64 {
+            try manifest.withLock { (state) throws(Errno) in
+                let object = state.makeObject(id: nil, size: 1, inlineBytes: [1])
+                state.seal(object, as: .sealing([1], profile: .unixfsV1_2025), size: 1)
+                return object.id
+            }
+        }
+        func waiting() throws -> (UInt64, [UInt64], Int) {
+            try manifest.bringUpToDate()
+            return try manifest.withLock { (state) throws(Errno) in
+                (
+                    try state.unpublishedTotals().count,
+                    try state.unpublishedObjects(after: 0, limit: 10),
+                    try state.publishedFlatObjects(after: 0, limit: 10).count
+                )
+            }
+        }
+        let (first, second) = (try seal(), try seal())
+        #expect(try waiting() == (2, [first, second], 0))
+        manifest.withLock { state in
+            state.published = PublishedState(
+                peer: "peer", epoch: 1, path: "/x", root: nil, view: nil, time: .now())
+        }
+        try manifest.withLock { (state) throws(Errno) in
+            guard let object = try state.object(first) else { throw .ioError }
+            state.notePublished(object)
+            #expect(state.isPublished(object))
+        }
+        #expect(try waiting() == (1, [second], 0))
+        manifest.withLock { $0.published?.epoch += 1 }
+        #expect(try waiting() == (2, [first, second], 0))
+        try manifest.withLock { (state) throws(Errno) in
+            guard let object = try state.object(first) else { throw .ioError }
+            #expect(!state.isPublished(object))
+        }
+        try manifest.close(marksClean: true)
+    }
+
+    @Test func equalNodesAreStoredOnce() throws {
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory)
+        for name in ["one", "two", "three"] {
+            let inner = try volume.makeDirectory(
+                FileName(name), in: .root, mode: 0o755, caller: root
+            ).inode
+            try volume.makeFile("same", in: inner, [1])
+        }
+        let cid = try volume.cid(of: .root)
+        let inner = try volume.cid(of: volume.inode("one"))
+        try volume.close()
+        var rows: Rows? = try Rows(directory.state)
+        #expect(try rows?.hasNode(cid) == true && rows?.hasNode(inner) == true)
+        #expect(try rows?.integer("SELECT count(*) FROM dag_node") == 2)
+        #expect(try rows?.integer("SELECT count(*) FROM dag_reference") == 4)
+        rows = nil
+
+        let again = try openVolume(directory)
+        try again.unlink("same", in: again.inode("one"))
+        try again.close()
+        rows = try Rows(directory.state)
+        // The two others need it still.
+        #expect(try rows?.hasNode(cid) == false && rows?.hasNode(inner) == true)
+        #expect(try rows?.integer("SELECT count(*) FROM dag_reference") == 2)
+    }
+
+    @Test func publishedRootStaysWholeUntilTheNextOne() throws {
+        let stand = try NodeStand()
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, stand.options())
+        let inner = try volume.makeDirectory("inner", in: .root, mode: 0o755, caller: root).inode
+        let large = content(seed: 5, count: 3 << 20)
+        try volume.makeFile("large", in: inner, large)
+        let first = try #require(try volume.published())
+        let (directoryCID, fileCID) = (
+            try volume.cid(of: inner), try volume.cid(of: volume.inode("inner", "large"))
+        )
+        try volume.close()
+
+        // Without the node, so that no other root is published.
+        volume = try openVolume(directory)
+        try volume.unlink("large", in: inner)
+        let later = try volume.cid(of: .root)
+        try volume.makeFile("new", [1])
+        _ = try volume.cid(of: .root)
+        try volume.close()
+        var rows: Rows? = try Rows(directory.state)
+        for cid in [first, directoryCID, fileCID] { #expect(try rows?.hasNode(cid) == true) }
+        #expect(try rows?.hasNode(later) == false)
+        rows = nil
+        let report = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+        #expect(report.isClean, "\(report.problems)")
+
+        volume = try openVolume(directory, stand.options())
+        let next = try #require(try volume.published())
+        try volume.close()
+        rows = try Rows(directory.state)
+        #expect(try rows?.hasNode(next) == true)
+        for cid in [first, directoryCID, fileCID] { #expect(try rows?.hasNode(cid) == false) }
+        #expect(try rows?.integer("SELECT count(*) FROM dag_reference WHERE kind = 3") == 0)
+    }
+}
+
+/// State directories that builds before this one left behind, killed; see Tests/Mount/earlier-states.
+@Suite struct EarlierStateTests {
+    static let archives: [String] = {
+        let tests = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let directory = tests.appendingPathComponent("Mount/earlier-states").path
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+        return names.filter { $0.hasSuffix(".tar.gz") }.sorted().map { directory + "/" + $0 }
+    }()
+
+    @Test func thereAreSome() { #expect(Self.archives.count > 1) }
+
+    @Test(arguments: archives)
+    func whatTheNodeHasAndWhatItHasNotIsTakenOver(_ archive: String) throws {
+        let scratch = ScratchDirectory()
+        let tar = Process()
+        tar.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        tar.arguments = ["tar", "-C", scratch.path, "-xzf", archive, "state", "root"]
+        try tar.run()
+        tar.waitUntilExit()
+        try #require(tar.terminationStatus == 0)
+        let manifest = try InodeManifest.open(
+            directory: scratch.state, profileName: "unixfs-v1-2025", log: quietLog)
+        try manifest.withLock { (state) throws in
+            func record(_ path: FileName...) throws(Errno) -> InodeRecord {
+                var inode = Inode.root
+                for name in path {
+                    guard let directory = try state.inode(inode),
+                        let entry = try state.entry(name, in: directory)
+                    else { throw .noSuchFileOrDirectory }
+                    inode = entry.inode
+                }
+                guard let record = try state.inode(inode) else { throw .ioError }
+                return record
+            }
+            #expect(state.published?.epoch == 1 && state.published?.path == "/registryfs/test")
+            #expect(state.published?.root != nil && state.published?.view == state.published?.root)
+            // What the redo log alone had is newer than what the node has.
+            #expect(try !state.isPublished(record()))
+            #expect(try state.isPublished(record("directory")))
+            #expect(try state.isPublished(record("directory", "wide")))
+            for name in ["flat", "sparse", "twin", "inline", "evicted-1", "evicted-2"] {
+                let object = try #require(try state.object(of: record(FileName(name))))
+                #expect(state.isPublished(object), "\(name)")
+            }
+            var waiting: Set<UInt64> = []
+            for name in ["leaves", "last"] {
+                let object = try #require(try state.object(of: record(FileName(name))))
+                #expect(!state.isPublished(object), "\(name)")
+                if object.state == .sealed { waiting.insert(object.id) }
+            }
+            #expect(try Set(state.unpublishedObjects(after: 0, limit: 100)) == waiting)
+            #expect(try state.unpublishedTotals().count == UInt64(waiting.count))
+            let evicted = try #require(try state.object(of: record("evicted-1")))
+            let nodes = try state.nodes(of: evicted.id)
+            let cid = try #require(evicted.cid)
+            #expect(nodes.contains { $0.multihash == cid.multihash.bytes })
+            #expect(try state.node(with: cid.multihash.bytes) != nil)
+            #expect(try state.leafMultihashes(of: evicted.id, limit: 10).count == 2)
+        }
+        try manifest.close(marksClean: false)
+        let report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        #expect(report.isClean, "\(report.problems)")
+        let rows = try Rows(scratch.state)
+        #expect(try rows.integer("PRAGMA user_version") == 4)
+        #expect(
+            try rows.integer(
+                """
+                SELECT count(*) FROM dag_node WHERE multihash NOT IN
+                (SELECT multihash FROM dag_reference)
+                """) == 0)
+    }
+}
