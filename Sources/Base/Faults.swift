@@ -13,7 +13,7 @@ package enum Faults {
         case unlink, list, exchange, rename
         /// A commit of the manifest, before it begins and after it is durable.
         case beginCommit, endCommit
-        /// A transaction that brings SQLite up to date, likewise.
+        /// The transaction of a checkpoint, likewise.
         case beginTransaction, endTransaction
     }
 

@@ -11,7 +11,7 @@ package final class AttributeTable {
     /// Set or removed since the last commit.
     private(set) var uncommitted: Set<FileName> = []
     /// Set or removed, and SQLite has not been told.
-    private(set) var unapplied: Set<FileName> = []
+    private(set) var notCheckpointed: Set<FileName> = []
 
     init(_ values: [FileName: [UInt8]] = [:]) {
         self.values = values
@@ -34,22 +34,22 @@ package final class AttributeTable {
     /// Takes what a commit has to be told.
     func takeUncommitted() -> [AttributeChange] {
         defer {
-            unapplied.formUnion(uncommitted)
+            notCheckpointed.formUnion(uncommitted)
             uncommitted = []
         }
         return changes(uncommitted)
     }
 
     /// Takes what SQLite has to be told.
-    func takeUnapplied() -> [AttributeChange] {
-        defer { unapplied = [] }
-        return changes(unapplied)
+    func takeNotCheckpointed() -> [AttributeChange] {
+        defer { notCheckpointed = [] }
+        return changes(notCheckpointed)
     }
 
     /// Notes that a commit failed, or that SQLite could not be told.
     func restore(_ changes: [AttributeChange], isCommit: Bool) {
         let names = changes.map(\.name)
-        if isCommit { uncommitted.formUnion(names) } else { unapplied.formUnion(names) }
+        if isCommit { uncommitted.formUnion(names) } else { notCheckpointed.formUnion(names) }
     }
 
     private func changes(_ names: Set<FileName>) -> [AttributeChange] {

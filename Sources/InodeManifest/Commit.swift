@@ -22,7 +22,7 @@ struct CommitBatch: Sendable {
         let treeSize: UInt64
         /// In a log of before alone; of now, `placements` tells it.
         var placedEpoch: UInt64 = 0
-        let isExpanded: Bool
+        let isLoaded: Bool
         let target: [UInt8]?
         let hasAttributes: Bool
         /// The attributes that changed.
@@ -82,8 +82,9 @@ extension ManifestState {
     }
 
     /// Changes that are committed, and SQLite has not been told of.
-    var unappliedCount: Int {
-        unappliedInodes.count + unappliedObjects.count + unapplied.entryChanges.count
+    var notCheckpointedCount: Int {
+        notCheckpointedInodes.count + notCheckpointedObjects.count
+            + notCheckpointed.entryChanges.count
     }
 
     /// Copies out all changes since the last commit and opens the next generation.
@@ -93,15 +94,15 @@ extension ManifestState {
         generation += 1
         for record in dirtyInodes {
             batch.add(record, parts: record.uncommitted, record.attributes?.takeUncommitted())
-            record.unapplied.formUnion(record.uncommitted)
+            record.notCheckpointed.formUnion(record.uncommitted)
             record.uncommitted = []
-            keepUnapplied(record)
+            keepNotCheckpointed(record)
         }
         for record in dirtyObjects {
             batch.add(record, parts: record.uncommitted)
-            record.unapplied.formUnion(record.uncommitted)
+            record.notCheckpointed.formUnion(record.uncommitted)
             record.uncommitted = []
-            keepUnapplied(record)
+            keepNotCheckpointed(record)
         }
         batch.entryChanges = entryChanges
         batch.evictedFiles = evictedFiles
@@ -112,7 +113,7 @@ extension ManifestState {
             // They were fetched again since they were unlinked.
             let evicted = Set(evictedFiles)
             batch.unlinkedObjects.removeAll { evicted.contains($0) }
-            unapplied.unlinkedObjects.removeAll { evicted.contains($0) }
+            notCheckpointed.unlinkedObjects.removeAll { evicted.contains($0) }
         }
         evictedFiles = []
         batch.nextObject = nextObjectToStore()
@@ -123,54 +124,54 @@ extension ManifestState {
         entryChanges = []
         unlinkedObjects = []
         dirtyContentBytes = 0
-        unapplied.entryChanges += batch.entryChanges
-        unapplied.evictedFiles += batch.evictedFiles
-        unapplied.unlinkedObjects += batch.unlinkedObjects
-        unapplied.lostNodes += batch.lostNodes
-        unapplied.nextObject = batch.nextObject ?? unapplied.nextObject
-        unapplied.published = batch.published ?? unapplied.published
+        notCheckpointed.entryChanges += batch.entryChanges
+        notCheckpointed.evictedFiles += batch.evictedFiles
+        notCheckpointed.unlinkedObjects += batch.unlinkedObjects
+        notCheckpointed.lostNodes += batch.lostNodes
+        notCheckpointed.nextObject = batch.nextObject ?? notCheckpointed.nextObject
+        notCheckpointed.published = batch.published ?? notCheckpointed.published
         return batch
     }
 
-    /// Copies out all that was committed since SQLite was brought up to date. What was changed
+    /// Copies out all that was committed since the last checkpoint. What was changed
     /// several times is there once.
-    func takeUnapplied() -> CommitBatch {
-        var batch = unapplied
-        unapplied = CommitBatch()
-        batch.inodes.reserveCapacity(unappliedInodes.count)
-        for record in unappliedInodes {
-            let attributes = record.attributes?.takeUnapplied()
+    func takeNotCheckpointed() -> CommitBatch {
+        var batch = notCheckpointed
+        notCheckpointed = CommitBatch()
+        batch.inodes.reserveCapacity(notCheckpointedInodes.count)
+        for record in notCheckpointedInodes {
+            let attributes = record.attributes?.takeNotCheckpointed()
             noteCleanAttributes(attributes?.reduce(0) { $0 + ($1.value?.count ?? 0) } ?? 0)
-            batch.add(record, parts: record.unapplied, attributes)
-            record.unapplied = []
+            batch.add(record, parts: record.notCheckpointed, attributes)
+            record.notCheckpointed = []
             record.newNodes = nil
             record.isStored = true
-            record.isUnapplied = false
+            record.isNotCheckpointed = false
         }
-        for record in unappliedObjects {
-            batch.add(record, parts: record.unapplied)
-            if record.unapplied.contains(.inline) {
+        for record in notCheckpointedObjects {
+            batch.add(record, parts: record.notCheckpointed)
+            if record.notCheckpointed.contains(.inline) {
                 noteCommittedInline(record.inlineBytes?.count ?? 0)
             }
-            record.unapplied = []
+            record.notCheckpointed = []
             record.isStored = true
-            record.isUnapplied = false
+            record.isNotCheckpointed = false
         }
-        unappliedInodes.removeAll(keepingCapacity: unappliedInodes.count < 1024)
-        unappliedObjects.removeAll(keepingCapacity: unappliedObjects.count < 1024)
+        notCheckpointedInodes.removeAll(keepingCapacity: notCheckpointedInodes.count < 1024)
+        notCheckpointedObjects.removeAll(keepingCapacity: notCheckpointedObjects.count < 1024)
         return batch
     }
 
-    private func keepUnapplied(_ record: InodeRecord) {
-        guard !record.isUnapplied else { return }
-        record.isUnapplied = true
-        unappliedInodes.append(record)
+    private func keepNotCheckpointed(_ record: InodeRecord) {
+        guard !record.isNotCheckpointed else { return }
+        record.isNotCheckpointed = true
+        notCheckpointedInodes.append(record)
     }
 
-    private func keepUnapplied(_ record: ObjectRecord) {
-        guard !record.isUnapplied else { return }
-        record.isUnapplied = true
-        unappliedObjects.append(record)
+    private func keepNotCheckpointed(_ record: ObjectRecord) {
+        guard !record.isNotCheckpointed else { return }
+        record.isNotCheckpointed = true
+        notCheckpointedObjects.append(record)
     }
 
     /// Takes the changes of the batch that was taken last back, because it could not be committed.
@@ -193,39 +194,41 @@ extension ManifestState {
         evictedFiles = batch.evictedFiles + evictedFiles
         unlinkedObjects = batch.unlinkedObjects + unlinkedObjects
         lostNodes = batch.lostNodes + lostNodes
-        unapplied.entryChanges.removeLast(batch.entryChanges.count)
-        unapplied.unlinkedObjects.removeLast(batch.unlinkedObjects.count)
-        unapplied.lostNodes.removeLast(batch.lostNodes.count)
+        notCheckpointed.entryChanges.removeLast(batch.entryChanges.count)
+        notCheckpointed.unlinkedObjects.removeLast(batch.unlinkedObjects.count)
+        notCheckpointed.lostNodes.removeLast(batch.lostNodes.count)
         if batch.published != nil { isPublishedDirty = true }
     }
 
     /// Takes the changes of a batch back that SQLite could not be told of.
-    func restoreUnapplied(_ batch: CommitBatch) {
+    func restoreNotCheckpointed(_ batch: CommitBatch) {
         for row in batch.inodes {
             guard let record = loadedInode(row.id) else { continue }
-            record.unapplied.formUnion(row.parts)
+            record.notCheckpointed.formUnion(row.parts)
             record.attributes?.restore(row.attributes, isCommit: false)
             // Of another CID, or of none by now, they would be nodes of nothing.
             if record.newNodes == nil && record.cid?.bytes == row.cid {
                 record.newNodes = row.newNodes
             }
-            keepUnapplied(record)
+            keepNotCheckpointed(record)
         }
         for row in batch.objects {
             guard let record = loadedObject(row.id) else { continue }
-            record.unapplied.formUnion(row.parts)
-            keepUnapplied(record)
+            record.notCheckpointed.formUnion(row.parts)
+            keepNotCheckpointed(record)
         }
-        for id in batch.deletedInodes { if let record = loadedInode(id) { keepUnapplied(record) } }
+        for id in batch.deletedInodes {
+            if let record = loadedInode(id) { keepNotCheckpointed(record) }
+        }
         for id in batch.deletedObjects {
-            if let record = loadedObject(id) { keepUnapplied(record) }
+            if let record = loadedObject(id) { keepNotCheckpointed(record) }
         }
-        unapplied.entryChanges = batch.entryChanges + unapplied.entryChanges
-        unapplied.evictedFiles = batch.evictedFiles + unapplied.evictedFiles
-        unapplied.unlinkedObjects = batch.unlinkedObjects + unapplied.unlinkedObjects
-        unapplied.lostNodes = batch.lostNodes + unapplied.lostNodes
-        unapplied.nextObject = unapplied.nextObject ?? batch.nextObject
-        unapplied.published = unapplied.published ?? batch.published
+        notCheckpointed.entryChanges = batch.entryChanges + notCheckpointed.entryChanges
+        notCheckpointed.evictedFiles = batch.evictedFiles + notCheckpointed.evictedFiles
+        notCheckpointed.unlinkedObjects = batch.unlinkedObjects + notCheckpointed.unlinkedObjects
+        notCheckpointed.lostNodes = batch.lostNodes + notCheckpointed.lostNodes
+        notCheckpointed.nextObject = notCheckpointed.nextObject ?? batch.nextObject
+        notCheckpointed.published = notCheckpointed.published ?? batch.published
     }
 }
 
@@ -260,7 +263,7 @@ extension CommitBatch {
                 parent: record.parent.number,
                 otherParents: encodeParents(record.otherParents), object: record.object,
                 cid: record.cid?.bytes, treeSize: record.treeSize,
-                isExpanded: record.isExpanded,
+                isLoaded: record.isLoaded,
                 target: record.kind == .symlink ? record.target : nil,
                 hasAttributes: record.hasAttributes,
                 attributes: attributes ?? [],
@@ -401,7 +404,7 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.target)
             put.bind(row.hasAttributes)
-            put.bind(!row.isExpanded)
+            put.bind(!row.isLoaded)
             try put.run()
             if row.replacesAttributes {
                 dropAttributes.bind(row.id)

@@ -1,13 +1,13 @@
 internal import Base
 
-/// A place in the queue of those that commit, or bring SQLite up to date.
+/// A place in the queue of those that commit, or make a checkpoint.
 ///
 /// Sendable although unchecked: `hasTurn` is written before the signal and read after it.
 final class CommitPlace: @unchecked Sendable {
     enum Aim {
         case commit
-        /// To commit, and to bring SQLite up to date.
-        case apply
+        /// To commit, and to tell SQLite.
+        case checkpoint
     }
 
     fileprivate let aim: Aim
@@ -71,7 +71,7 @@ extension ManifestState {
             return true
         }
         // Else commits could come one after the other for ever, and SQLite never have its moment.
-        for aim in [CommitPlace.Aim.apply, .commit] where isFree(for: aim) {
+        for aim in [CommitPlace.Aim.checkpoint, .commit] where isFree(for: aim) {
             guard let next = commitQueue.firstIndex(where: { $0.aim == aim }) else { continue }
             let place = commitQueue.remove(at: next)
             begin(aim)
@@ -82,15 +82,15 @@ extension ManifestState {
     }
 
     private func isDone(_ aim: CommitPlace.Aim, _ goal: UInt64) -> Bool {
-        (aim == .commit ? committedGeneration : appliedGeneration) >= goal
+        (aim == .commit ? committedGeneration : checkpointedGeneration) >= goal
     }
 
     private func isFree(for aim: CommitPlace.Aim) -> Bool {
-        !isCommitting && (aim == .commit || !isApplying)
+        !isCommitting && (aim == .commit || !isCheckpointing)
     }
 
     private func begin(_ aim: CommitPlace.Aim) {
         isCommitting = true
-        if aim == .apply { isApplying = true }
+        if aim == .checkpoint { isCheckpointing = true }
     }
 }

@@ -7,10 +7,10 @@ internal import Synchronization
 package import struct SystemPackage.Errno
 
 // A commit makes changes durable by a record of the redo log. SQLite is told later, of the changes of
-// many commits at once: it is *brought up to date*. Both take turns:
+// many commits at once: that is a *checkpoint*. Both take turns:
 //
 //   isCommitting   has a batch, and the log until that is durable
-//   isApplying     has a batch for SQLite; begins at a moment when nobody commits, with a commit of
+//   isCheckpointing     has a batch for SQLite; begins at a moment when nobody commits, with a commit of
 //                  its own, so that what SQLite is told is what the log says at that moment
 //
 // Who finds the turn taken stands in a queue. Who ends a turn wakes each whose changes it covered, and
@@ -25,11 +25,11 @@ extension InodeManifest {
     ///
     /// - Throws: ENOSPC or EIO; the changes then stay in memory, and the next commit tries again.
     package func commit() throws(Errno) {
-        guard hasLog.load(ordering: .acquiring) else { return try bringUpToDate() }
+        guard hasLog.load(ordering: .acquiring) else { return try checkpoint() }
         let batch: CommitBatch
         switch nextBatch() {
         case .done: return
-        case .behind: return try bringUpToDate()
+        case .behind: return try checkpoint()
         case .lead(let own): batch = own
         }
         let room: LogRoom
@@ -41,15 +41,15 @@ extension InodeManifest {
             throw error.because(cause)
         }
         end(batch, room == .none ? .notDone : .done, isDue: room == .scarce)
-        if room == .none { try bringUpToDate() }
+        if room == .none { try checkpoint() }
     }
 
-    /// Commits, and brings SQLite up to date: whoever looks for rows rather than for records finds
-    /// then what was changed before the call. Blocks for the disk, and not at all where SQLite is
-    /// up to date.
+    /// Makes a checkpoint: commits, and tells SQLite of all commits. Whoever looks for rows rather than for records finds
+    /// then what was changed before the call. Blocks for the disk, and not at all where SQLite
+    /// has everything.
     ///
     /// - Throws: ENOSPC or EIO, as `commit`.
-    package func bringUpToDate() throws(Errno) {
+    package func checkpoint() throws(Errno) {
         guard let (batch, rows) = nextRows() else { return }
         var isLogged = false
         do throws(Errno) {
@@ -58,8 +58,8 @@ extension InodeManifest {
             if !isLogged { isLogged = try append(batch) != .none }
         } catch {
             let cause = failed(error)
-            state.withLock { $0.restoreUnapplied(rows) }
-            endApplying(.failed(error, cause))
+            state.withLock { $0.restoreNotCheckpointed(rows) }
+            endCheckpoint(.failed(error, cause))
             end(batch, .failed(error, cause))
             throw error.because(cause)
         }
@@ -68,13 +68,13 @@ extension InodeManifest {
         if isLogged { end(batch, .done) }
         let failure = background.run { () throws(Never) in write(rows, number: number) }
         state.withLock { state in
-            guard failure == nil else { return state.restoreUnapplied(rows) }
-            state.appliedGeneration = rows.generation
+            guard failure == nil else { return state.restoreNotCheckpointed(rows) }
+            state.checkpointedGeneration = rows.generation
             state.settle(rows)
         }
         if failure == nil, let number { redo.withLock { $0?.noteApplied(number) } }
         let outcome = failure.map { Outcome.failed($0, FailureCause.take() ?? "\($0)") } ?? .done
-        endApplying(outcome)
+        endCheckpoint(outcome)
         if !isLogged { end(batch, outcome) }
         if case .failed(let error, let cause) = outcome { throw error.because(cause) }
     }
@@ -112,7 +112,7 @@ extension InodeManifest {
         guard place.waitForTurn() else { return .done }
         let (turn, woken) = state.withLock { state -> (Turn, [CommitPlace]) in
             // What SQLite has not got stays in memory, so there is a bound to it.
-            if state.unappliedCount > ManifestBounds.changesUncommittedMax {
+            if state.notCheckpointedCount > ManifestBounds.changesUncommittedMax {
                 state.isCommitting = false
                 return (.behind, state.passTurn())
             }
@@ -127,20 +127,20 @@ extension InodeManifest {
     private func nextRows() -> (batch: CommitBatch, rows: CommitBatch)? {
         let place = state.withLock { state in
             let goal = state.hasChanges ? state.generation : state.generation - 1
-            return state.takePlace(for: .apply, goal: goal)
+            return state.takePlace(for: .checkpoint, goal: goal)
         }
         guard place.waitForTurn() else { return nil }
         return state.withLock { state in
             let batch = state.takeBatch()
-            var rows = state.takeUnapplied()
+            var rows = state.takeNotCheckpointed()
             rows.generation = batch.generation
             return (batch, rows)
         }
     }
 
-    /// - Parameter isDue: the log needs SQLite to be brought up to date.
+    /// - Parameter isDue: the log needs a checkpoint.
     private func end(_ batch: CommitBatch, _ outcome: Outcome, isDue: Bool = false) {
-        let (woken, wakesApplier) = state.withLock { state -> ([CommitPlace], Bool) in
+        let (woken, wakesCheckpoints) = state.withLock { state -> ([CommitPlace], Bool) in
             state.isCommitting = false
             guard case .done = outcome else {
                 // A batch's number never becomes committed by itself then: its changes carry on
@@ -155,24 +155,24 @@ extension InodeManifest {
             state.logFailure = nil
             state.committedGeneration = batch.generation
             state.deletableObjects += batch.deletedFiles + batch.evictedFiles
-            let wakesApplier =
-                !state.isApplying
-                && (isDue || state.unappliedCount > ManifestBounds.changesPerCommit)
-            return (state.passTurn(), wakesApplier)
+            let wakesCheckpoints =
+                !state.isCheckpointing
+                && (isDue || state.notCheckpointedCount > ManifestBounds.changesPerCommit)
+            return (state.passTurn(), wakesCheckpoints)
         }
         // Those that wake find the lock free.
         for place in woken { place.wake() }
-        if wakesApplier { applySignal.raise() }
+        if wakesCheckpoints { checkpointSignal.raise() }
     }
 
-    private func endApplying(_ outcome: Outcome) {
+    private func endCheckpoint(_ outcome: Outcome) {
         let woken = state.withLock { state in
-            state.isApplying = false
+            state.isCheckpointing = false
             if case .failed(let errno, let cause) = outcome {
-                state.applyFailure = errno
+                state.checkpointFailure = errno
                 state.commitFailureCause = cause
             } else {
-                state.applyFailure = nil
+                state.checkpointFailure = nil
             }
             return state.passTurn()
         }
@@ -183,7 +183,7 @@ extension InodeManifest {
 
     private enum LogRoom {
         case none
-        /// The batch is in the log, and SQLite should be brought up to date soon.
+        /// The batch is in the log, and a checkpoint is due soon.
         case scarce
         case ample
     }

@@ -14,7 +14,7 @@ package import struct SystemPackage.Errno
 /// durable in groups: `commit` writes everything that was changed before it was called into the redo
 /// log, in one record, so that after a crash the manifest is a prefix of the operations. Callers
 /// that commit at the same time share a record: one leads and the others wait for it. SQLite is told
-/// in the background, or by `bringUpToDate`.
+/// in the background, or by `checkpoint`.
 package final class InodeManifest: Sendable {
     let state: Monitor<ManifestState>
     let writer: DatabaseQueue
@@ -23,18 +23,18 @@ package final class InodeManifest: Sendable {
     let redo = Guarded<RedoLog?>(nil, rank: .redoLog)
     /// Whether there is a log, for those who only ask.
     let hasLog = Atomic<Bool>(false)
-    let applySignal = ApplySignal()
+    let checkpointSignal = CheckpointSignal()
     /// What the process does beside requests.
     package let background = BackgroundWork()
     let reservePath: String
     let log: Logger
-    private let checkpointer: DatabaseQueue
+    private let walConnection: DatabaseQueue
     private let walPages = WALPages()
     private let directory: String
     private let path: String
     private let logKey: [UInt8]
     private let logNumber: UInt64
-    private let applier = Guarded<JoinableThread?>(nil)
+    private let checkpoints = Guarded<JoinableThread?>(nil)
 
     /// The name of the profile that the volume was made with.
     package let profileName: String
@@ -98,7 +98,7 @@ package final class InodeManifest: Sendable {
         var readerConfiguration = Self.configuration(synchronous: "NORMAL", cacheKiB: 2048)
         readerConfiguration.readonly = true
         let reader = try DatabaseQueue(path: path, configuration: readerConfiguration)
-        checkpointer = try DatabaseQueue(
+        walConnection = try DatabaseQueue(
             path: path, configuration: Self.configuration(synchronous: "FULL", cacheKiB: 256))
         let remote = try Self.published(in: writer)
         state = Monitor(
@@ -229,7 +229,7 @@ package final class InodeManifest: Sendable {
 
     private static func configuration(synchronous: String, cacheKiB: Int) -> Configuration {
         var configuration = Configuration()
-        // Readers and the checkpointer never block the writer in WAL mode; the time-out is for
+        // Readers and the copying of the WAL never block the writer in WAL mode; the time-out is for
         // another process that looks at the file, a sqlite3 shell for example.
         configuration.busyMode = .timeout(30)
         configuration.prepareDatabase { db in
@@ -335,13 +335,13 @@ package final class InodeManifest: Sendable {
             log.warning("manifest: no redo log: \(error)")
             return
         }
-        let thread = try Threads.start(name: "rfs-apply") { [weak self, applySignal] in
-            while applySignal.wait() {
+        let thread = try Threads.start(name: "rfs-checkpoint") { [weak self, checkpointSignal] in
+            while checkpointSignal.wait() {
                 // A failure is told by the next commit that finds no room in the log.
-                try? self?.bringUpToDate()
+                try? self?.checkpoint()
             }
         }
-        applier.withLock { $0 = thread }
+        checkpoints.withLock { $0 = thread }
     }
 
     /// Tells SQLite what the redo log has and it has not; gives the log's key, and the number of
@@ -379,20 +379,20 @@ package final class InodeManifest: Sendable {
 
     /// Keeps SQLite's WAL from growing: copies it into the database where it is long. Blocks for
     /// disk writes; commits go on meanwhile. Called from a background thread.
-    package func checkpointIfDue() {
+    package func truncateWALIfDue() {
         let pages = walPages.count.load(ordering: .relaxed)
-        guard pages > ManifestBounds.walPagesPerCheckpoint else { return }
+        guard pages > ManifestBounds.walPagesPerCopy else { return }
         // RESTART waits for the moment without a writer, which PASSIVE may miss for ever.
-        checkpoint(pages > ManifestBounds.walPagesMax ? "RESTART" : "PASSIVE")
+        copyWAL(pages > ManifestBounds.walPagesMax ? "RESTART" : "PASSIVE")
     }
 
-    private func checkpoint(_ mode: String) {
+    private func copyWAL(_ mode: String) {
         do {
-            try checkpointer.inDatabase { db in
+            try walConnection.inDatabase { db in
                 try db.execute(sql: "PRAGMA wal_checkpoint(\(mode))")
             }
         } catch {
-            log.warning("manifest: checkpoint: \(error)")
+            log.warning("manifest: the WAL cannot be copied: \(error)")
         }
     }
 
@@ -438,15 +438,15 @@ package final class InodeManifest: Sendable {
 
     private static let reserveByteCount: UInt64 = 8 << 20
 
-    /// Commits, brings SQLite up to date, folds the WAL into the database and closes all
+    /// Makes a checkpoint, folds the WAL into the database and closes all
     /// connections.
     ///
     /// - Parameter marksClean: false where what a crash left behind was not put in order.
     package func close(marksClean: Bool) throws(Errno) {
-        endApplier()
-        try bringUpToDate()
+        stopCheckpoints()
+        try checkpoint()
         if marksClean { try setClean(true) }
-        checkpoint("TRUNCATE")
+        copyWAL("TRUNCATE")
         hasLog.store(false, ordering: .releasing)
         redo.withLock { $0 = nil }
         try closeConnections()
@@ -454,24 +454,24 @@ package final class InodeManifest: Sendable {
 
     /// Closes all connections, and commits nothing: the next opening finds what a crash leaves.
     package func abandon() {
-        endApplier()
+        stopCheckpoints()
         hasLog.store(false, ordering: .releasing)
         redo.withLock { $0 = nil }
         try? closeConnections()
     }
 
-    private func endApplier() {
-        applySignal.stop()
-        applier.withLock { applier in
-            applier?.join()
-            applier = nil
+    private func stopCheckpoints() {
+        checkpointSignal.stop()
+        checkpoints.withLock { thread in
+            thread?.join()
+            thread = nil
         }
     }
 
     private func closeConnections() throws(Errno) {
         do {
             try state.withLock { try $0.reader.close() }
-            try checkpointer.close()
+            try walConnection.close()
             try writer.close()
         } catch {
             throw Errno(database: error)
@@ -479,8 +479,8 @@ package final class InodeManifest: Sendable {
     }
 }
 
-/// Wakes the thread that brings SQLite up to date.
-final class ApplySignal: Sendable {
+/// Wakes the thread that makes checkpoints.
+final class CheckpointSignal: Sendable {
     private struct State {
         var isRaised = false
         var isStopped = false

@@ -464,8 +464,8 @@ private func decodeInode(_ row: StoredRow, _ inode: Inode) throws(DamagedRow) ->
     record.treeSize = try row.bits(16, "tree_size")
     record.hasAttributes = try row.integer(18, "has_xattrs") != 0
     if !row.isNull(19) { record.placedEpoch = try row.bits(19, "epoch of placement") }
-    record.isExpanded = try row.integer(20, "not_loaded") == 0
-    guard record.isExpanded || kind == .directory && record.cid != nil else {
+    record.isLoaded = try row.integer(20, "not_loaded") == 0
+    guard record.isLoaded || kind == .directory && record.cid != nil else {
         throw row.damage("not_loaded", "there is no CID of a directory to find the entries by")
     }
     return record

@@ -16,7 +16,7 @@ package enum ManifestBounds {
     /// Numbers of objects given out until the volume's row is told.
     package static let objectsUnlistedMax: UInt64 = 4_096
     /// Changes after which a commit is started although nobody asked for one, and committed ones
-    /// after which SQLite is brought up to date.
+    /// after which a checkpoint is made.
     package static let changesPerCommit = 4_096
     /// Changes after which mutations wait for a commit, and committed ones after which commits wait
     /// for SQLite.
@@ -31,9 +31,9 @@ package enum ManifestBounds {
     package static let sealedObjectsMax = 65_536
     /// The length of each of the redo log's two segments, in bytes.
     package static let logSegmentByteCount = 4 << 20
-    /// Pages of the WAL after which a checkpoint is due.
-    static let walPagesPerCheckpoint = 4_096
-    /// Pages of the WAL after which commits wait for a checkpoint.
+    /// Pages of the WAL after which it is copied into the database.
+    static let walPagesPerCopy = 4_096
+    /// Pages of the WAL after which commits wait for that.
     static let walPagesMax = 32_768
 }
 
@@ -63,19 +63,19 @@ package final class ManifestState {
     /// All batches up to this one are on stable storage.
     var committedGeneration: UInt64 = 0
     /// SQLite has all batches up to this one, durably.
-    var appliedGeneration: UInt64 = 0
+    var checkpointedGeneration: UInt64 = 0
     /// Somebody has a batch that is not committed yet.
     var isCommitting = false
     /// Somebody has a batch for SQLite.
-    var isApplying = false
+    var isCheckpointing = false
     /// Those that wait for one of the two.
     var commitQueue: [CommitPlace] = []
     /// Why changes are not durable, or SQLite could not be told of them; nil once that succeeded.
-    package var commitFailure: Errno? { applyFailure ?? logFailure }
+    package var commitFailure: Errno? { checkpointFailure ?? logFailure }
     /// The newest reason of that in words.
     package var commitFailureCause: String?
     var logFailure: Errno?
-    var applyFailure: Errno?
+    var checkpointFailure: Errno?
 
     /// The room that is kept for deletions on a full disk was given up, and is not back yet: what
     /// takes room is refused meanwhile.
@@ -85,10 +85,10 @@ package final class ManifestState {
     var dirtyObjects: [ObjectRecord] = []
     var entryChanges: [EntryChange] = []
     var dirtyContentBytes = 0
-    /// What was committed since SQLite was brought up to date: records, and changes without one.
-    var unappliedInodes: [InodeRecord] = []
-    var unappliedObjects: [ObjectRecord] = []
-    var unapplied = CommitBatch()
+    /// What was committed since the last checkpoint: records, and changes without one.
+    var notCheckpointedInodes: [InodeRecord] = []
+    var notCheckpointedObjects: [ObjectRecord] = []
+    var notCheckpointed = CommitBatch()
     private var entriesCached = 0
     private var inlineBytesCached = 0
     private var attributeBytesCached = 0
@@ -138,8 +138,8 @@ package final class ManifestState {
     var isRootUnderWay = false
     /// What the next commit has to tell of.
     var lostNodes: [LostNodes] = []
-    /// The directory for whose entries an operation failed with `ManifestState.unexpanded`.
-    private var unexpandedDirectory: Inode?
+    /// The directory for whose entries an operation failed with `ManifestState.notLoaded`.
+    private var notLoadedDirectory: Inode?
 
     init(
         reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
@@ -312,19 +312,19 @@ package final class ManifestState {
     /// do the same, before they or their caller have changed anything: whoever catches the error
     /// finds the entries out, without the lock, and begins again.
     package func requireEntries(of directory: InodeRecord) throws(Errno) {
-        guard !directory.isExpanded else { return }
-        unexpandedDirectory = directory.inode
-        throw Self.unexpanded
+        guard !directory.isLoaded else { return }
+        notLoadedDirectory = directory.inode
+        throw Self.notLoaded
     }
 
-    /// Tells that the entries of `unexpandedDirectory` are needed; no error of the system's.
-    package static let unexpanded = Errno(rawValue: 1_000_001)
+    /// Tells that the entries of `notLoadedDirectory` are needed; no error of the system's.
+    package static let notLoaded = Errno(rawValue: 1_000_001)
 
     /// The directory for whose entries an operation failed just now; nil where it failed otherwise.
     /// Asked for before the lock is released, so that it is no other operation's.
-    package func takeUnexpanded() -> Inode? {
-        defer { unexpandedDirectory = nil }
-        return unexpandedDirectory
+    package func takeNotLoaded() -> Inode? {
+        defer { notLoadedDirectory = nil }
+        return notLoadedDirectory
     }
 
     private func loadChildren(of directory: InodeRecord) throws(Errno) {
@@ -672,7 +672,7 @@ package final class ManifestState {
         return next
     }
 
-    private func isClean(_ generation: UInt64) -> Bool { generation <= appliedGeneration }
+    private func isClean(_ generation: UInt64) -> Bool { generation <= checkpointedGeneration }
 
     /// The record of an inode, deleted or not; nil where it is not in memory.
     func loadedInode(_ id: UInt64) -> InodeRecord? { inodes[id] }
@@ -691,7 +691,7 @@ package final class ManifestState {
         for id in batch.deletedObjects { objects.removeValue(forKey: id) }
         for row in batch.objects where row.newBlocks != nil {
             guard let record = objects[row.id],
-                !record.uncommitted.union(record.unapplied).contains(.newBlocks)
+                !record.uncommitted.union(record.notCheckpointed).contains(.newBlocks)
             else { continue }
             record.newBlocks = nil
         }

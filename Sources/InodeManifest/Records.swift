@@ -36,7 +36,7 @@ package final class InodeRecord {
     /// The epoch in which the node has told that it has all blocks of a directory's `cid`; 0 for never.
     var placedEpoch: UInt64 = 0
     /// The entries of a directory are known; else they are in the DAG of `cid`.
-    package var isExpanded = true
+    package var isLoaded = true
     /// The target of a symlink.
     package let target: [UInt8]
     /// Whether rows stand in `xattr`, or will.
@@ -67,9 +67,9 @@ package final class InodeRecord {
     /// What the next commit has to tell beside the row.
     var uncommitted: Parts = []
     /// What SQLite has to be told beside the row.
-    var unapplied: Parts = []
-    /// The record is among those that were committed since SQLite was brought up to date.
-    var isUnapplied = false
+    var notCheckpointed: Parts = []
+    /// The record is among those that were committed since the last checkpoint.
+    var isNotCheckpointed = false
     /// The dag-pb nodes of a directory's new CID, until SQLite has them.
     package var newNodes: [StoredNode]?
 
@@ -151,9 +151,9 @@ package final class ObjectRecord {
     /// What the next commit has to tell beside the row.
     var uncommitted: Parts = []
     /// What SQLite has to be told beside the row.
-    var unapplied: Parts = []
-    /// The record is among those that were committed since SQLite was brought up to date.
-    var isUnapplied = false
+    var notCheckpointed: Parts = []
+    /// The record is among those that were committed since the last checkpoint.
+    var isNotCheckpointed = false
     /// The object was sealed, and SQLite may still say so: its flat file must not be changed
     /// before a commit.
     package var isUnsealUncommitted = false
@@ -210,9 +210,9 @@ package struct DirectoryTable {
 
     package init() {}
 
-    /// Notes whether all names are in memory, as for a directory that has no rows yet.
-    package mutating func isKnownWhole(_ isWhole: Bool = true) {
-        isComplete = isWhole
+    /// Says whether all names are in memory, as for a directory that has no rows yet.
+    package mutating func setComplete(_ isComplete: Bool = true) {
+        self.isComplete = isComplete
         order = nil
     }
 }

@@ -102,7 +102,7 @@ struct RedoLog: ~Copyable {
         writer = RedoWriter(byteCountMax: segmentByteCount)
     }
 
-    /// Whether so much is in use that SQLite should be brought up to date.
+    /// Whether so much is in use that a checkpoint is due.
     var isDue: Bool { end > segmentByteCount / 2 }
 
     /// Makes a batch durable. Blocks for a flush of the disk.

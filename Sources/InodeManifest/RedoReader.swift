@@ -111,7 +111,7 @@ struct RedoReader {
             blocks: try number(), accessed: try number(), modified: try number(),
             changed: try number(), created: try number(), parent: try number(),
             otherParents: try bytes(), object: try optionalNumber(), cid: try bytes(),
-            treeSize: try number(), placedEpoch: try formerEpoch(), isExpanded: try !flag(),
+            treeSize: try number(), placedEpoch: try formerEpoch(), isLoaded: try !flag(),
             target: try bytes(), hasAttributes: try flag(), isStored: true)
         if form == .former, row.kind == .directory {
             notePlacement(.directory, row.id, row.cid == nil ? 0 : row.placedEpoch)

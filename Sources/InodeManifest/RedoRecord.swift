@@ -134,7 +134,7 @@ struct RedoWriter {
         put(row.object)
         put(row.cid)
         put(row.treeSize)
-        put(!row.isExpanded)
+        put(!row.isLoaded)
         put(row.target)
         put(row.hasAttributes)
         put(row.attributes.isEmpty ? AttributeForm.unchanged : AttributeForm.changes)

@@ -87,7 +87,7 @@ extension Volume {
         of inode: Inode, leafCountMax: Int = 10_000
     ) throws(Errno) -> InodeReport {
         try syncFromBacking(inode)
-        try manifest.bringUpToDate()
+        try manifest.checkpoint()
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             var childCount: UInt64?
@@ -185,7 +185,7 @@ extension Volume {
         figures.run { [self] in
             syncAllFromBacking(passesBusy: true)
             // A full disk is told by the figures.
-            try? manifest.bringUpToDate()
+            try? manifest.checkpoint()
         }
     }
 }

@@ -15,7 +15,7 @@ extension Volume {
                 do throws(Errno) {
                     return try body(state)
                 } catch {
-                    unknown = state.takeUnexpanded()
+                    unknown = state.takeNotLoaded()
                     throw error
                 }
             }
@@ -32,7 +32,7 @@ extension Volume {
             do throws(Errno) {
                 return try body(&unknown)
             } catch {
-                guard error == ManifestState.unexpanded, let unknown else { throw error }
+                guard error == ManifestState.notLoaded, let unknown else { throw error }
                 try expand(unknown)
             }
         }
@@ -51,7 +51,7 @@ extension Volume {
         } catch {
             guard isForRoom else { throw error }
             // The disk may have room again since it was refused.
-            try manifest.bringUpToDate()
+            try manifest.checkpoint()
             manifest.keepReserve()
             return try expanding { (unknown) throws(Errno) in
                 try changeOnce(&isForRoom, &unknown, body)
@@ -76,7 +76,7 @@ extension Volume {
             } catch {
                 isForRoom =
                     state.commitFailure == error || state.isReserveSpent && error == .noSpace
-                unknown = state.takeUnexpanded()
+                unknown = state.takeNotLoaded()
                 throw error
             }
         }

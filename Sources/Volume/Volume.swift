@@ -193,12 +193,12 @@ public final class Volume: Sendable {
         syncAllFromBacking(passesBusy: true)
         synchronizeClosedFiles()
         do throws(Errno) {
-            try manifest.bringUpToDate()
+            try manifest.checkpoint()
         } catch {
             log.warning("volume: changes are not durable yet: \(FailureCause.words(for: error))")
         }
         removeDeletedObjects()
-        manifest.checkpointIfDue()
+        manifest.truncateWALIfDue()
         if let connection { trimCache(connection) }
         if manifest.withLock({ $0.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()

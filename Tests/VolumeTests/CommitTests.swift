@@ -91,7 +91,7 @@ private func makeFilesWhileCommitsFail(directory: String) throws -> Bool {
     return all.count > 300 && failed.withLock { $0 } > 0 && all.allSatisfy(names.contains)
 }
 
-/// Seals an object a second time, and brings SQLite up to date, which does not end. True where the blocks of
+/// Seals an object a second time, and makes a checkpoint, which does not end. True where the blocks of
 /// the second time are told meanwhile: SQLite has those of the first.
 private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
     let manifest = try InodeManifest.open(
@@ -111,7 +111,7 @@ private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
         state.seal(object, as: first, size: 2)
         return object.id
     }
-    try manifest.bringUpToDate()
+    try manifest.checkpoint()
     func leaves() throws -> [[UInt8]] {
         try manifest.withLock { (state) throws(Errno) in
             guard let object = try state.object(id) else { throw .ioError }
@@ -125,7 +125,7 @@ private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
         state.seal(object, as: second, size: 2)
     }
     Faults.arm([.beginTransaction], passing: 0, outcome: .pause)
-    _ = try Threads.start(name: "applier") { try? manifest.bringUpToDate() }
+    _ = try Threads.start(name: "applier") { try? manifest.checkpoint() }
     while Faults.struckCount == 0 { usleep(1000) }
     return try leaves() == second.leaves
 }

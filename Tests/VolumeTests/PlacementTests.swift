@@ -87,7 +87,7 @@ private struct Rows {
             }
         }
         func waiting() throws -> (UInt64, [UInt64], Int) {
-            try manifest.bringUpToDate()
+            try manifest.checkpoint()
             return try manifest.withLock { (state) throws(Errno) in
                 (
                     try state.unpublishedTotals().count,

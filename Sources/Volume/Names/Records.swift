@@ -68,7 +68,7 @@ extension Volume {
             inode: record.inode, kind: record.kind, mode: record.mode,
             // Where nobody knows the subdirectories yet, 1: what filesystems that do not count them
             // tell, and what keeps find(1) from concluding that there are none.
-            linkCount: record.isExpanded ? record.linkCount : min(record.linkCount, 1),
+            linkCount: record.isLoaded ? record.linkCount : min(record.linkCount, 1),
             uid: record.uid, gid: record.gid, rdev: record.rdev,
             size: size,
             blocks: record.kind == .directory ? Self.directorySize / 512 : record.blocks,

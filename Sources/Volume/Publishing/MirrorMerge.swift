@@ -127,14 +127,14 @@ private final class MirrorMerge {
         if case .directory = theirs.entry, ours.kind == .directory {
             // Nobody has looked into it: it need not be compared, which for a DAG that links the same
             // directories again and again would never end.
-            if let before, cid == before.cid, try isUnexpanded(ours.inode) {
+            if let before, cid == before.cid, try isNotLoaded(ours.inode) {
                 try change(path, "changed") { () throws(Errno) in
                     try self.volume.retarget(ours.inode, from: before.cid, to: theirs)
                     self.volume.nameChanged(name, in: directory.inode)
                 }
                 return
             }
-            if try isUnexpanded(ours.inode) { return try keepBoth(theirs, directory, path) }
+            if try isNotLoaded(ours.inode) { return try keepBoth(theirs, directory, path) }
             let isDirectoryBefore = try before.map { (link) throws(MergeStop) in
                 if case .directory? = try expanded(link)?.entry { true } else { false }
             }
@@ -226,10 +226,10 @@ private final class MirrorMerge {
         }
     }
 
-    private func isUnexpanded(_ inode: Inode) throws(MergeStop) -> Bool {
+    private func isNotLoaded(_ inode: Inode) throws(MergeStop) -> Bool {
         do throws(Errno) {
             return try volume.reading { (state) throws(Errno) in
-                !(try self.volume.record(inode, state).isExpanded)
+                !(try self.volume.record(inode, state).isLoaded)
             }
         } catch {
             throw error == Volume.stale ? .changed : .tree(error)
@@ -308,7 +308,7 @@ extension Volume {
     ) throws(Errno) {
         try changing { (state) throws(Errno) in
             let record = try record(inode, state)
-            guard !record.isExpanded, record.cid == old else { throw Self.stale }
+            guard !record.isLoaded, record.cid == old else { throw Self.stale }
             try outdateTree(above: record, state)
             (record.cid, record.treeSize) = (entry.cid, entry.treeSize)
             let now = Timestamp.now()
@@ -340,7 +340,7 @@ extension Volume {
         while let last = levels.indices.last {
             let level = levels[last]
             if level.pending == nil {
-                if try removeUnexpanded(level.name, in: level.parent) {
+                if try removeNotLoaded(level.name, in: level.parent) {
                     nameChanged(level.name, in: level.parent)
                     levels.removeLast()
                     continue
@@ -369,20 +369,20 @@ extension Volume {
     }
 
     /// Removes a directory that nobody has looked into; false, and nothing is done, for another.
-    private func removeUnexpanded(_ name: FileName, in parent: Inode) throws(Errno) -> Bool {
+    private func removeNotLoaded(_ name: FileName, in parent: Inode) throws(Errno) -> Bool {
         try changing { (state) throws(Errno) in
             let directory = try directory(parent, state)
             guard let entry = try state.entry(name, in: directory) else {
                 throw .noSuchFileOrDirectory
             }
             let target = try record(entry.inode, state)
-            guard target.kind == .directory, !target.isExpanded else { return false }
+            guard target.kind == .directory, !target.isLoaded else { return false }
             state.remove(name, in: directory)
             directory.dropLink()
             try touchDirectory(directory, state)
             // Whoever stands in it finds it empty.
-            target.isExpanded = true
-            target.children.isKnownWhole()
+            target.isLoaded = true
+            target.children.setComplete()
             target.cid = nil
             dropDirectory(target, state)
             return true

@@ -87,7 +87,7 @@ extension Volume {
             if let sealed { outbox.add(sealed) } else { outbox.searchAgain() }
             return outbox.hasWaiting ? nil : outbox.searchedUpTo
         }
-        if search != nil { try manifest.bringUpToDate() }
+        if search != nil { try manifest.checkpoint() }
         while let after = search {
             // What SQLite has not been told of yet is among those that were just sealed, or comes
             // next time.

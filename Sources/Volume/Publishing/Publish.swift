@@ -180,7 +180,7 @@ extension Volume {
             // While SQLite is told of what was sealed, it is on its way already.
             try fillOutbox(connection)
             connection.outbox.wakeAll()
-            try manifest.bringUpToDate()
+            try manifest.checkpoint()
         } catch {
             guard error != .resourceTemporarilyUnavailable else { throw .changed }
             throw .failed("the tree's CID: \(FailureCause.words(for: error))")

@@ -177,7 +177,7 @@ final class TreeUpload {
             // What was never looked into is at the node, where it came from.
             return .directory(
                 record.cid, treeSize: record.treeSize,
-                isPublished: state.isPublished(record) || !record.isExpanded)
+                isPublished: state.isPublished(record) || !record.isLoaded)
         case .fifo, .socket, .characterDevice, .blockDevice:
             return Child.none
         }

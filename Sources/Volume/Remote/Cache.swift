@@ -121,7 +121,7 @@ extension Volume {
 
     /// Counts the flat files that the node holds, too, from earlier times. Blocks for SQLite.
     func countCache(_ connection: RemoteConnection) throws(Errno) {
-        try manifest.bringUpToDate()
+        try manifest.checkpoint()
         var last: UInt64 = 0
         while true {
             let found = try reading { (state) throws(Errno) in
@@ -142,7 +142,7 @@ extension Volume {
         if connection.cache.withLock({ $0.isStale }) { compactCache(connection) }
         guard let limit = connection.options.cacheSizeMax else { return }
         // Which files hold an object is asked of SQLite.
-        if !connection.options.keptPaths.isEmpty { try? manifest.bringUpToDate() }
+        if !connection.options.keptPaths.isEmpty { try? manifest.checkpoint() }
         var examined = 0
         while let candidate = connection.cache.withLock({ cache in
             cache.bytes > limit ? cache.next(&examined) : nil

@@ -8,7 +8,7 @@ internal import Remotes
 internal import struct SystemPackage.Errno
 
 // A directory that came from a CID is found out at its first use: the operation that needs its
-// entries fails with `ManifestState.unexpanded` before it has changed anything, the entries are
+// entries fails with `ManifestState.notLoaded` before it has changed anything, the entries are
 // fetched without any lock, and the operation begins again.
 
 extension Volume {
@@ -23,7 +23,7 @@ extension Volume {
         try waits.during { (wait) throws(Errno) in
             let found = try reading { (state) throws(Errno) -> CID? in
                 let record = try record(inode, state)
-                return record.isExpanded ? nil : record.cid
+                return record.isLoaded ? nil : record.cid
             }
             guard let cid = found else { return }
             // One who waits for another's expansion would be another to interrupt; blocks are asked
@@ -42,7 +42,7 @@ extension Volume {
             let treeSize = Expansion.ownTreeSize(cid, children, by: profile)
             try reading { (state) throws(Errno) in
                 let record = try record(inode, state)
-                guard !record.isExpanded, record.cid == cid else { return }
+                guard !record.isLoaded, record.cid == cid else { return }
                 // A Tsize that lies stands in the nodes above, which are not the profile's then.
                 try fill(
                     record, with: children, nodes, isOwn: treeSize == record.treeSize, state)
@@ -65,8 +65,8 @@ extension Volume {
         _ directory: InodeRecord, with children: [ExpandedEntry], _ nodes: [StoredNode],
         isOwn: Bool, _ state: ManifestState
     ) throws(Errno) {
-        directory.isExpanded = true
-        directory.children.isKnownWhole()
+        directory.isLoaded = true
+        directory.children.setComplete()
         for child in children { try materialize(child, into: directory, state) }
         state.mark(directory)
         if isOwn, let cid = directory.cid {
@@ -97,7 +97,7 @@ extension Volume {
         case .directory:
             record.cid = child.cid
             record.treeSize = child.treeSize
-            record.isExpanded = false
+            record.isLoaded = false
             directory.addLink()
             state.mark(directory)
         case .symlink:
@@ -170,8 +170,8 @@ extension Volume {
                 let root = try record(.root, state)
                 root.cid = status.cid
                 root.treeSize = status.cumulativeSize
-                root.isExpanded = false
-                root.children.isKnownWhole(false)
+                root.isLoaded = false
+                root.children.setComplete(false)
                 state.published = PublishedState(
                     peer: peer, epoch: 1, path: "\(connection.path)", root: nil, view: status.cid,
                     time: .now())

@@ -15,7 +15,7 @@ extension Volume {
     /// - Throws: `blockNotFound`, `blockDamaged`, `blockAtRemote`, `operation`.
     public func block(_ cid: CID) throws(VolumeError) -> [UInt8] {
         do throws(Errno) {
-            try manifest.bringUpToDate()
+            try manifest.checkpoint()
         } catch {
             throw .operation(failed: "block \(cid)", error)
         }
@@ -130,8 +130,8 @@ extension Volume {
         for place in places {
             if let block = verified(try leafBlock(place.number, of: place.object)) { return block }
         }
-        let (targets, isUnexpanded) = try inodes(with: cid)
-        if isUnexpanded { search.isOfTree = true }
+        let (targets, isNotLoaded) = try inodes(with: cid)
+        if isNotLoaded { search.isOfTree = true }
         for target in targets {
             if let block = verified(profile.symlink(target: target).block) { return block }
         }
@@ -149,18 +149,18 @@ extension Volume {
     }
 
     /// The targets of symlinks of that CID, and whether a directory has it whose nodes are not here.
-    private func inodes(with cid: CID) throws(Errno) -> ([[UInt8]], isUnexpanded: Bool) {
+    private func inodes(with cid: CID) throws(Errno) -> ([[UInt8]], isNotLoaded: Bool) {
         try reading { (state) throws(Errno) in
             var inodes = try state.inodes(with: cid.asV1)
             if let version0 = cid.asV0 { inodes += try state.inodes(with: version0) }
             var targets: [[UInt8]] = []
-            var isUnexpanded = false
+            var isNotLoaded = false
             for id in inodes {
                 guard let record = try state.inode(Inode(id)) else { continue }
                 if record.kind == .symlink { targets.append(record.target) }
-                if !record.isExpanded { isUnexpanded = true }
+                if !record.isLoaded { isNotLoaded = true }
             }
-            return (targets, isUnexpanded)
+            return (targets, isNotLoaded)
         }
     }
 
