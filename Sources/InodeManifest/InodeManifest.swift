@@ -24,8 +24,8 @@ package final class InodeManifest: Sendable {
     /// Whether there is a log, for those who only ask.
     let hasLog = Atomic<Bool>(false)
     let checkpointSignal = CheckpointSignal()
-    /// What the process does beside requests.
-    package let background = BackgroundWork()
+    /// What the process does beside requests; checkpoints are a part of it.
+    let background: BackgroundWork
     let reservePath: String
     let log: Logger
     private let walConnection: DatabaseQueue
@@ -47,13 +47,17 @@ package final class InodeManifest: Sendable {
 
     /// Opens the database in a state directory, or makes it.
     ///
-    /// - Parameter profileName: for a new volume; one that is there keeps its own.
+    /// - Parameters:
+    ///   - profileName: for a new volume; one that is there keeps its own.
+    ///   - background: told of checkpoints while they are made.
     package static func open(
-        directory: String, profileName: String, log: Logger
+        directory: String, profileName: String, background: BackgroundWork = BackgroundWork(),
+        log: Logger
     ) throws(ManifestError) -> InodeManifest {
         let path = directory + "/manifest.sqlite"
         do {
-            return try InodeManifest(directory: directory, profileName: profileName, log: log)
+            return try InodeManifest(
+                directory: directory, profileName: profileName, background: background, log: log)
         } catch let error as ManifestError {
             throw error
         } catch let error as DamagedRow {
@@ -67,10 +71,13 @@ package final class InodeManifest: Sendable {
         }
     }
 
-    private init(directory: String, profileName: String, log: Logger) throws {
+    private init(
+        directory: String, profileName: String, background: BackgroundWork, log: Logger
+    ) throws {
         let path = directory + "/manifest.sqlite"
         self.directory = directory
         self.path = path
+        self.background = background
         self.log = log
         reservePath = path + ".reserve"
         try Self.makeFile(path)

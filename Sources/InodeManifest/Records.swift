@@ -49,10 +49,6 @@ package final class InodeRecord {
     /// Counts the changes of a file's bytes while the record is in memory; what was read from the
     /// file holds only if the count stood still meanwhile.
     package var contentVersion: UInt64 = 0
-    /// The CID of the directory is being computed.
-    package var isComputingTree = false
-    /// Something below changed since the computation began.
-    package var isTreeOutdated = false
 
     /// How many users keep the record in memory: open handles and running operations.
     package var pins = 0

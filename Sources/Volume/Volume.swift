@@ -50,7 +50,7 @@ public final class Volume: Sendable {
     /// Whether content may be at a node, so that a call may wait for it.
     public var hasRemote: Bool { connection != nil }
     /// Work that keeps processors busy beside the operations.
-    public var background: BackgroundWork { manifest.background }
+    public let background = BackgroundWork()
     /// Who is told of names that others change at the node.
     let names = Guarded<(any NamesObserver)?>(nil)
     /// Who is told of inodes that lost set-id bits.
@@ -117,7 +117,8 @@ public final class Volume: Sendable {
         try Self.refuseLostManifest(path: path, stateDirectory.descriptor.raw)
         do throws(ManifestError) {
             manifest = try InodeManifest.open(
-                directory: path, profileName: wanted ?? ImportProfile.unixfsV1_2025.name, log: log)
+                directory: path, profileName: wanted ?? ImportProfile.unixfsV1_2025.name,
+                background: background, log: log)
         } catch {
             throw .manifest(error)
         }

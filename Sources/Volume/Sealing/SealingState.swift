@@ -21,6 +21,8 @@ final class SealingState {
     private static let hashedMax = 32
     /// Sealed files whose content another object has, too, found while they had a backing file.
     var missedDuplicates: Set<UInt64> = []
+    /// Directories whose CIDs are being computed.
+    var treesAtWork = TreesAtWork()
 
     /// Keeps what was found of a file that cannot be sealed yet.
     func noteHashed(_ inode: Inode, _ file: HashedFile) {

@@ -84,8 +84,8 @@ extension Volume {
         // In a damaged manifest the way up may be a ring: one that was passed a power of two steps ago is
         // met again then.
         var (passed, steps) = (directory, 0)
-        while directory.cid != nil || directory.isComputingTree {
-            directory.isTreeOutdated = true
+        while directory.cid != nil || seals(state).treesAtWork.contains(directory.inode) {
+            seals(state).treesAtWork.noteChange(of: directory.inode)
             state.clearTree(of: directory)
             guard directory.inode != .root, directory.parent != directory.inode,
                 let parent = try state.inode(directory.parent), parent !== passed
@@ -183,12 +183,11 @@ extension Volume {
             let record = try record(inode, state)
             if let cid = record.cid { return (cid, record.treeSize) }
             // Only one computation goes on at a time, and it is above this one.
-            guard !record.isComputingTree else {
+            guard !seals(state).treesAtWork.contains(inode) else {
                 throw .ioError.because(
                     "\(inode): the directory lies in a circle of directories: run registryfs check")
             }
-            record.isComputingTree = true
-            record.isTreeOutdated = false
+            seals(state).treesAtWork.begin(inode)
             record.pins += 1
             return nil
         }
@@ -196,9 +195,9 @@ extension Volume {
 
     private func endComputation(of inode: Inode) {
         manifest.withLock { state in
-            guard let record = try? state.inode(inode), record.isComputingTree else { return }
-            record.isComputingTree = false
-            record.pins -= 1
+            guard seals(state).treesAtWork.contains(inode) else { return }
+            _ = seals(state).treesAtWork.end(inode)
+            (try? state.inode(inode))?.pins -= 1
         }
     }
 
@@ -230,9 +229,9 @@ extension Volume {
         }
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
-            record.isComputingTree = false
+            let isOutdated = seals(state).treesAtWork.end(inode)
             record.pins -= 1
-            guard !record.isTreeOutdated else { return nil }
+            guard !isOutdated else { return nil }
             guard !options.isReadOnly else { return (root.cid, root.treeSize) }
             state.setTree(of: record, cid: root.cid, treeSize: root.treeSize, nodes: nodes)
             return (root.cid, root.treeSize)
@@ -250,5 +249,28 @@ extension Volume {
         record.cid = node.cid
         record.treeSize = node.treeSize
         state.mark(record)
+    }
+}
+
+/// Directories whose CIDs are being computed, and whether something below changed since that began.
+struct TreesAtWork {
+    private var isOutdated: [UInt64: Bool] = [:]
+
+    func contains(_ inode: Inode) -> Bool {
+        // Asked at each change; mostly there is none.
+        !isOutdated.isEmpty && isOutdated[inode.number] != nil
+    }
+
+    mutating func begin(_ inode: Inode) { isOutdated[inode.number] = false }
+
+    /// Ends a computation; says whether its result holds no longer.
+    mutating func end(_ inode: Inode) -> Bool {
+        isOutdated.removeValue(forKey: inode.number) ?? true
+    }
+
+    /// Notes that something below a directory changed.
+    mutating func noteChange(of inode: Inode) {
+        guard contains(inode) else { return }
+        isOutdated[inode.number] = true
     }
 }
