@@ -127,7 +127,8 @@ let package = Package(
         .testTarget(
             name: "VolumeTests",
             dependencies: [
-                "Base", "Volume", "Remotes", "Kubo", "KuboDouble", "InodeManifest", "ObjectStore", "MerkleDAG",
+                "Base", "Volume", "Remotes", "Kubo", "KuboDouble", "InodeManifest", "ObjectStore",
+                "MerkleDAG",
                 "Multiformats",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),

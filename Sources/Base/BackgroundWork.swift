@@ -4,7 +4,7 @@ internal import Synchronization
 /// for: hashing of large files and of trees, sending to a Kubo node, bringing a database up to date, exports.
 public final class BackgroundWork: Sendable {
     private let count = Atomic<Int>(0)
-    private let whenItBegins = Guarded<(@Sendable () -> Void)?>(nil)
+    private let whenItBegins = Monitor<(@Sendable () -> Void)?>(nil)
 
     public init() {}
 

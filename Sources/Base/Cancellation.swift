@@ -9,7 +9,7 @@ public final class Cancellation: Sendable {
         var handlers: [Int: @Sendable () -> Void] = [:]
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     public init() {}
 

@@ -1,8 +1,5 @@
 internal import Glibc
 
-/// Another name of `Monitor`.
-public typealias Guarded<Value: ~Copyable> = Monitor<Value>
-
 /// A value that is reached only under a lock, and that threads can wait for to change.
 ///
 /// Also where nobody waits: the condition variable costs 48 bytes and nothing else.

@@ -10,11 +10,11 @@ internal import struct SystemPackage.Errno
 /// include/uapi/linux/fuse.h, since protocol 7.40 (Linux 6.9).
 final class BackingDevice: BackingRegistry {
     /// The session's device; nil once it is closed, which ends all registrations.
-    private let descriptor: Guarded<Int32?>
+    private let descriptor: Monitor<Int32?>
     private let context: FuseContext
 
     init(_ descriptor: Int32, _ context: FuseContext) {
-        self.descriptor = Guarded(descriptor)
+        self.descriptor = Monitor(descriptor)
         self.context = context
     }
 

@@ -29,7 +29,7 @@ package final class ListingGuard: Sendable {
         var turned = ContinuousClock.now
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
     /// Whether anything was ever listed; changes before that need no lock.
     private let isInUse = Atomic<Bool>(false)
 

@@ -29,7 +29,7 @@ final class OperationCounters: Sendable {
         var free: [OperationTable] = []
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     /// A table for the calling thread, until `giveBack`.
     func take() -> OperationTable {
@@ -86,7 +86,7 @@ final class OperationTable: @unchecked Sendable {
     static let rowCount = 1 + bucketCount
 
     private let counts: UnsafeMutablePointer<UInt64>
-    private let failures = Guarded<[Failure: UInt64]>([:])
+    private let failures = Monitor<[Failure: UInt64]>([:])
 
     init() {
         let count = Self.operationCount * Self.rowCount

@@ -17,7 +17,7 @@ package final class QueuePriority: Sendable {
     }
 
     private let background: BackgroundWork
-    private let members = Guarded<[Member]>([])
+    private let members = Monitor<[Member]>([])
 
     /// - Returns: nil where threads must not have that policy: others would take all of the processor
     ///   from them, or it could not be taken back.
@@ -29,7 +29,7 @@ package final class QueuePriority: Sendable {
 
     /// Tries it on a thread that can be done without.
     private static func canComeBack() -> Bool {
-        let result = Guarded(false)
+        let result = Monitor(false)
         let thread = try? Threads.start(name: "rfs-try") {
             let isBack = Threads.goBehind() && Threads.preferLatency()
             result.withLock { $0 = isBack }

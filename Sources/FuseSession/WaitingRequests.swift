@@ -89,12 +89,12 @@ final class WaitingRequests: RemoteWaitObserver {
         var startThread: (@Sendable () -> Bool)?
     }
 
-    private let state: Guarded<State>
+    private let state: Monitor<State>
 
     /// - Parameter threads: the usual number of those that read the device, 1 or more.
     init(threads: Int, sparesMax: Int) {
         let device = CrewState(usual: threads, threads: threads, threadsMax: threads + sparesMax)
-        state = Guarded(State(crews: [.device: device]))
+        state = Monitor(State(crews: [.device: device]))
     }
 
     /// Tells how spare threads are started, before anything is served.

@@ -22,7 +22,7 @@ public final class HTTPClient: Sendable {
     public static let errorBytesMax = Exchange.errorBytesMax
 
     private let configuration: HTTPConfiguration
-    private let pool: Guarded<Pool>
+    private let pool: Monitor<Pool>
 
     /// Makes a client. Nothing is sent yet.
     ///
@@ -38,7 +38,7 @@ public final class HTTPClient: Sendable {
                 .failed, request: "connect", message: "libcurl cannot be initialised",
                 wasSent: false)
         }
-        pool = Guarded(Pool(idle: [session]), rank: .connections)
+        pool = Monitor(Pool(idle: [session]), rank: .connections)
     }
 
     /// Makes one request and gives the whole reply.

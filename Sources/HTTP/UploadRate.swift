@@ -16,7 +16,7 @@ public final class UploadRate: Sendable {
     private let milliBytesMax: UInt64
     /// What is granted at least, unless less is asked for, so that packets do not get tiny.
     private let portionBytes: UInt64
-    private let bucket: Guarded<Bucket>
+    private let bucket: Monitor<Bucket>
 
     public init(bytesPerSecond: UInt64) {
         // A bucket of more than a terabyte per second limits nothing, and must not overflow.
@@ -24,7 +24,7 @@ public final class UploadRate: Sendable {
             max(bytesPerSecond, Self.bytesPerSecondMin), 1 << 40)
         milliBytesMax = self.bytesPerSecond * 100
         portionBytes = min(64 << 10, max(64, self.bytesPerSecond / 20))
-        bucket = Guarded(
+        bucket = Monitor(
             Bucket(milliBytes: milliBytesMax, filledMilliseconds: MonotonicClock.milliseconds))
     }
 

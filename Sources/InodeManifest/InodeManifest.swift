@@ -20,7 +20,7 @@ package final class InodeManifest: Sendable {
     let writer: DatabaseQueue
     /// Nil until `startLog`, and where the disk has no room for it. Its lock is held while the disk
     /// works, so only who commits takes it.
-    let redo = Guarded<RedoLog?>(nil, rank: .redoLog)
+    let redo = Monitor<RedoLog?>(nil, rank: .redoLog)
     /// Whether there is a log, for those who only ask.
     let hasLog = Atomic<Bool>(false)
     let checkpointSignal = CheckpointSignal()
@@ -34,7 +34,7 @@ package final class InodeManifest: Sendable {
     private let path: String
     private let logKey: [UInt8]
     private let logNumber: UInt64
-    private let checkpoints = Guarded<JoinableThread?>(nil)
+    private let checkpoints = Monitor<JoinableThread?>(nil)
 
     /// The name of the profile that the volume was made with.
     package let profileName: String

@@ -12,7 +12,7 @@ final class Admission: Sendable {
         var searches = Shares<UInt32?>()
     }
 
-    private let counts = Guarded(Counts(), rank: .connections)
+    private let counts = Monitor(Counts(), rank: .connections)
     private let callsMax: Int
     private let uploadsMax: Int
     private let searchesMax: Int

@@ -269,7 +269,7 @@ public final class KuboClient: Sendable {
     }
 
     private func sleep(milliseconds: Int, for call: Call) throws(KuboError) {
-        let isCancelled = Guarded(false, rank: .connections)
+        let isCancelled = Monitor(false, rank: .connections)
         let handler = call.cancellation?.onCancel {
             isCancelled.withLock { $0 = true }
             isCancelled.wakeAll()

@@ -21,11 +21,11 @@ package final class ObjectStore: Sendable {
     private let directory: OwnedDescriptor
     private let cache: OwnedDescriptor
     /// Buckets that are known to exist on stable storage.
-    private let knownBuckets = Guarded<Set<UInt64>>([])
+    private let knownBuckets = Monitor<Set<UInt64>>([])
     /// Flat files that a flush failed of, by number. The kernel tells of pages that could not be written
     /// once, and has them for written from then on (fsync(2), "Errors"): a second flush that goes well
     /// says nothing of them. No more than there are such files.
-    private let failedFlushes = Guarded<[UInt64: FailedFlush]>([:])
+    private let failedFlushes = Monitor<[UInt64: FailedFlush]>([:])
 
     /// Whether the disk's filesystem is known to move a file's modification time with the first
     /// store to a clean page of a shared mapping. tmpfs, for one, does not.
@@ -281,12 +281,12 @@ package final class ObjectFile: Sendable {
     package let id: UInt64
     private let descriptor: OwnedDescriptor
     /// Whether the name of the file may not be durable yet.
-    private let isNameVolatile: Guarded<Bool>
+    private let isNameVolatile: Monitor<Bool>
 
     init(id: UInt64, descriptor: consuming OwnedDescriptor, isNew: Bool) {
         self.id = id
         self.descriptor = descriptor
-        isNameVolatile = Guarded(isNew)
+        isNameVolatile = Monitor(isNew)
     }
 
     /// The descriptor, valid while this object is referenced.

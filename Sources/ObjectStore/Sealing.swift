@@ -73,7 +73,7 @@ private final class LeafHashing: Sendable {
     private let profile: ImportProfile
     private let onLeaf: (@Sendable (Int, Leaf) -> Void)?
     let count: Int
-    private let progress: Guarded<Progress>
+    private let progress: Monitor<Progress>
 
     init(
         file: ObjectFile, size: UInt64, profile: ImportProfile,
@@ -86,7 +86,7 @@ private final class LeafHashing: Sendable {
         let chunk = UInt64(profile.chunkSize)
         // An empty file has one leaf without bytes.
         count = max(1, Int(size / chunk + (size % chunk == 0 ? 0 : 1)))
-        progress = Guarded(Progress(leaves: [Leaf?](repeating: nil, count: count)))
+        progress = Monitor(Progress(leaves: [Leaf?](repeating: nil, count: count)))
     }
 
     /// Hashes until no chunk is left or the work has failed.

@@ -20,14 +20,14 @@ struct StateDirectory: ~Copyable, Sendable {
     let path: String
     let descriptor: OwnedDescriptor
     /// Nil once it was given up.
-    private let lock: Guarded<OwnedDescriptor?>
+    private let lock: Monitor<OwnedDescriptor?>
 
     private init(
         path: String, descriptor: consuming OwnedDescriptor, lock: consuming OwnedDescriptor
     ) {
         self.path = path
         self.descriptor = descriptor
-        self.lock = Guarded(lock)
+        self.lock = Monitor(lock)
     }
 
     // Whatever ended the opening, or the volume.

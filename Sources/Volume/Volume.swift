@@ -52,14 +52,14 @@ public final class Volume: Sendable {
     /// Work that keeps processors busy beside the operations.
     public let background = BackgroundWork()
     /// Who is told of names that others change at the node.
-    let names = Guarded<(any NamesObserver)?>(nil)
+    let names = Monitor<(any NamesObserver)?>(nil)
     /// Who is told of inodes that lost set-id bits.
-    let privileges = Guarded<(@Sendable (Inode) -> Void)?>(nil)
+    let privileges = Monitor<(@Sendable (Inode) -> Void)?>(nil)
     /// Operations that wait for it.
     let waits = RemoteWaits()
     /// Threads that may hash beside those that seal, all seals together. Measured on two processors:
     /// 1 GiB in 0.8 s with one of them, 1.1 s without.
-    let hashHelpers = Guarded(max(0, Threads.processorCount - 1))
+    let hashHelpers = Monitor(max(0, Threads.processorCount - 1))
     /// Files that are being hashed, by inode number: each by one at a time.
     let hashing = Monitor<Set<UInt64>>([])
     /// Files whose content is being fetched because it is to be changed, by inode number.
@@ -69,7 +69,7 @@ public final class Volume: Sendable {
     /// One computation of tree CIDs at a time.
     let treeLock = Monitor<Void>((), rank: .tree)
     let log: Logger
-    let threads = Guarded<[JoinableThread]>([])
+    let threads = Monitor<[JoinableThread]>([])
     private let ticker = Monitor<TickerState>(TickerState())
 
     struct TickerState {

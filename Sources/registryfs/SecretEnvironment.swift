@@ -6,7 +6,7 @@ import Kubo
 /// child would get them, and `/proc/PID/environ` show them as long as the process lives.
 enum SecretEnvironment {
     private static let name = KuboCredentials.environmentName
-    private static let taken = Guarded<String?>(nil)
+    private static let taken = Monitor<String?>(nil)
 
     /// Takes them. Called once, before there are other threads.
     static func take() {

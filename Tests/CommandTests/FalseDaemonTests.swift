@@ -100,7 +100,7 @@ struct FalseDaemonTests {
 /// Listens at the control socket of a state directory, and gives everyone the same bytes.
 private final class FalseDaemon: Sendable {
     private let descriptor: Int32
-    private let count = Guarded(0)
+    private let count = Monitor(0)
 
     var connectionCount: Int { count.withLock { $0 } }
 

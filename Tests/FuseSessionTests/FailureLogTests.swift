@@ -10,7 +10,7 @@ import struct SystemPackage.Errno
 
 /// A log that keeps its lines.
 private final class Lines: Sendable {
-    private let lines = Guarded<[String]>([], rank: .log)
+    private let lines = Monitor<[String]>([], rank: .log)
 
     struct Handler: LogHandler {
         let lines: Lines

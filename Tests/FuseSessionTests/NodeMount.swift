@@ -86,7 +86,7 @@ final class NodeMount: Sendable {
 
     /// Ends the session alone, and tells whether that came to an end.
     func stopSession() throws -> Bool {
-        let isOver = Guarded(false)
+        let isOver = Monitor(false)
         _ = try Threads.start(name: "stop") { [session] in
             session.stop()
             isOver.withLock { $0 = true }
@@ -96,7 +96,7 @@ final class NodeMount: Sendable {
 
     /// Whether the session has come to its end by itself.
     func sessionEnds() throws -> Bool {
-        let isOver = Guarded(false)
+        let isOver = Monitor(false)
         let thread = try Threads.start(name: "watch") { [session] in
             // Waits for an end that is under way.
             session.stop()
@@ -166,7 +166,7 @@ func eventually(seconds: Int = 300, _ condition: () throws -> Bool) rethrows -> 
 /// any other child of the process has ended and nobody has taken notice.
 final class Program: Sendable {
     private let pid: pid_t
-    private let status: Guarded<Int32?>
+    private let status: Monitor<Int32?>
     private let outputPath: String
 
     init(_ words: String...) throws {
@@ -191,7 +191,7 @@ final class Program: Sendable {
         let code = posix_spawnp(&pid, words[0], &actions, &attributes, arguments, environ)
         guard code == 0 else { throw NodeMount.Refused(reason: "\(words[0]): \(code)") }
         self.pid = pid
-        let status = Guarded<Int32?>(nil)
+        let status = Monitor<Int32?>(nil)
         self.status = status
         try Threads.startDetached(name: "reaper") { [pid] in
             // Seen, but not taken away yet: until then no other process has its number.

@@ -21,7 +21,7 @@ func whatIsNoListOfProcessorsHasNoCount(_ list: String) {
 
 @Test func aThreadOfAPinnedOneRunsWhereTheOthersMay() throws {
     let all = Processors.ofThisThread
-    let seen = Guarded<(pinned: String, started: String)>(("", ""))
+    let seen = Monitor<(pinned: String, started: String)>(("", ""))
     try Threads.start(name: "pinned") {
         Threads.pin(toProcessor: Processors.first)
         seen.withLock { $0.pinned = Processors.ofThisThread }

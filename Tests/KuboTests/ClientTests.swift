@@ -422,7 +422,7 @@ struct ClientTests {
     @Test func manyThreadsShareOneClient() throws {
         let node = try TestNode.make(.double)
         let client = try makeClient(node.address) { $0.connectionsMax = 4 }
-        let wrongCount = Guarded(0)
+        let wrongCount = Monitor(0)
         let threads = try (0..<12).map { number in
             try Threads.start(name: "client") {
                 for round in 0..<20 {

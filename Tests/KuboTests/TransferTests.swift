@@ -77,7 +77,7 @@ struct TransferTests {
 
     @Test func changeThatCertainlyWasNotSentIsTriedAgain() throws {
         let port = try ScriptedServer.freePort()
-        let started = Guarded<ScriptedServer?>(nil)
+        let started = Monitor<ScriptedServer?>(nil)
         let log = LogHook.logger { line in
             guard line.contains("tried again") else { return }
             started.withLock { server in
@@ -769,7 +769,7 @@ struct TransferTests {
 
     @Test func importIsTriedAgainBeforeABlockWasAskedFor() throws {
         let port = try ScriptedServer.freePort()
-        let started = Guarded<ScriptedServer?>(nil)
+        let started = Monitor<ScriptedServer?>(nil)
         let log = LogHook.logger { line in
             guard line.contains("tried again") else { return }
             started.withLock { server in
@@ -904,7 +904,7 @@ struct TransferTests {
             index == 0 ? [.close] : [Reply.whole(403, "Kubo RPC Access Denied: no")]
         }
         defer { server.stop() }
-        let lines = Guarded("", rank: .log)
+        let lines = Monitor("", rank: .log)
         let log = LogHook.logger { line in lines.withLock { $0 += line } }
         let client = try makeClient(server.address, log: log) {
             $0.credentials = try KuboCredentials("bearer:s3cret")

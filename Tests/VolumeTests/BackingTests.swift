@@ -177,9 +177,9 @@ private var quickOptions: VolumeOptions {
         let (volume, kernel) = try start(stillOptions)
         let (one, other) = try sharers(volume, kernel)
         let otherReader = try volume.open(other, flags: .read, caller: root)
-        let isDone = Guarded(false)
-        let failure = Guarded<String?>(nil)
-        let reads = Guarded(0)
+        let isDone = Monitor(false)
+        let failure = Monitor<String?>(nil)
+        let reads = Monitor(0)
         let threads = try (0..<2).map { _ in
             try Threads.start(name: "reader") {
                 while !isDone.withLock({ $0 }) {

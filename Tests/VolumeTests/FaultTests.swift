@@ -91,7 +91,7 @@ private func compare(_ volume: Volume, _ model: ModelFilesystem, _ title: String
 
 /// A log whose messages can be looked at.
 private struct MessageCollector: LogHandler {
-    let messages: Guarded<[String]>
+    let messages: Monitor<[String]>
     var metadata: Logger.Metadata = [:]
     var logLevel: Logger.Level = .debug
 
@@ -160,7 +160,7 @@ private struct MessageCollector: LogHandler {
         let scratch = ScratchDirectory()
         await #expect(processExitsWith: .success) {
             [path = scratch.state as String, code = code as Int32, passing = passing as Int] in
-            let messages = Guarded<[String]>([], rank: .log)
+            let messages = Monitor<[String]>([], rank: .log)
             let log = Logger(label: "test") { _ in MessageCollector(messages: messages) }
             let volume = try Volume.open(stateDirectory: path, options: stillOptions, log: log)
             let error = Errno(rawValue: code)

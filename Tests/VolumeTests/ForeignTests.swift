@@ -159,7 +159,7 @@ import struct SystemPackage.Errno
         let root = blocks.directory(
             large.enumerated().map { link("d\($0.offset)", $0.element, 1) })
         let volume = try volume(root, stand)
-        let counts = Guarded<[Int]>([])
+        let counts = Monitor<[Int]>([])
         let threads = try (0..<3).map { number in
             try Threads.start(name: "lister") {
                 let found = try? volume.names(in: volume.inode(FileName("d\(number)")))
@@ -269,7 +269,7 @@ import struct SystemPackage.Errno
                 link("\($0.offset)", blocks.bytewise($0.element, width: 100), 1)
             })
         let volume = try volume(root, stand) { $0.remoteExtentsMax = 1_000 }
-        let wrong = Guarded<[String]>([])
+        let wrong = Monitor<[String]>([])
         let threads = try (0..<4).map { number in
             try Threads.start(name: "reader") {
                 var random = SeededGenerator(seed: seed &+ UInt64(number))

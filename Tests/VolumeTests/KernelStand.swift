@@ -14,7 +14,7 @@ final class FakeRegistry: BackingRegistry {
         var refusal: Errno?
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     deinit {
         for file in state.withLock({ $0.files.values }) { close(file) }

@@ -13,7 +13,7 @@ import struct SystemPackage.Errno
 /// What others do at the MFS path.
 @Suite struct MergeTests {
     private final class Names: NamesObserver {
-        let told = Guarded<[FileName]>([])
+        let told = Monitor<[FileName]>([])
         func nameChanged(_ name: FileName, in parent: Inode) { told.withLock { $0.append(name) } }
     }
 

@@ -14,7 +14,7 @@ import struct SystemPackage.Errno
 
     private let directory = ScratchDirectory()
     private let volume: Volume
-    private let told = Guarded<[Inode]>([])
+    private let told = Monitor<[Inode]>([])
 
     init() throws {
         volume = try openVolume(directory, stillOptions)

@@ -117,7 +117,7 @@ import struct SystemPackage.Errno
         let inode = try volume.inode("file")
         double.resetStatistics()
         double.add(Fault(.latency, command: "block/get", value: 300))
-        let wrong = Guarded(0)
+        let wrong = Monitor(0)
         let threads = try (0..<12).map { _ in
             try Threads.start(name: "reader") {
                 if (try? volume.contents(of: inode)) != bytes { wrong.withLock { $0 += 1 } }

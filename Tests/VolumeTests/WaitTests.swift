@@ -10,7 +10,7 @@ import struct SystemPackage.Errno
 
 /// An operation on a thread of its own, and what came of it.
 private final class Pending: Sendable {
-    private let outcome = Guarded<Result<Void, any Error>?>(nil)
+    private let outcome = Monitor<Result<Void, any Error>?>(nil)
 
     init(_ body: @escaping @Sendable () throws -> Void) throws {
         try Threads.startDetached(name: "pending") { [outcome] in
@@ -31,7 +31,7 @@ private final class Pending: Sendable {
 
 /// Takes the waits that are under way, to interrupt them.
 private final class Waits: RemoteWaitObserver {
-    private let waits = Guarded<[ObjectIdentifier: RemoteWait]>([:])
+    private let waits = Monitor<[ObjectIdentifier: RemoteWait]>([:])
 
     func willWait(_ wait: RemoteWait) { waits.withLock { $0[ObjectIdentifier(wait)] = wait } }
     func didWait(_ wait: RemoteWait) { waits.withLock { $0[ObjectIdentifier(wait)] = nil } }
@@ -298,7 +298,7 @@ struct WaitTests {
     /// A lock that somebody holds for as long as he likes keeps `status` for a moment only.
     @Test func statusTellsWhatIsKnownWhileAFileIsBusy() throws {
         let refresh = FigureRefresh()
-        let isHeld = Guarded(true)
+        let isHeld = Monitor(true)
         let begun = MonotonicClock.milliseconds
         @Sendable func work() {
             while isHeld.withLock({ $0 }) { Threads.sleep(milliseconds: 10) }
@@ -413,7 +413,7 @@ private final class Users: RemoteWaitObserver {
         var waiting = 0
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     func set(_ user: UInt32) { state.withLock { $0.users[pthread_self()] = user } }
 

@@ -29,7 +29,7 @@ private func lookInto(_ root: CID, _ blocks: [CID: [UInt8]]) {
     bounds.childBytesMax = 2 << 20
     bounds.targetBytesMax = 64 << 10
     bounds.milliseconds = 2_000
-    let given = Guarded<(bytes: Int, times: [CID: Int])>((0, [:]))
+    let given = Monitor<(bytes: Int, times: [CID: Int])>((0, [:]))
     let found: ForeignDirectory
     do throws(DAGReadError) {
         found = try ForeignDirectory(root, within: bounds, profile: .unixfsV1_2025) {

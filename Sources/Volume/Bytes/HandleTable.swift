@@ -9,7 +9,7 @@ final class HandleTable: Sendable {
         var next: UInt64 = 1
     }
 
-    private let table = Guarded(Table())
+    private let table = Monitor(Table())
 
     func insert(_ handle: FileHandle) -> HandleID {
         table.withLock { table in

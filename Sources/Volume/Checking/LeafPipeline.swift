@@ -44,7 +44,7 @@ final class LeafPipeline: Sendable {
 
     private let profile: ImportProfile
     private let state = Monitor(State())
-    private let threads = Guarded<[JoinableThread]>([])
+    private let threads = Monitor<[JoinableThread]>([])
 
     init(profile: ImportProfile) {
         self.profile = profile

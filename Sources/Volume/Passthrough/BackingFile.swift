@@ -99,7 +99,7 @@ final class BackingPool: Sendable {
     /// reserved one on are looked for.
     static let numberAgeMax: UInt64 = 65_536
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     /// Nil where nothing is registered any more.
     var registry: (any BackingRegistry)? {

@@ -156,7 +156,7 @@ final class LeafStream: Sendable {
 
 /// The streams that are not over.
 final class LeafStreams: Sendable {
-    private let streams = Guarded<[LeafStream]>([], rank: .streams)
+    private let streams = Monitor<[LeafStream]>([], rank: .streams)
 
     func add(_ stream: LeafStream) {
         streams.withLock { streams in

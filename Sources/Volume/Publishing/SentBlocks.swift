@@ -9,7 +9,7 @@ final class SentBlocks: Sendable {
         var mayBeMore = true
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
     private static let countMax = 16_384
 
     func add(_ cids: [CID]) {

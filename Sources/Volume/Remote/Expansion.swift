@@ -95,7 +95,7 @@ final class Expansion: Sendable {
     private let isCancelled: @Sendable () -> Bool
     private let fetch: Fetch
     private let deadline: Int64
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     /// - Parameters:
     ///   - others: those that run beside it.
@@ -294,7 +294,7 @@ private final class ChildKinds<Source: BlockSource & Sendable>: Sendable {
     private let unknown: [CID]
     private let source: Source
     private let others: Expansions
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     init(links: [Expansion.Link], source: Source, _ others: Expansions) {
         var seen: Set<CID> = []

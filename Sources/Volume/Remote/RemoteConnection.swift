@@ -34,13 +34,13 @@ final class RemoteConnection: Sendable {
     private let tickets = Atomic<UInt64>(0)
     let expansions = Expansions()
     let extents: RemoteExtents
-    let cache = Guarded(CacheLedger())
+    let cache = Monitor(CacheLedger())
 
     // What is sent.
     let outbox = Monitor(Outbox(), rank: .outbox)
     let sentBlocks = SentBlocks()
     let goals = PublishGoals()
-    let ahead = Guarded(AheadLeaves())
+    let ahead = Monitor(AheadLeaves())
     let streams = LeafStreams()
 
     var store: any RemoteStore { options.store }

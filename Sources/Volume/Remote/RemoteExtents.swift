@@ -10,7 +10,7 @@ internal import ObjectStore
 /// Counts the extents of all remote files.
 final class RemoteExtents: Sendable {
     let countMax: Int
-    private let count = Guarded(0)
+    private let count = Monitor(0)
 
     init(countMax: Int) { self.countMax = countMax }
 

@@ -44,7 +44,7 @@ final class RemoteWaits: Sendable {
         var isEnding = false
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     func observe(_ observer: any RemoteWaitObserver) {
         state.withLock { $0.observer = observer }

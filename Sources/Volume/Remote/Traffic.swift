@@ -9,7 +9,7 @@ final class Traffic: Sendable {
         var fetched = RateMeter()
     }
 
-    private let state = Guarded(State())
+    private let state = Monitor(State())
 
     func addSent(_ bytes: Int) {
         state.withLock { state in
