@@ -19,8 +19,7 @@ package final class ManifestCheck {
     /// Whether findings can be mended: a damaged file is not written to.
     package private(set) var canMend: Bool
     private var hasMended = false
-    /// Entries can be found by their inodes: an index made for the repair, gone at its end.
-    var hasEntryIndex = false
+    private lazy var repairs = CheckRepairs(database)
     // Statements that run once an object or a directory.
     var flatQuery: CheckStatement?
     var sizeQuery: CheckStatement?
@@ -173,7 +172,7 @@ package final class ManifestCheck {
                 problems.append(contentsOf: before)
                 return
             }
-            try apply(found.actions)
+            try repairs.apply(found.actions)
             hasMended = true
             repaired.append(contentsOf: found.mended)
         }
@@ -189,7 +188,7 @@ package final class ManifestCheck {
         findings = CheckFindings()
         problems.append(contentsOf: found.problems)
         guard !found.actions.isEmpty else { return }
-        try apply(found.actions)
+        try repairs.apply(found.actions)
         hasMended = true
         repaired.append(contentsOf: found.mended)
     }
@@ -199,8 +198,7 @@ package final class ManifestCheck {
     /// Makes the repairs durable, all or none. Blocks for the disk.
     package func commit() throws(CheckFailure) {
         guard isRepairing, isMade else { return }
-        if hasEntryIndex { try database.execute("DROP INDEX check_entry_inode") }
-        hasEntryIndex = false
+        try repairs.end()
         try database.execute(hasMended ? "COMMIT" : "ROLLBACK")
     }
 
@@ -239,7 +237,7 @@ package final class ManifestCheck {
             if canMend { logRowDamage = nil }
         }
         try checkVolume()
-        try checkRemotes()
+        try PlacementsPass(self).checkRemotes()
     }
 
     private func checkVolume() throws(CheckFailure) {

@@ -5,8 +5,23 @@ internal import Multiformats
 // Repairs never lose what they do not understand: an inode that no entry names, and an object that
 // no inode holds, get a name in /lost+found.
 
-extension ManifestCheck {
-    /// Makes a list of changes, inside the check's transaction.
+/// Makes the changes that mend findings, inside the check's transaction.
+final class CheckRepairs {
+    private let database: CheckDatabase
+    /// Entries can be found by their inodes: an index made for the repair, gone at its end.
+    private var hasEntryIndex = false
+
+    init(_ database: CheckDatabase) {
+        self.database = database
+    }
+
+    /// Takes away what was made for the repairs alone.
+    func end() throws(CheckFailure) {
+        if hasEntryIndex { try database.execute("DROP INDEX check_entry_inode") }
+        hasEntryIndex = false
+    }
+
+    /// Makes a list of changes.
     func apply(_ actions: [CheckAction]) throws(CheckFailure) {
         var touched: Set<Int64> = []
         for action in actions { try apply(action, &touched) }

@@ -48,32 +48,50 @@ enum CommitEntry {
     }
 }
 
-extension ManifestState {
+/// Whose turn it is to commit and to make a checkpoint, and how far both have come.
+struct CommitTurns {
+    /// The number of the batch that collects changes now.
+    var generation: UInt64 = 1
+    /// All batches up to this one are on stable storage.
+    var committed: UInt64 = 0
+    /// SQLite has all batches up to this one, durably.
+    var checkpointed: UInt64 = 0
+    /// Somebody has a batch that is not committed yet.
+    private(set) var isCommitting = false
+    /// Somebody has a batch for SQLite.
+    private(set) var isCheckpointing = false
+    /// Those that wait for one of the two.
+    private var queue: [CommitPlace] = []
+
     /// Takes the turn or a place in the queue, where a generation is not durable yet.
-    func takePlace(for aim: CommitPlace.Aim, goal: UInt64) -> CommitEntry {
+    mutating func takePlace(for aim: CommitPlace.Aim, goal: UInt64) -> CommitEntry {
         if isDone(aim, goal) { return .isDone }
         if isFree(for: aim) {
             begin(aim)
             return .hasTurn
         }
         let place = CommitPlace(aim, goal: goal)
-        commitQueue.append(place)
+        queue.append(place)
         return .waits(place)
     }
 
-    /// Takes those out of the queue that are to be woken: all whose goal is reached, and one that gets
-    /// the turn where it is free. Called at each end of a turn.
-    func passTurn() -> [CommitPlace] {
+    /// Ends the commit, or the checkpoint, whose turn the caller has. Gives those that are to be woken: all
+    /// whose goal is reached, and one that gets the turn where it is free.
+    mutating func end(_ aim: CommitPlace.Aim) -> [CommitPlace] {
+        if aim == .commit { isCommitting = false } else { isCheckpointing = false }
         var woken: [CommitPlace] = []
-        commitQueue.removeAll { place in
-            guard isDone(place.aim, place.goal) else { return false }
+        let (committed, checkpointed) = (committed, checkpointed)
+        queue.removeAll { place in
+            guard (place.aim == .commit ? committed : checkpointed) >= place.goal else {
+                return false
+            }
             woken.append(place)
             return true
         }
         // Else commits could come one after the other for ever, and SQLite never have its moment.
         for aim in [CommitPlace.Aim.checkpoint, .commit] where isFree(for: aim) {
-            guard let next = commitQueue.firstIndex(where: { $0.aim == aim }) else { continue }
-            let place = commitQueue.remove(at: next)
+            guard let next = queue.firstIndex(where: { $0.aim == aim }) else { continue }
+            let place = queue.remove(at: next)
             begin(aim)
             place.hasTurn = true
             woken.append(place)
@@ -82,14 +100,14 @@ extension ManifestState {
     }
 
     private func isDone(_ aim: CommitPlace.Aim, _ goal: UInt64) -> Bool {
-        (aim == .commit ? committedGeneration : checkpointedGeneration) >= goal
+        (aim == .commit ? committed : checkpointed) >= goal
     }
 
     private func isFree(for aim: CommitPlace.Aim) -> Bool {
         !isCommitting && (aim == .commit || !isCheckpointing)
     }
 
-    private func begin(_ aim: CommitPlace.Aim) {
+    private mutating func begin(_ aim: CommitPlace.Aim) {
         isCommitting = true
         if aim == .checkpoint { isCheckpointing = true }
     }

@@ -123,36 +123,50 @@ struct DAGNodeTable {
     private static let droppedAtOnce = 1_024
 }
 
-extension ManifestState {
-    /// Begins a root that is to stand at a remote, before the tree's CID is asked for. Until `endRoot` the DAG
-    /// nodes of what the tree loses are kept for it.
-    ///
-    /// - Returns: the count of it, for `PublishedState`.
-    package func beginRoot() -> UInt64 {
-        rootCount += 1
-        isRootUnderWay = true
-        return rootCount
+/// Counts the roots that were begun, to stand at a remote; and tells what the tree loses meanwhile.
+package struct RootCount {
+    /// Those of processes before are counted.
+    private var count: UInt64
+    private var isUnderWay = false
+
+    init(_ count: UInt64) {
+        self.count = count
     }
 
-    /// Ends `beginRoot`, whether the root stands at the remote now or not.
-    package func endRoot() {
-        isRootUnderWay = false
+    /// Begins a root, before the tree's CID is asked for. Until `end` the DAG nodes of what the tree loses are
+    /// kept for it.
+    ///
+    /// - Returns: the count of it, for `PublishedState`.
+    package mutating func begin() -> UInt64 {
+        count += 1
+        isUnderWay = true
+        return count
+    }
+
+    /// Ends `begin`, whether the root stands at the remote now or not.
+    package mutating func end() {
+        isUnderWay = false
     }
 
     /// Notes that a directory or an object loses its DAG nodes: to a change of what it is, or with it.
-    func lose(_ kind: DAGOwner.Kind, _ id: UInt64, placedEpoch: UInt64) {
+    func lose(
+        _ kind: DAGOwner.Kind, _ id: UInt64, _ placedEpoch: UInt64,
+        _ pending: inout PendingChanges
+    ) {
         // What no remote has is in no root of one.
-        guard published != nil, placedEpoch != 0 || isRootUnderWay else { return }
-        lostNodes.append(LostNodes(owner: DAGOwner(kind: kind, id: id), rootCount: rootCount))
+        guard placedEpoch != 0 || isUnderWay else { return }
+        pending.lostNodes.append(LostNodes(owner: DAGOwner(kind: kind, id: id), rootCount: count))
     }
+}
 
+extension ManifestState {
     /// Takes a directory's CID away, because something below changed.
     package func clearTree(of record: InodeRecord) {
         guard record.cid != nil else { return }
-        lose(.directory, record.inode.number, placedEpoch: record.placedEpoch)
+        roots.lose(.directory, record.inode.number, record.placedEpoch, &pending)
         record.cid = nil
         record.newNodes = nil
-        place(record, 0)
+        record.place(in: 0, self)
         mark(record)
     }
 }

@@ -58,7 +58,7 @@ extension InodeManifest {
             if !isLogged { isLogged = try append(batch) != .none }
         } catch {
             let cause = failed(error)
-            state.withLock { $0.restoreNotCheckpointed(rows) }
+            state.withLock { $0.pending.restoreNotCheckpointed(rows, in: $0.cache) }
             endCheckpoint(.failed(error, cause))
             end(batch, .failed(error, cause))
             throw error.because(cause)
@@ -68,9 +68,12 @@ extension InodeManifest {
         if isLogged { end(batch, .done) }
         let failure = background.run { () throws(Never) in write(rows, number: number) }
         state.withLock { state in
-            guard failure == nil else { return state.restoreNotCheckpointed(rows) }
-            state.checkpointedGeneration = rows.generation
-            state.settle(rows)
+            guard failure == nil else {
+                return state.pending.restoreNotCheckpointed(rows, in: state.cache)
+            }
+            state.turns.checkpointed = rows.generation
+            state.sealed.forget(checkpointed: rows.generation)
+            state.cache.settle(rows)
         }
         if failure == nil, let number { redo.withLock { $0?.noteApplied(number) } }
         let outcome = failure.map { Outcome.failed($0, FailureCause.take() ?? "\($0)") } ?? .done
@@ -106,15 +109,15 @@ extension InodeManifest {
     /// do it.
     private func nextBatch() -> Turn {
         let place = state.withLock { state in
-            let goal = state.hasChanges ? state.generation : state.generation - 1
-            return state.takePlace(for: .commit, goal: goal)
+            let open = state.turns.generation
+            let goal = state.hasChanges ? open : open - 1
+            return state.turns.takePlace(for: .commit, goal: goal)
         }
         guard place.waitForTurn() else { return .done }
         let (turn, woken) = state.withLock { state -> (Turn, [CommitPlace]) in
             // What SQLite has not got stays in memory, so there is a bound to it.
-            if state.notCheckpointedCount > ManifestBounds.changesUncommittedMax {
-                state.isCommitting = false
-                return (.behind, state.passTurn())
+            if state.pending.notCheckpointedCount > ManifestBounds.changesUncommittedMax {
+                return (.behind, state.turns.end(.commit))
             }
             return (.lead(state.takeBatch()), [])
         }
@@ -126,13 +129,14 @@ extension InodeManifest {
     /// committed and what SQLite is to be told.
     private func nextRows() -> (batch: CommitBatch, rows: CommitBatch)? {
         let place = state.withLock { state in
-            let goal = state.hasChanges ? state.generation : state.generation - 1
-            return state.takePlace(for: .checkpoint, goal: goal)
+            let open = state.turns.generation
+            let goal = state.hasChanges ? open : open - 1
+            return state.turns.takePlace(for: .checkpoint, goal: goal)
         }
         guard place.waitForTurn() else { return nil }
         return state.withLock { state in
             let batch = state.takeBatch()
-            var rows = state.takeNotCheckpointed()
+            var rows = state.pending.takeNotCheckpointed(&state.cache)
             rows.generation = batch.generation
             return (batch, rows)
         }
@@ -141,7 +145,6 @@ extension InodeManifest {
     /// - Parameter isDue: the log needs a checkpoint.
     private func end(_ batch: CommitBatch, _ outcome: Outcome, isDue: Bool = false) {
         let (woken, wakesCheckpoints) = state.withLock { state -> ([CommitPlace], Bool) in
-            state.isCommitting = false
             guard case .done = outcome else {
                 // A batch's number never becomes committed by itself then: its changes carry on
                 // in the generation that is open now.
@@ -150,15 +153,16 @@ extension InodeManifest {
                     state.commitFailureCause = cause
                 }
                 state.restore(batch)
-                return (state.passTurn(), false)
+                return (state.turns.end(.commit), false)
             }
             state.logFailure = nil
-            state.committedGeneration = batch.generation
-            state.deletableObjects += batch.deletedFiles + batch.evictedFiles
+            state.turns.committed = batch.generation
+            state.files.noteCommitted(batch)
             let wakesCheckpoints =
-                !state.isCheckpointing
-                && (isDue || state.notCheckpointedCount > ManifestBounds.changesPerCommit)
-            return (state.passTurn(), wakesCheckpoints)
+                !state.turns.isCheckpointing
+                && (isDue
+                    || state.pending.notCheckpointedCount > ManifestBounds.changesPerCommit)
+            return (state.turns.end(.commit), wakesCheckpoints)
         }
         // Those that wake find the lock free.
         for place in woken { place.wake() }
@@ -167,14 +171,13 @@ extension InodeManifest {
 
     private func endCheckpoint(_ outcome: Outcome) {
         let woken = state.withLock { state in
-            state.isCheckpointing = false
             if case .failed(let errno, let cause) = outcome {
                 state.checkpointFailure = errno
                 state.commitFailureCause = cause
             } else {
                 state.checkpointFailure = nil
             }
-            return state.passTurn()
+            return state.turns.end(.checkpoint)
         }
         for place in woken { place.wake() }
     }

@@ -61,7 +61,7 @@ package struct PublishedState: Sendable, Equatable {
     package var path: String
     /// The root that is pinned; nil before the first.
     package var root: CID?
-    /// The count of roots when `root` was begun (`ManifestState.beginRoot`).
+    /// The count of roots when `root` was begun (`RootCount.begin`).
     package var rootCount: UInt64
     /// The CID of the directory at `path` as it was left; nil before the first time.
     package var view: CID?
@@ -82,44 +82,43 @@ package struct PublishedState: Sendable, Equatable {
     }
 }
 
+/// A record of what can be placed: an object, or a directory.
+package protocol PlacedRecord: AnyObject {
+    var cid: CID? { get }
+    /// The epoch in which the remote of today has told that it has all blocks of `cid`; 0 for never.
+    var placedEpoch: UInt64 { get }
+    /// Notes a placement, dirty; 0 where the CID goes, or is another.
+    func place(in epoch: UInt64, _ state: ManifestState)
+}
+
+extension InodeRecord: PlacedRecord {
+    package func place(in epoch: UInt64, _ state: ManifestState) {
+        guard placedEpoch != epoch else { return }
+        placedEpoch = epoch
+        uncommitted.insert(.placement)
+        state.mark(self)
+    }
+}
+
+extension ObjectRecord: PlacedRecord {
+    package func place(in epoch: UInt64, _ state: ManifestState) {
+        guard placedEpoch != epoch else { return }
+        placedEpoch = epoch
+        uncommitted.insert(.placement)
+        state.mark(self)
+    }
+}
+
 extension ManifestState {
-    /// Whether the node is known to have all blocks of a directory's CID.
-    package func isPublished(_ record: InodeRecord) -> Bool {
-        record.cid != nil && isCurrent(record.placedEpoch)
+    /// Whether the node is known to have all blocks of an object's or a directory's CID.
+    package func isPublished(_ record: some PlacedRecord) -> Bool {
+        record.cid != nil && record.placedEpoch != 0 && record.placedEpoch == published?.epoch
     }
 
-    /// Whether the node is known to have all blocks of an object's CID.
-    package func isPublished(_ record: ObjectRecord) -> Bool {
-        record.cid != nil && isCurrent(record.placedEpoch)
-    }
-
-    private func isCurrent(_ epoch: UInt64) -> Bool { epoch != 0 && epoch == published?.epoch }
-
-    /// Notes that the node has all blocks of a directory's CID.
-    package func notePublished(_ record: InodeRecord) {
+    /// Notes that the node has all blocks of an object's or a directory's CID.
+    package func notePublished(_ record: some PlacedRecord) {
         guard let epoch = published?.epoch else { return }
-        place(record, epoch)
-    }
-
-    /// Notes that the node has all blocks of an object's CID.
-    package func notePublished(_ record: ObjectRecord) {
-        guard let epoch = published?.epoch else { return }
-        place(record, epoch)
-    }
-
-    /// - Parameter epoch: 0 where the CID goes, or is another.
-    func place(_ record: InodeRecord, _ epoch: UInt64) {
-        guard record.placedEpoch != epoch else { return }
-        record.placedEpoch = epoch
-        record.uncommitted.insert(.placement)
-        mark(record)
-    }
-
-    func place(_ record: ObjectRecord, _ epoch: UInt64) {
-        guard record.placedEpoch != epoch else { return }
-        record.placedEpoch = epoch
-        record.uncommitted.insert(.placement)
-        mark(record)
+        record.place(in: epoch, self)
     }
 }
 

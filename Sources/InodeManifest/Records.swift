@@ -34,7 +34,7 @@ package final class InodeRecord {
     /// The Tsize of a link to `cid`.
     package var treeSize: UInt64 = 0
     /// The epoch in which the node has told that it has all blocks of a directory's `cid`; 0 for never.
-    var placedEpoch: UInt64 = 0
+    package internal(set) var placedEpoch: UInt64 = 0
     /// The entries of a directory are known; else they are in the DAG of `cid`.
     package var isLoaded = true
     /// The target of a symlink.
@@ -131,7 +131,7 @@ package final class ObjectRecord {
     package var cid: CID?
     package var treeSize: UInt64 = 0
     /// The epoch in which the node has told that it has all blocks of `cid`; 0 for never.
-    var placedEpoch: UInt64 = 0
+    package internal(set) var placedEpoch: UInt64 = 0
     /// Whether the bytes stand in the manifest rather than in a flat file.
     package var isInline: Bool
     /// The bytes of an inline object while they are loaded.

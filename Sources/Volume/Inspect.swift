@@ -152,7 +152,7 @@ extension Volume {
         guard let object, record.size > chunk else {
             return [InodeReport.Leaf(cid: cid, offset: 0, length: record.size)]
         }
-        return try state.leafMultihashes(of: object.id, limit: count).enumerated().compactMap {
+        return try state.rows.leafMultihashes(of: object.id, limit: count).enumerated().compactMap {
             (index, bytes) in
             guard let cid = leafCID(bytes) else { return nil }
             let offset = UInt64(index) * chunk
@@ -167,7 +167,7 @@ extension Volume {
         let changeCount = manifest.withLock { $0.changeCount }
         refreshFigures()
         return try reading { (state) throws(Errno) in
-            let totals = try state.totals()
+            let totals = try state.rows.totals()
             let root = try state.inode(.root)
             return VolumeStatus(
                 uuid: manifest.uuid, profileName: manifest.profileName, files: totals.files,

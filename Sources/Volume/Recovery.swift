@@ -22,7 +22,7 @@ extension Volume {
 
     /// Removes flat files that no row names: made after the last commit, or dropped by it.
     private func removeStrayFiles() throws(Errno) {
-        let dropped = try reading { (state) throws(Errno) in try state.deletedObjects() }
+        let dropped = try reading { (state) throws(Errno) in try state.rows.deletedObjects() }
         var strays = dropped
         if !manifest.wasClean { strays += try store.files(from: manifest.firstUnstoredObject).ids }
         for id in strays {
@@ -34,18 +34,18 @@ extension Volume {
             }
             if !isNamed { try store.remove(id) }
         }
-        manifest.withLock { $0.noteUnlinked(dropped) }
+        manifest.withLock { $0.files.noteUnlinked(dropped) }
     }
 
     /// A staging object is as long as its flat file, which may have grown, or been cut by a power
     /// loss, since the last commit. What nobody writes any more is sealed.
     private func recoverStaging() throws(Errno) {
-        let ids = try reading { (state) throws(Errno) in try state.stagingObjects() }
+        let ids = try reading { (state) throws(Errno) in try state.rows.stagingObjects() }
         for id in ids {
             // What cannot be read here is told to whoever asks for it: the rest is of use without it.
             let found = manifest.withLock { state in
                 told("object \(id)") { () throws(Errno) in
-                    (try state.inodes(holding: id), try state.object(id)?.isInline ?? true)
+                    (try state.rows.inodes(holding: id), try state.object(id)?.isInline ?? true)
                 }
             }
             guard let (owners, isInline) = found else { continue }
@@ -71,7 +71,7 @@ extension Volume {
         guard let file = try? store.open(id, forWriting: true), Sys.hasOtherUser(of: file.raw)
         else { return nil }
         log.notice("object \(id): copied, because a process of before still has it open")
-        let copy = manifest.withLock { $0.reserveObject() }
+        let copy = manifest.withLock { $0.numbers.reserve() }
         do throws(Errno) {
             let size = try Sys.status(of: file.raw).size
             let made = try fillFlatFile(copy, from: .flat(file), size: size)
@@ -117,7 +117,7 @@ extension Volume {
     /// Deletes the inodes that were open without a name.
     private func reapUnlinked() throws(Errno) {
         try manifest.withLock { (state) throws(Errno) in
-            for id in try state.unlinkedInodes() {
+            for id in try state.rows.unlinkedInodes() {
                 let record = told("\(Inode(id))") { () throws(Errno) in try state.inode(Inode(id)) }
                 if let record, let record { reapIfUnused(record, state) }
             }

@@ -201,7 +201,7 @@ public final class Volume: Sendable {
         removeDeletedObjects()
         manifest.truncateWALIfDue()
         if let connection { trimCache(connection) }
-        if manifest.withLock({ $0.takeEviction() }) { Heap.trim() }
+        if manifest.withLock({ $0.cache.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
     }
 
@@ -213,7 +213,7 @@ public final class Volume: Sendable {
 
     /// Unlinks the flat files that a commit has made nameless.
     func removeDeletedObjects() {
-        let ids = manifest.withLock { $0.takeDeletableObjects() }
+        let ids = manifest.withLock { $0.files.takeDeletable() }
         guard !ids.isEmpty else { return }
         var removed: [UInt64] = []
         for id in ids {
@@ -225,7 +225,7 @@ public final class Volume: Sendable {
                 log.warning("object \(id): cannot be removed: \(error)")
             }
         }
-        manifest.withLock { $0.noteUnlinked(removed) }
+        manifest.withLock { $0.files.noteUnlinked(removed) }
     }
 
     /// Makes everything durable, ends the background threads and frees the state directory.

@@ -107,7 +107,7 @@ private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
     }
     let (first, second) = (try sealing(1), try sealing(2))
     let id = try manifest.withLock { (state) throws(Errno) in
-        let object = state.makeObject(id: state.reserveObject(), size: 2)
+        let object = state.makeObject(id: state.numbers.reserve(), size: 2)
         state.seal(object, as: first, size: 2)
         return object.id
     }
@@ -115,7 +115,7 @@ private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
     func leaves() throws -> [[UInt8]] {
         try manifest.withLock { (state) throws(Errno) in
             guard let object = try state.object(id) else { throw .ioError }
-            return try state.blocks(of: object).leaves
+            return try state.rows.blocks(of: object).leaves
         }
     }
     guard try leaves() == first.leaves else { return false }

@@ -90,9 +90,9 @@ private struct Rows {
             try manifest.checkpoint()
             return try manifest.withLock { (state) throws(Errno) in
                 (
-                    try state.unpublishedTotals().count,
-                    try state.unpublishedObjects(after: 0, limit: 10),
-                    try state.publishedFlatObjects(after: 0, limit: 10).count
+                    try state.rows.unpublishedTotals().count,
+                    try state.rows.unpublishedObjects(after: 0, limit: 10),
+                    try state.rows.publishedFlatObjects(after: 0, limit: 10).count
                 )
             }
         }
@@ -232,14 +232,14 @@ private struct Rows {
                 #expect(!state.isPublished(object), "\(name)")
                 if object.state == .sealed { waiting.insert(object.id) }
             }
-            #expect(try Set(state.unpublishedObjects(after: 0, limit: 100)) == waiting)
-            #expect(try state.unpublishedTotals().count == UInt64(waiting.count))
+            #expect(try Set(state.rows.unpublishedObjects(after: 0, limit: 100)) == waiting)
+            #expect(try state.rows.unpublishedTotals().count == UInt64(waiting.count))
             let evicted = try #require(try state.object(of: record("evicted-1")))
-            let nodes = try state.nodes(of: evicted.id)
+            let nodes = try state.rows.nodes(of: evicted.id)
             let cid = try #require(evicted.cid)
             #expect(nodes.contains { $0.multihash == cid.multihash.bytes })
-            #expect(try state.node(with: cid.multihash.bytes) != nil)
-            #expect(try state.leafMultihashes(of: evicted.id, limit: 10).count == 2)
+            #expect(try state.rows.node(with: cid.multihash.bytes) != nil)
+            #expect(try state.rows.leafMultihashes(of: evicted.id, limit: 10).count == 2)
         }
         try manifest.close(marksClean: false)
         let report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }

@@ -223,7 +223,7 @@ extension Volume {
             let object = try state.object(of: try record(file.inode, state))
             guard object?.state != .remote else { throw RemoteFile.elsewhere }
             try checkRoom(state)
-            return state.reserveObject()
+            return state.numbers.reserve()
         }
         let (made, size): (ObjectFile, UInt64)
         do throws(Errno) {

@@ -13,7 +13,7 @@ extension Volume {
                 if inode == .root { return path.isEmpty ? "/" : path }
                 guard let record = try? state.inode(inode),
                     let parent = try? state.inode(record.parent),
-                    let name = state.nameForMessage(of: inode, in: parent)
+                    let name = state.rows.nameForMessage(of: inode, in: parent)
                 else { return nil }
                 path = "/" + shown(name.bytes) + path
                 inode = parent.inode

@@ -276,7 +276,7 @@ extension Volume {
     private func makePoolFile(
         _ registry: any BackingRegistry
     ) throws(Errno) -> BackingPool.Ready {
-        let id = manifest.withLock { $0.reserveObject() }
+        let id = manifest.withLock { $0.numbers.reserve() }
         do throws(Errno) {
             let file = try store.create(id)
             return BackingPool.Ready(file: file, id: try registry.register(file.raw))
@@ -290,7 +290,7 @@ extension Volume {
     func discard(_ id: UInt64) {
         do throws(Errno) {
             try store.remove(id)
-            manifest.withLock { $0.releaseReservation(id) }
+            manifest.withLock { $0.numbers.release(id) }
         } catch {
             log.warning("object \(id): an unused file cannot be removed: \(error)")
             // Like any object without a user, it goes after a commit.
@@ -301,7 +301,7 @@ extension Volume {
     /// Empties a file of the pool and puts it back, or removes it.
     func recycle(_ ready: BackingPool.Ready) {
         let isOld = manifest.withLock { state in
-            state.isReservationOld(ready.file.id, by: BackingPool.numberAgeMax)
+            state.numbers.isOld(ready.file.id, by: BackingPool.numberAgeMax)
         }
         if !isOld, (try? empty(ready.file)) != nil, store.flushFailure(of: ready.file.id) == nil,
             backings.put(ready)
@@ -371,7 +371,7 @@ extension Volume {
         let shared = backing.file.id
         let (id, size) = try changing { (state) throws(Errno) in
             try checkRoom(state)
-            return (state.reserveObject(), try record(file.inode, state).size)
+            return (state.numbers.reserve(), try record(file.inode, state).size)
         }
         do throws(Errno) {
             let copy = try fillFlatFile(id, from: .flat(backing.file), size: size)

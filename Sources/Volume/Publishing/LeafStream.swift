@@ -313,7 +313,8 @@ extension Volume {
 
     /// Whether the node is known to have a block as a leaf of another object.
     func isPublished(_ cid: CID) -> Bool {
-        manifest.withLock { state in (try? state.isLeafPublished(cid.multihash.bytes)) ?? false }
+        manifest.withLock { state in (try? state.rows.isLeafPublished(cid.multihash.bytes)) ?? false
+        }
     }
 }
 

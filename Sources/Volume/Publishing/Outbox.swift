@@ -82,7 +82,7 @@ extension Volume {
     /// Adds the objects to the outbox that were sealed since the last time, and those of earlier
     /// times where not all of them are in it.
     func fillOutbox(_ connection: RemoteConnection) throws(Errno) {
-        let sealed = manifest.withLock { $0.takeSealed() }
+        let sealed = manifest.withLock { $0.sealed.takeSealed() }
         var search = connection.outbox.withLock { outbox in
             if let sealed { outbox.add(sealed) } else { outbox.searchAgain() }
             return outbox.hasWaiting ? nil : outbox.searchedUpTo
@@ -92,7 +92,7 @@ extension Volume {
             // What SQLite has not been told of yet is among those that were just sealed, or comes
             // next time.
             let ids = try reading { (state) throws(Errno) in
-                try state.unpublishedObjects(after: after, limit: Self.searchedAtOnce)
+                try state.rows.unpublishedObjects(after: after, limit: Self.searchedAtOnce)
             }
             search = connection.outbox.withLock { outbox in
                 outbox.noteSearched(upTo: ids.count < Self.searchedAtOnce ? nil : ids.last)

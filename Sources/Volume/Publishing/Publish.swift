@@ -24,7 +24,7 @@ extension Volume {
     // MARK: Threads
 
     func startPublishing(_ connection: RemoteConnection) throws(Errno) -> [JoinableThread] {
-        manifest.withLock { $0.keepSealed() }
+        manifest.withLock { $0.sealed.keep() }
         var started = [
             try Threads.start(name: "rfs-publish") { [weak self] in
                 while let volume = self, volume.publishRound(connection) {}
@@ -172,8 +172,8 @@ extension Volume {
 
     private func publishRoot(_ connection: RemoteConnection) throws(PublishFailure) {
         try mergeMirror(connection)
-        let rootCount = manifest.withLock { $0.beginRoot() }
-        defer { manifest.withLock { $0.endRoot() } }
+        let rootCount = manifest.withLock { $0.roots.begin() }
+        defer { manifest.withLock { $0.roots.end() } }
         let root: CID
         do throws(Errno) {
             root = try cid(of: .root)

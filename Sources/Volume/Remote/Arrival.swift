@@ -93,7 +93,7 @@ extension Volume {
             }
             try checkRoom(state)
             let remote = try remoteFile(of: object, state)
-            return (remote, min(record.size, keeping), state.reserveObject())
+            return (remote, min(record.size, keeping), state.numbers.reserve())
         }
         guard let (remote, size, id) = found else { return nil }
         do throws(Errno) {

@@ -125,7 +125,7 @@ extension Volume {
         var last: UInt64 = 0
         while true {
             let found = try reading { (state) throws(Errno) in
-                try state.publishedFlatObjects(after: last, limit: 1024)
+                try state.rows.publishedFlatObjects(after: last, limit: 1024)
             }
             connection.cache.withLock { cache in
                 for (id, size) in found { cache.add(object: id, size: size) }
@@ -137,7 +137,7 @@ extension Volume {
 
     /// Lets content go that the node holds, too, until what is left is within the limit.
     func trimCache(_ connection: RemoteConnection) {
-        let gone = manifest.withLock { $0.takeGone() }
+        let gone = manifest.withLock { $0.sealed.takeGone() }
         for id in gone { forgetRemote(id, connection) }
         if connection.cache.withLock({ $0.isStale }) { compactCache(connection) }
         guard let limit = connection.options.cacheSizeMax else { return }
@@ -161,7 +161,7 @@ extension Volume {
             }
         }
         // At once, so that a fast reader does not run ahead of what is let go.
-        guard manifest.withLock({ $0.hasEvictedFiles }) else { return }
+        guard manifest.withLock({ $0.files.hasEvicted }) else { return }
         do throws(Errno) {
             try manifest.commit()
         } catch {
@@ -266,7 +266,7 @@ extension Volume {
     private func mustStay(_ object: UInt64, _ connection: RemoteConnection) -> Bool {
         let found = try? reading { (state) throws(Errno) in
             var all: [[UInt8]] = []
-            for id in try state.inodes(holding: object) {
+            for id in try state.rows.inodes(holding: object) {
                 if let record = try state.inode(Inode(id)) { all += try paths(of: record, state) }
             }
             return all

@@ -81,7 +81,7 @@ extension Volume {
                 guard let bytes = try remote.wholeBytes(store) else { return }
                 inline = bytes
             } else {
-                let isEvicting = manifest.withLock { $0.isEvicting(remote.object) }
+                let isEvicting = manifest.withLock { $0.files.isEvicting(remote.object) }
                 guard let file, !isEvicting else { return }
                 try store.keepCached(file)
             }

@@ -67,7 +67,7 @@ extension Volume {
         }
         refreshFigures()
         try reading { (state) throws(Errno) in
-            (status.waitingFiles, status.waitingBytes) = try state.unpublishedTotals()
+            (status.waitingFiles, status.waitingBytes) = try state.rows.unpublishedTotals()
             status.root = state.published?.root
             status.publishedAt =
                 status.root == nil ? nil : state.published.map { Double($0.time.nanoseconds) / 1e9 }

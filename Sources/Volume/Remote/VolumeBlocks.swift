@@ -29,7 +29,7 @@ struct VolumeBlocks: BlockSource {
     func block(_ cid: CID, memory: ReplyMemory?) throws(BlockUnavailable) -> [UInt8] {
         if cid.codec == .dagPB,
             let stored = try? volume.reading({ (state) throws(Errno) in
-                try state.node(with: cid.multihash.bytes)
+                try state.rows.node(with: cid.multihash.bytes)
             }), (try? stored.withUnsafeBytes({ try cid.verify($0) })) != nil
         {
             return stored

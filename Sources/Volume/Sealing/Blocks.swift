@@ -117,14 +117,14 @@ extension Volume {
             return block
         }
         let multihash = cid.multihash.bytes
-        if let stored = try reading({ (state) throws(Errno) in try state.node(with: multihash) }),
+        if let stored = try reading({ (state) throws(Errno) in try state.rows.node(with: multihash) }),
             let block = verified(stored)
         {
             return block
         }
         let places = try reading { (state) throws(Errno) in
             try objectsWithRoot(cid, state).map { (object: $0, number: UInt64(0)) }
-                + state.leaves(with: multihash)
+                + state.rows.leaves(with: multihash)
         }
         if !places.isEmpty { search.isOfTree = true }
         for place in places {
@@ -151,8 +151,8 @@ extension Volume {
     /// The targets of symlinks of that CID, and whether a directory has it whose nodes are not here.
     private func inodes(with cid: CID) throws(Errno) -> ([[UInt8]], isNotLoaded: Bool) {
         try reading { (state) throws(Errno) in
-            var inodes = try state.inodes(with: cid.asV1)
-            if let version0 = cid.asV0 { inodes += try state.inodes(with: version0) }
+            var inodes = try state.rows.inodes(with: cid.asV1)
+            if let version0 = cid.asV0 { inodes += try state.rows.inodes(with: version0) }
             var targets: [[UInt8]] = []
             var isNotLoaded = false
             for id in inodes {

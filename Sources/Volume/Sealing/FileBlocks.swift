@@ -55,7 +55,7 @@ final class FileBlocks: CustomStringConvertible {
         else { return nil }
         var (leaves, nodes) = ([[UInt8]](), [StoredNode]())
         if record.size > UInt64(volume.profile.chunkSize) {
-            let blocks = try state.blocks(of: record)
+            let blocks = try state.rows.blocks(of: record)
             (leaves, nodes) = (blocks.leaves, blocks.nodes)
             guard !leaves.isEmpty else {
                 throw .ioError.because("object \(object): its leaves are not in the manifest")

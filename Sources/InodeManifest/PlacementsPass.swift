@@ -3,7 +3,15 @@ internal import Multiformats
 // Rows of `remote`, `placement`, `dag_node` and `dag_reference`, as far as they stand for themselves. Which DAG
 // nodes an object or a directory has to have, the layers above say.
 
-extension ManifestCheck {
+struct PlacementsPass {
+    private let check: ManifestCheck
+
+    init(_ check: ManifestCheck) {
+        self.check = check
+    }
+
+    private var database: CheckDatabase { check.database }
+
     /// Checks the rows of remotes, without which nothing counts as placed there.
     func checkRemotes() throws(CheckFailure) {
         let ids = try database.prepare("SELECT id FROM remote ORDER BY id")
@@ -12,7 +20,9 @@ extension ManifestCheck {
             do {
                 try checkRemote(id)
             } catch let error as DamagedRow {
-                try add(mend: .forgetRemote(id)) { () throws(CheckFailure) in "manifest: \(error)" }
+                try check.add(mend: .forgetRemote(id)) { () throws(CheckFailure) in
+                    "manifest: \(error)"
+                }
             } catch {
                 throw CheckFailure(error)
             }
@@ -76,7 +86,7 @@ extension ManifestCheck {
                     nil
                 }
             guard let fault else { continue }
-            try add(mend: .removePlacement(kind: kind, id: id, remote: remote)) {
+            try check.add(mend: .removePlacement(kind: kind, id: id, remote: remote)) {
                 () throws(CheckFailure) in
                 "placement of kind \(kind), number \(id), at remote \(remote): \(fault)"
             }
@@ -105,7 +115,7 @@ extension ManifestCheck {
                     nil
                 }
             guard let fault else { continue }
-            try add(mend: .removeReference(kind: kind, owner: owner, multihash: multihash)) {
+            try check.add(mend: .removeReference(kind: kind, owner: owner, multihash: multihash)) {
                 () throws(CheckFailure) in "reference of kind \(kind), owner \(owner): \(fault)"
             }
         }
@@ -133,12 +143,12 @@ extension ManifestCheck {
                     multihash: multihash))
         }
         if mend.isEmpty {
-            try findings.add(mend: [.removeUnreferencedNode(multihash: multihash)]) {
+            try check.findings.add(mend: [.removeUnreferencedNode(multihash: multihash)]) {
                 () throws(CheckFailure) in
                 "DAG node \(hexadecimal(multihash)): nothing refers to it"
             }
         } else if Multihash.sha256(of: bytes).bytes != multihash {
-            try findings.add(mend: mend) { () throws(CheckFailure) in
+            try check.findings.add(mend: mend) { () throws(CheckFailure) in
                 "DAG node \(hexadecimal(multihash)) of a root does not match its hash"
             }
         }

@@ -1,0 +1,203 @@
+internal import Base
+internal import Multiformats
+
+/// What changed in memory and is not committed yet, and what is committed and not told to SQLite.
+struct PendingChanges {
+    private var inodes: [InodeRecord] = []
+    private var objects: [ObjectRecord] = []
+    private var entryChanges: [EntryChange] = []
+    var lostNodes: [LostNodes] = []
+    /// Nil where it did not change.
+    var published: PublishedState?
+    /// Uncommitted bytes of inline content, extended attributes and nodes.
+    var contentByteCount = 0
+    /// What was committed since the last checkpoint: records, and changes without one.
+    private var notCheckpointedInodes: [InodeRecord] = []
+    private var notCheckpointedObjects: [ObjectRecord] = []
+    private var notCheckpointed = CommitBatch()
+
+    /// Changes that wait for a commit.
+    var changeCount: Int { inodes.count + objects.count + entryChanges.count }
+
+    /// Changes that are committed, and SQLite has not been told of.
+    var notCheckpointedCount: Int {
+        notCheckpointedInodes.count + notCheckpointedObjects.count
+            + notCheckpointed.entryChanges.count
+    }
+
+    /// Notes that a record differs from what is committed.
+    mutating func add(_ record: InodeRecord, generation: UInt64) {
+        guard record.dirtyGeneration != generation else { return }
+        record.dirtyGeneration = generation
+        inodes.append(record)
+    }
+
+    mutating func add(_ record: ObjectRecord, generation: UInt64) {
+        guard record.dirtyGeneration != generation else { return }
+        record.dirtyGeneration = generation
+        objects.append(record)
+    }
+
+    mutating func add(
+        _ entry: DirectoryEntryRecord, _ name: FileName, in directory: InodeRecord
+    ) {
+        entryChanges.append(
+            EntryChange(
+                parent: directory.inode.number, name: name, inode: entry.inode.number,
+                kind: entry.kind, cookie: entry.cookie))
+    }
+
+    /// Copies out all changes since the last commit. The caller opens the next generation.
+    mutating func takeBatch(
+        generation: UInt64, _ files: inout FlatFileChanges, nextObject: UInt64?
+    ) -> CommitBatch {
+        var batch = CommitBatch()
+        batch.generation = generation
+        for record in inodes {
+            batch.add(record, parts: record.uncommitted, record.attributes?.takeUncommitted())
+            record.notCheckpointed.formUnion(record.uncommitted)
+            record.uncommitted = []
+            keep(record)
+        }
+        for record in objects {
+            batch.add(record, parts: record.uncommitted)
+            record.notCheckpointed.formUnion(record.uncommitted)
+            record.uncommitted = []
+            keep(record)
+        }
+        batch.entryChanges = entryChanges
+        batch.evictedFiles = files.evicted
+        batch.unlinkedObjects = files.unlinked
+        batch.lostNodes = lostNodes
+        if !files.evicted.isEmpty {
+            // They were fetched again since they were unlinked.
+            let evicted = Set(files.evicted)
+            batch.unlinkedObjects.removeAll { evicted.contains($0) }
+            notCheckpointed.unlinkedObjects.removeAll { evicted.contains($0) }
+        }
+        batch.nextObject = nextObject
+        batch.published = published
+        inodes.removeAll(keepingCapacity: inodes.count < Self.capacityKeptMax)
+        objects.removeAll(keepingCapacity: objects.count < Self.capacityKeptMax)
+        entryChanges = []
+        lostNodes = []
+        published = nil
+        contentByteCount = 0
+        files.evicted = []
+        files.unlinked = []
+        notCheckpointed.entryChanges += batch.entryChanges
+        notCheckpointed.evictedFiles += batch.evictedFiles
+        notCheckpointed.unlinkedObjects += batch.unlinkedObjects
+        notCheckpointed.lostNodes += batch.lostNodes
+        notCheckpointed.nextObject = batch.nextObject ?? notCheckpointed.nextObject
+        notCheckpointed.published = batch.published ?? notCheckpointed.published
+        return batch
+    }
+
+    /// Records for which memory stays reserved.
+    private static let capacityKeptMax = 1024
+
+    /// Copies out all that was committed since the last checkpoint. What was changed
+    /// several times is there once.
+    mutating func takeNotCheckpointed(_ cache: inout RecordCache) -> CommitBatch {
+        var batch = notCheckpointed
+        notCheckpointed = CommitBatch()
+        batch.inodes.reserveCapacity(notCheckpointedInodes.count)
+        for record in notCheckpointedInodes {
+            let attributes = record.attributes?.takeNotCheckpointed()
+            cache.noteCleanAttributes(
+                attributes?.reduce(0) { $0 + ($1.value?.count ?? 0) } ?? 0)
+            batch.add(record, parts: record.notCheckpointed, attributes)
+            record.notCheckpointed = []
+            record.newNodes = nil
+            record.isStored = true
+            record.isNotCheckpointed = false
+        }
+        for record in notCheckpointedObjects {
+            batch.add(record, parts: record.notCheckpointed)
+            if record.notCheckpointed.contains(.inline) {
+                cache.inlineByteCount += record.inlineBytes?.count ?? 0
+            }
+            record.notCheckpointed = []
+            record.isStored = true
+            record.isNotCheckpointed = false
+        }
+        notCheckpointedInodes.removeAll(
+            keepingCapacity: notCheckpointedInodes.count < Self.capacityKeptMax)
+        notCheckpointedObjects.removeAll(
+            keepingCapacity: notCheckpointedObjects.count < Self.capacityKeptMax)
+        return batch
+    }
+
+    private mutating func keep(_ record: InodeRecord) {
+        guard !record.isNotCheckpointed else { return }
+        record.isNotCheckpointed = true
+        notCheckpointedInodes.append(record)
+    }
+
+    private mutating func keep(_ record: ObjectRecord) {
+        guard !record.isNotCheckpointed else { return }
+        record.isNotCheckpointed = true
+        notCheckpointedObjects.append(record)
+    }
+
+    /// Takes the changes of the batch that was taken last back, because it could not be committed.
+    mutating func restore(
+        _ batch: CommitBatch, _ files: inout FlatFileChanges, in cache: RecordCache,
+        generation: UInt64
+    ) {
+        for row in batch.inodes {
+            guard let record = cache.inodes[row.id] else { continue }
+            record.uncommitted.formUnion(row.parts)
+            record.attributes?.restore(row.attributes, isCommit: true)
+            add(record, generation: generation)
+        }
+        for row in batch.objects {
+            guard let record = cache.objects[row.id] else { continue }
+            record.uncommitted.formUnion(row.parts)
+            add(record, generation: generation)
+        }
+        for id in batch.deletedInodes {
+            if let record = cache.inodes[id] { add(record, generation: generation) }
+        }
+        for id in batch.deletedObjects {
+            if let record = cache.objects[id] { add(record, generation: generation) }
+        }
+        // Older changes first: SQLite must see them in their order.
+        entryChanges = batch.entryChanges + entryChanges
+        lostNodes = batch.lostNodes + lostNodes
+        files.evicted = batch.evictedFiles + files.evicted
+        files.unlinked = batch.unlinkedObjects + files.unlinked
+        notCheckpointed.entryChanges.removeLast(batch.entryChanges.count)
+        notCheckpointed.unlinkedObjects.removeLast(batch.unlinkedObjects.count)
+        notCheckpointed.lostNodes.removeLast(batch.lostNodes.count)
+        published = published ?? batch.published
+    }
+
+    /// Takes the changes of a batch back that SQLite could not be told of.
+    mutating func restoreNotCheckpointed(_ batch: CommitBatch, in cache: RecordCache) {
+        for row in batch.inodes {
+            guard let record = cache.inodes[row.id] else { continue }
+            record.notCheckpointed.formUnion(row.parts)
+            record.attributes?.restore(row.attributes, isCommit: false)
+            // Of another CID, or of none by now, they would be nodes of nothing.
+            if record.newNodes == nil && record.cid?.bytes == row.cid {
+                record.newNodes = row.newNodes
+            }
+            keep(record)
+        }
+        for row in batch.objects {
+            guard let record = cache.objects[row.id] else { continue }
+            record.notCheckpointed.formUnion(row.parts)
+            keep(record)
+        }
+        for id in batch.deletedInodes { if let record = cache.inodes[id] { keep(record) } }
+        for id in batch.deletedObjects { if let record = cache.objects[id] { keep(record) } }
+        notCheckpointed.entryChanges = batch.entryChanges + notCheckpointed.entryChanges
+        notCheckpointed.evictedFiles = batch.evictedFiles + notCheckpointed.evictedFiles
+        notCheckpointed.unlinkedObjects = batch.unlinkedObjects + notCheckpointed.unlinkedObjects
+        notCheckpointed.lostNodes = batch.lostNodes + notCheckpointed.lostNodes
+        notCheckpointed.nextObject = notCheckpointed.nextObject ?? batch.nextObject
+        notCheckpointed.published = notCheckpointed.published ?? batch.published
+    }
+}
