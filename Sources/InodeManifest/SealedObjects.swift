@@ -25,7 +25,7 @@ package struct SealedObjects {
     }
 
     /// The objects that were unsealed or deleted since the last call, once `keep` was called.
-    package mutating func takeGone() -> [UInt64] {
+    package mutating func drainInvalidated() -> [UInt64] {
         guard let taken = gone, !taken.isEmpty else { return [] }
         gone = []
         return taken

@@ -48,7 +48,9 @@ extension Volume {
             if MonotonicClock.milliseconds >= countDue {
                 // Goes through all objects, under the manifest's lock.
                 let start = MonotonicClock.milliseconds
-                let totals = try? reading { (state) throws(Errno) in try state.rows.unpublishedTotals() }
+                let totals = try? reading { (state) throws(Errno) in
+                    try state.rows.unpublishedTotals()
+                }
                 waitingBytes = totals?.bytes ?? 0
                 let end = MonotonicClock.milliseconds
                 countDue = end + max(1_000, 20 * (end - start))

@@ -137,7 +137,7 @@ extension Volume {
 
     /// Lets content go that the node holds, too, until what is left is within the limit.
     func trimCache(_ connection: RemoteConnection) {
-        let gone = manifest.withLock { $0.sealed.takeGone() }
+        let gone = manifest.withLock { $0.sealed.drainInvalidated() }
         for id in gone { forgetRemote(id, connection) }
         if connection.cache.withLock({ $0.isStale }) { compactCache(connection) }
         guard let limit = connection.options.cacheSizeMax else { return }

@@ -117,7 +117,8 @@ extension Volume {
             return block
         }
         let multihash = cid.multihash.bytes
-        if let stored = try reading({ (state) throws(Errno) in try state.rows.node(with: multihash) }),
+        if let stored = try reading({ (state) throws(Errno) in try state.rows.node(with: multihash)
+            }),
             let block = verified(stored)
         {
             return block
