@@ -134,30 +134,33 @@ final class CurlSession: @unchecked Sendable {
             }
             var code = CURLE_OK
             if rfs_curl_ended(multi, &code) != 0 {
+                exchange.isOver = true
                 if code == CURLE_OK, exchange.hasFreshReply {
                     try serve(exchange)
                 }
                 return .ended(code)
             }
             if cancellation?.isCancelled ?? false { return .cancelled }
-            if exchange.wantsFood || exchange.hasFreshReply { continue }
-
             let now = MonotonicClock.milliseconds
-            let sum =
-                rfs_curl_offset(easy, CURLINFO_SIZE_UPLOAD_T)
-                &+ rfs_curl_offset(easy, CURLINFO_SIZE_DOWNLOAD_T)
-                &+ Int64(rfs_curl_long(easy, CURLINFO_REQUEST_SIZE))
-                &+ Int64(rfs_curl_long(easy, CURLINFO_HEADER_SIZE))
+            if let deadline = limits.deadline, now >= deadline {
+                return .tooLate("the time of the request is over")
+            }
+            if exchange.wantsFood || exchange.hasFreshReply {
+                // What comes without a pause keeps every rate.
+                guard limits.transferMilliseconds == nil || now < end else {
+                    return .tooLate(limits.slowness)
+                }
+                continue
+            }
+
+            let sum = movedByteCount
             if sum != movedBytes || exchange.throttledUntil != nil {
                 movedBytes = sum
                 movedAt = now
             }
             var nap = Self.napMillisecondsMax
             if let until = exchange.throttledUntil { nap = min(nap, until > now ? until - now : 0) }
-            if let deadline = limits.deadline {
-                guard now < deadline else { return .tooLate("the time of the request is over") }
-                nap = min(nap, deadline - now)
-            }
+            if let deadline = limits.deadline { nap = min(nap, deadline - now) }
             // Before anything was sent, curl's own limit for connecting holds.
             if wasSent {
                 let (limit, what) = limit(of: exchange, limits, server)
@@ -178,6 +181,14 @@ final class CurlSession: @unchecked Sendable {
                     == CURLM_OK
             else { return .ended(CURLE_FAILED_INIT) }
         }
+    }
+
+    /// What was sent and received, heads too.
+    private var movedByteCount: Int64 {
+        rfs_curl_offset(easy, CURLINFO_SIZE_UPLOAD_T)
+            &+ rfs_curl_offset(easy, CURLINFO_SIZE_DOWNLOAD_T)
+            &+ Int64(rfs_curl_long(easy, CURLINFO_REQUEST_SIZE))
+            &+ Int64(rfs_curl_long(easy, CURLINFO_HEADER_SIZE))
     }
 
     private func limit(

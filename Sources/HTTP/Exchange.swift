@@ -30,6 +30,8 @@ final class Exchange {
     private(set) var hasBegun = false
     /// Whether curl waits for `feed`.
     var isStarving = false
+    /// Whether the transfer has ended, perhaps before all of the request was asked for.
+    var isOver = false
     /// When curl, which was told to wait, may go on; nil if it was not.
     var throttledUntil: Int64?
 
@@ -94,7 +96,9 @@ final class Exchange {
     var isAccepted: Bool { head.map { acceptedStatuses.contains($0.status) } ?? false }
 
     /// Whether the caller should feed before curl runs dry.
-    var wantsFood: Bool { hasBegun && !isFed && pendingByteCount < Self.requestBytesAhead }
+    var wantsFood: Bool {
+        hasBegun && !isFed && !isOver && pendingByteCount < Self.requestBytesAhead
+    }
 
     /// Adds to a streamed request; nil ends it.
     func feed(_ more: [[UInt8]]?) {

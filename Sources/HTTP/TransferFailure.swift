@@ -23,7 +23,8 @@ enum TransferFailure {
             CURLE_BAD_CONTENT_ENCODING, CURLE_TOO_MANY_REDIRECTS:
             return .protocolViolation
         default:
-            return .failed
+            // A malformed trailer comes under a code that says nothing.
+            return explanation.lowercased().contains("chunk") ? .protocolViolation : .failed
         }
     }
 

@@ -119,15 +119,13 @@ struct EnvironmentTests {
             "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
             "-addext", "subjectAltName=IP:127.0.0.1",
         ])
-        maker.waitUntilExit()
+        // Foundation's own wait needs a run loop, which a test's thread has not.
+        while maker.isRunning { Thread.sleep(forTimeInterval: 0.01) }
         let port = try ScriptedServer.freePort()
         let server = try openssl([
             "s_server", "-accept", "127.0.0.1:\(port)", "-key", key, "-cert", certificate, "-www",
         ])
-        defer {
-            server.terminate()
-            server.waitUntilExit()
-        }
+        defer { server.terminate() }
         func error(_ variables: [String: String]) throws -> HTTPError? {
             let client = try makeHTTPClient { $0.environment = HTTPEnvironment(variables) }
             var request = HTTPRequest(.get, "https://127.0.0.1:\(port)/")
@@ -149,6 +147,7 @@ struct EnvironmentTests {
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/openssl")
         process.arguments = arguments
+        process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
         try process.run()

@@ -78,7 +78,7 @@ struct ReplyTests {
 
     @Test func trailerThatLooksLikeAHeadIsNone() throws {
         let server = try ScriptedServer { _, _ in
-            [Reply.chunked(200, "hello", trailers: ["HTTP/1.1 500 No", "X-Sum: 1"])]
+            [Reply.chunked(200, "hello", trailers: ["HTTP/1.1 500: No", "X-Sum: 1"])]
         }
         defer { server.stop() }
         let reply = try makeHTTPClient().send(server.request())

@@ -62,12 +62,12 @@ struct TransferTests {
         #expect(throws: HTTPStreamError<Enough>.self) {
             _ = try makeHTTPClient().download(
                 server.request {
-                    $0.limits.stallMilliseconds = 300
+                    $0.limits.stallMilliseconds = 1_000
                     $0.limits.firstByteMilliseconds = 10_000
                 }
             ) { (_, piece) throws(Enough) in
                 largest = max(largest, piece.count)
-                Threads.sleep(milliseconds: count < 3 ? 400 : 0)
+                Threads.sleep(milliseconds: count < 2 ? 1_100 : 0)
                 count += 1
                 if count == 10 { throw Enough() }
             }
@@ -96,16 +96,16 @@ struct TransferTests {
     @Test func limitOfUploadsHoldsBackAndCostsNoTime() throws {
         let server = try ScriptedServer { _, _ in [Reply.whole(200, "")] }
         defer { server.stop() }
-        let client = try makeHTTPClient { $0.uploadRate = UploadRate(bytesPerSecond: 100_000) }
+        let client = try makeHTTPClient { $0.uploadRate = UploadRate(bytesPerSecond: 30_000) }
         let start = MonotonicClock.milliseconds
         _ = try client.send(
             server.request(.put, body: .whole([[UInt8](repeating: 1, count: 60_000)])) {
-                $0.limits.transferMilliseconds = 400
+                $0.limits.transferMilliseconds = 1_000
                 $0.limits.firstByteMilliseconds = 10_000
                 $0.limits.stallMilliseconds = 10_000
             })
         // A tenth of a second is free.
-        #expect(MonotonicClock.milliseconds - start >= 400)
+        #expect(MonotonicClock.milliseconds - start >= 1_500)
         #expect(server.requests.first?.body.count == 60_000)
     }
 
@@ -162,8 +162,8 @@ struct TransferTests {
                     switch limit {
                     case "rate":
                         $0.limits.connectMilliseconds = 100
-                        $0.limits.firstByteMilliseconds = 100
-                        $0.limits.stallMilliseconds = 400
+                        $0.limits.firstByteMilliseconds = 800
+                        $0.limits.stallMilliseconds = 800
                     case "transfer": $0.limits.transferMilliseconds = 500
                     default: $0.limits.end(inMilliseconds: 500)
                     }
@@ -174,6 +174,30 @@ struct TransferTests {
             "rate": "bytes a second", "transfer": "not done within", "deadline": "is over",
         ]
         #expect(error?.message.contains(words[limit] ?? "") == true, "\(error?.message ?? "")")
+    }
+
+    /// However fast it comes.
+    @Test(arguments: ["transfer", "deadline"])
+    func replyThatNeverEndsHasAnEnd(_ limit: String) throws {
+        let server = try ScriptedServer { _, _ in
+            [
+                .send(Reply.head(200, ["Transfer-Encoding: chunked"])),
+                .flood(Reply.chunk([UInt8](repeating: 1, count: 1 << 16))),
+            ]
+        }
+        defer { server.stop() }
+        let error = failure {
+            _ = try makeHTTPClient().download(
+                server.request {
+                    if limit == "transfer" {
+                        $0.limits.transferMilliseconds = 500
+                    } else {
+                        $0.limits.end(inMilliseconds: 500)
+                    }
+                }
+            ) { (_, _) throws(Never) in }
+        }
+        #expect(error?.kind == .timeout)
     }
 
     // MARK: Cancellation
