@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import Testing
 
 @Suite struct LockRankTests {
@@ -29,6 +30,7 @@ import Testing
 
     @Test func aLockUnderOneFurtherInEndsTheProcess() async {
         await #expect(processExitsWith: .failure) {
+            unsetenv("LOCK_RANKS")
             let (file, manifest) = (Monitor(1, rank: .file), Monitor(2, rank: .manifest))
             manifest.withLock { _ in file.withLock { _ in } }
         }
@@ -36,6 +38,7 @@ import Testing
 
     @Test func aLockUnderOneOfItsRankEndsTheProcess() async {
         await #expect(processExitsWith: .failure) {
+            unsetenv("LOCK_RANKS")
             let (one, other) = (Monitor(1), Monitor(2))
             one.withLock { _ in other.withLock { _ in } }
         }
@@ -43,6 +46,7 @@ import Testing
 
     @Test func aLockUnderOneThatWasFreeIsCheckedAgainstItsRank() async {
         await #expect(processExitsWith: .failure) {
+            unsetenv("LOCK_RANKS")
             let (file, manifest) = (Monitor(1, rank: .file), Monitor(2, rank: .manifest))
             manifest.withLockIfFree { _ in file.withLock { _ in } }
         }
