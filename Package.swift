@@ -76,6 +76,7 @@ let package = Package(
             name: "Volume",
             dependencies: [
                 "Base", "Multiformats", "MerkleDAG", "InodeManifest", "ObjectStore", "Remotes",
+                .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
             ],

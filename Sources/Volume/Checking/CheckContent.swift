@@ -1,4 +1,5 @@
 internal import Base
+internal import DequeModule
 internal import Glibc
 internal import InodeManifest
 internal import MerkleDAG
@@ -18,19 +19,14 @@ extension VolumeCheck {
         let pipeline = LeafPipeline(profile: profile)
         defer { pipeline.stop() }
         // Objects whose leaves are on their way, in the order of the leaves.
-        var underWay: [ObjectInspection] = []
-        var head = 0
+        var underWay = Deque<ObjectInspection>()
         func consume() throws(CheckFailure) {
             let outcome = pipeline.next()
-            let inspection = underWay[head]
+            let inspection = underWay[0]
             bytesHashed += outcome.length
             progress(bytesHashed, max(total, bytesHashed))
             guard try inspection.take(outcome, check: self) else { return }
-            head += 1
-            if head > 16 {
-                underWay.removeFirst(head)
-                head = 0
-            }
+            underWay.removeFirst()
             try finish(inspection, profile: profile)
         }
         try manifest.forEachObject { (object, inline) throws(CheckFailure) in
@@ -46,7 +42,7 @@ extension VolumeCheck {
                 pipeline.add(inspection.file, leaf: number, size: inspection.size)
             }
         }
-        while head < underWay.count { try consume() }
+        while !underWay.isEmpty { try consume() }
         progress(bytesHashed, max(total, bytesHashed))
     }
 

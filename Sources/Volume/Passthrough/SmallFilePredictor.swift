@@ -61,9 +61,9 @@ struct SmallFilePredictor {
     /// And so many where one of that name was large once.
     static let smallCountAfterLargeMin: UInt32 = 1024
 
-    private var histories = LatelyNoted<NameClass, History>(countMax: 512)
+    private var histories = Recent<NameClass, History>(countMax: 512)
     /// Files that were made lately, which are those that are opened to be written.
-    private var made = LatelyNoted<UInt64, NameClass>(countMax: 2048)
+    private var made = Recent<UInt64, NameClass>(countMax: 2048)
 
     /// Notes the name under which a file was made.
     mutating func noteMade(_ inode: Inode, _ nameClass: NameClass) {
@@ -89,27 +89,6 @@ struct SmallFilePredictor {
             history.hadLarge = true
         }
         histories.note(nameClass, history)
-    }
-}
-
-/// Values of which those stay that were noted lately.
-private struct LatelyNoted<Key: Hashable, Value> {
-    /// Twice as many are kept at most.
-    let countMax: Int
-    /// What was noted since `before` was begun, and what was in it then.
-    private var recent: [Key: Value] = [:]
-    private var before: [Key: Value] = [:]
-
-    init(countMax: Int) { self.countMax = countMax }
-
-    subscript(key: Key) -> Value? { recent[key] ?? before[key] }
-
-    mutating func note(_ key: Key, _ value: Value) {
-        if recent.count >= countMax, recent[key] == nil {
-            before = recent
-            recent = [:]
-        }
-        recent[key] = value
     }
 }
 

@@ -1,4 +1,5 @@
 internal import Base
+internal import DequeModule
 internal import InodeManifest
 internal import Logging
 internal import MerkleDAG
@@ -23,9 +24,10 @@ final class LeafStream: Sendable {
     }
 
     private struct State {
-        /// In the order in which they were hashed; those before `head` are taken.
-        var waiting: [Leaf] = []
-        var head = 0
+        /// In the order in which they were hashed.
+        var waiting = Deque<Leaf>()
+        /// The one that was added last.
+        var last: CID?
         /// Nothing will be added.
         var isComplete = false
         var isGivenUp = false
@@ -34,8 +36,8 @@ final class LeafStream: Sendable {
         /// Requests under way.
         var requests = 0
 
-        var hasNext: Bool { !isGivenUp && head < waiting.count }
-        var isOver: Bool { requests == 0 && (isGivenUp || isComplete && head == waiting.count) }
+        var hasNext: Bool { !isGivenUp && !waiting.isEmpty }
+        var isOver: Bool { requests == 0 && (isGivenUp || isComplete && waiting.isEmpty) }
     }
 
     let content: Volume.Content
@@ -66,15 +68,16 @@ final class LeafStream: Sendable {
         object = file.id
         self.size = size
         isHeld = { false }
-        state = Monitor(State(waiting: leaves, isComplete: true, isWanted: true))
+        state = Monitor(State(waiting: Deque(leaves), isComplete: true, isWanted: true))
     }
 
     /// Adds a leaf whose hash is known now. May be called by several threads.
     func add(_ leaf: Leaf) {
         state.withLock { state in
             // Long runs of equal leaves are those of empty room.
-            guard !state.isGivenUp, state.waiting.last?.cid != leaf.cid else { return }
+            guard !state.isGivenUp, state.last != leaf.cid else { return }
             state.waiting.append(leaf)
+            state.last = leaf.cid
         }
         state.wakeAll()
     }
@@ -125,8 +128,7 @@ final class LeafStream: Sendable {
 
     private func take(_ state: inout State) -> Leaf? {
         guard state.hasNext else { return nil }
-        defer { state.head += 1 }
-        return state.waiting[state.head]
+        return state.waiting.removeFirst()
     }
 
     private static let waitMilliseconds = 100

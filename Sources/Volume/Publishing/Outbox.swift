@@ -1,4 +1,5 @@
 internal import Base
+internal import DequeModule
 internal import InodeManifest
 internal import Logging
 internal import MerkleDAG
@@ -15,8 +16,7 @@ internal import struct SystemPackage.Errno
 /// Objects that wait to be sent to the node.
 struct Outbox {
     /// In the order in which they were sealed.
-    private var waiting: [UInt64] = []
-    private var head = 0
+    private var waiting = Deque<UInt64>()
     private var members: Set<UInt64> = []
     /// Objects that somebody is sending now.
     private(set) var underWay: Set<UInt64> = []
@@ -26,7 +26,7 @@ struct Outbox {
     /// The most that waits in memory.
     static let countMax = 65_536
 
-    var hasWaiting: Bool { head < waiting.count }
+    var hasWaiting: Bool { !waiting.isEmpty }
 
     mutating func add(_ ids: [UInt64]) {
         for id in ids {
@@ -46,15 +46,9 @@ struct Outbox {
     /// Takes the next objects out, whose sending must be ended by `end`.
     mutating func take(_ countMax: Int) -> [UInt64] {
         var taken: [UInt64] = []
-        while head < waiting.count, taken.count < countMax {
-            let id = waiting[head]
-            head += 1
+        while taken.count < countMax, let id = waiting.popFirst() {
             members.remove(id)
             if underWay.insert(id).inserted { taken.append(id) }
-        }
-        if head > 4096 || head == waiting.count {
-            waiting.removeFirst(head)
-            head = 0
         }
         return taken
     }

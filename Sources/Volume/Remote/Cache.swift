@@ -1,4 +1,5 @@
 internal import Base
+internal import DequeModule
 internal import Glibc
 internal import InodeManifest
 internal import Logging
@@ -17,8 +18,7 @@ struct CacheLedger {
         case part(object: UInt64, start: UInt64)
     }
 
-    private var queue: [Candidate] = []
-    private var head = 0
+    private var queue = Deque<Candidate>()
     private var objects: [UInt64: UInt64] = [:]
     private var used: Set<UInt64> = []
     /// Parts of remote objects that are here; the queue may have more, of which some went otherwise.
@@ -51,19 +51,18 @@ struct CacheLedger {
     }
 
     /// Whether most of the queue is of things that went otherwise.
-    var isStale: Bool { queue.count - head > 2 * (partCount + objects.count) + Self.staleMin }
+    var isStale: Bool { queue.count > 2 * (partCount + objects.count) + Self.staleMin }
     private static let staleMin = 4_096
 
     /// Gives the queue out, for what is of nobody any more to be taken from it; `putBack` must follow.
     mutating func takeQueue() -> [Candidate] {
-        defer { (queue, head) = ([], 0) }
-        return Array(queue[head...])
+        defer { queue = [] }
+        return Array(queue)
     }
 
     /// Takes the queue again, before what came meanwhile.
     mutating func putBack(_ items: [Candidate]) {
-        queue = items + queue[head...]
-        head = 0
+        queue.prepend(contentsOf: items)
     }
 
     /// Notes that an object is read.
@@ -71,16 +70,14 @@ struct CacheLedger {
         if objects[object] != nil { used.insert(object) }
     }
 
-    /// The next candidate; nil once each has been one.
-    mutating func next(_ examined: inout Int) -> Candidate? {
-        if head > 1024, head * 2 > queue.count {
-            queue.removeFirst(head)
-            head = 0
-        }
-        while head < queue.count, examined < queue.count {
-            let item = queue[head]
-            head += 1
-            examined += 1
+    /// The next candidate of a pass; nil once each has been one.
+    ///
+    /// - Parameter left: how many are left in the pass; nil begins one. What is put back is none of them.
+    mutating func next(_ left: inout Int?) -> Candidate? {
+        var count = left ?? queue.count
+        defer { left = count }
+        while count > 0, let item = queue.popFirst() {
+            count -= 1
             switch item {
             case .part: return item
             case .object(let object):
@@ -143,9 +140,9 @@ extension Volume {
         guard let limit = connection.options.cacheSizeMax else { return }
         // Which files hold an object is asked of SQLite.
         if !connection.options.keptPaths.isEmpty { try? manifest.checkpoint() }
-        var examined = 0
+        var left: Int?
         while let candidate = connection.cache.withLock({ cache in
-            cache.bytes > limit ? cache.next(&examined) : nil
+            cache.bytes > limit ? cache.next(&left) : nil
         }) {
             switch candidate {
             case .part(let object, let start):
@@ -218,8 +215,8 @@ extension Volume {
     /// What one file claims has no bound but this: its leaves may be the same one again and again.
     func makeRoomInCache(for count: UInt64, _ connection: RemoteConnection) -> Bool {
         guard !hasRoom(for: count, connection) else { return true }
-        var examined = 0
-        while let candidate = connection.cache.withLock({ $0.next(&examined) }) {
+        var left: Int?
+        while let candidate = connection.cache.withLock({ $0.next(&left) }) {
             var isGone = false
             if case .part(let object, let start) = candidate {
                 isGone = drop(partAt: start, of: object, connection)

@@ -1,4 +1,5 @@
 internal import Base
+internal import DequeModule
 internal import Remotes
 
 /// Threads that fetch blocks; as many as there is work for, up to a bound.
@@ -19,21 +20,11 @@ final class FetchPool: Sendable {
     }
 
     private struct Queue {
-        var tickets: [Ticket] = []
-        var head = 0
+        var tickets = Deque<Ticket>()
 
-        var isEmpty: Bool { head == tickets.count }
+        var isEmpty: Bool { tickets.isEmpty }
 
-        mutating func next() -> Ticket {
-            defer {
-                head += 1
-                if head > 1024, head * 2 > tickets.count {
-                    tickets.removeFirst(head)
-                    head = 0
-                }
-            }
-            return tickets[head]
-        }
+        mutating func next() -> Ticket { tickets.removeFirst() }
     }
 
     private struct State {

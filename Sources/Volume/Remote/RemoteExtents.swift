@@ -1,4 +1,5 @@
 internal import Base
+internal import DequeModule
 internal import InodeManifest
 internal import ObjectStore
 
@@ -42,8 +43,7 @@ struct ClosedRemotes {
         let extentCount: Int
     }
 
-    private var queue: [(object: UInt64, serial: UInt64)] = []
-    private var head = 0
+    private var queue = Deque<(object: UInt64, serial: UInt64)>()
     private var closed: [UInt64: Closed] = [:]
     private var serial: UInt64 = 0
     /// Their extents, as many as they had when they were closed.
@@ -55,9 +55,8 @@ struct ClosedRemotes {
         closed[object] = Closed(serial: serial, extentCount: count)
         extentCount += count
         queue.append((object, serial))
-        guard queue.count - head > 2 * closed.count + 1024 else { return }
-        queue = queue[head...].filter { closed[$0.object]?.serial == $0.serial }
-        head = 0
+        guard queue.count > 2 * closed.count + 1024 else { return }
+        queue.removeAll { closed[$0.object]?.serial != $0.serial }
     }
 
     mutating func remove(_ object: UInt64) {
@@ -66,15 +65,12 @@ struct ClosedRemotes {
 
     /// Takes out the one that was closed first.
     mutating func takeFirst() -> UInt64? {
-        while head < queue.count {
-            let (object, serial) = queue[head]
-            head += 1
+        while let (object, serial) = queue.popFirst() {
             guard closed[object]?.serial == serial else { continue }
             remove(object)
             return object
         }
         queue = []
-        head = 0
         return nil
     }
 }

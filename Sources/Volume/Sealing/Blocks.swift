@@ -118,7 +118,7 @@ extension Volume {
         }
         let multihash = cid.multihash.bytes
         if let stored = try reading({ (state) throws(Errno) in try state.rows.node(with: multihash)
-            }),
+        }),
             let block = verified(stored)
         {
             return block
