@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import HTTP
 import HTTPScript
 import Testing
@@ -125,7 +126,8 @@ struct EnvironmentTests {
         let server = try openssl([
             "s_server", "-accept", "127.0.0.1:\(port)", "-key", key, "-cert", certificate, "-www",
         ])
-        defer { server.terminate() }
+        // It may have been given SIGTERM to ignore.
+        defer { kill(server.processIdentifier, SIGKILL) }
         func error(_ variables: [String: String]) throws -> HTTPError? {
             let client = try makeHTTPClient { $0.environment = HTTPEnvironment(variables) }
             var request = HTTPRequest(.get, "https://127.0.0.1:\(port)/")
