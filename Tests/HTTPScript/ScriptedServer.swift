@@ -144,12 +144,12 @@ public final class ScriptedServer: Sendable {
 
     /// Ends the server with all connections.
     public func stop() {
-        let descriptors = state.withLock { state in
-            state.isOver = true
-            return state.descriptors
-        }
         shutdown(listener, Int32(SHUT_RDWR))
-        for descriptor in descriptors { shutdown(descriptor, Int32(SHUT_RDWR)) }
+        // Under the lock, under which they are closed: a number may be another's afterwards.
+        state.withLock { state in
+            state.isOver = true
+            for descriptor in state.descriptors { shutdown(descriptor, Int32(SHUT_RDWR)) }
+        }
     }
 
     private func accept() {
