@@ -9,9 +9,9 @@ package import struct SystemPackage.Errno
 // A commit makes changes durable by a record of the redo log. SQLite is told later, of the changes of
 // many commits at once: that is a *checkpoint*. Both take turns:
 //
-//   isCommitting   has a batch, and the log until that is durable
-//   isCheckpointing     has a batch for SQLite; begins at a moment when nobody commits, with a commit of
-//                  its own, so that what SQLite is told is what the log says at that moment
+//   isCommitting      has a batch, and the log until that is durable
+//   isCheckpointing   has a batch for SQLite; begins at a moment when nobody commits, with a commit of
+//                     its own, so that what SQLite is told is what the log says at that moment
 //
 // Who finds the turn taken stands in a queue. Who ends a turn wakes each whose changes it covered, and
 // gives the turn to one of the others: a thread is woken once, for what it waited for, and needs no

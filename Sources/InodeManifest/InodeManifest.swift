@@ -3,7 +3,6 @@ internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
 package import Logging
-internal import Multiformats
 internal import Synchronization
 
 package import struct SystemPackage.Errno
