@@ -180,3 +180,70 @@ private struct Rows {
         #expect(try rows?.integer("SELECT count(*) FROM dag_reference WHERE kind = 3") == 0)
     }
 }
+
+/// A manifest whose changes are in the redo log alone when its process dies, opened again each time.
+@Suite struct PlacementLogTests {
+    private let scratch = ScratchDirectory()
+
+    private func opened<Result>(
+        _ body: (ManifestState) throws -> Result
+    ) throws -> Result {
+        let manifest = try InodeManifest.open(
+            directory: scratch.path, profileName: "unixfs-v1-2025", log: quietLog)
+        defer { manifest.abandon() }
+        try manifest.startLog(segmentByteCount: 64 << 10)
+        let result = try manifest.withLock { (state) throws in try body(state) }
+        try manifest.commit()
+        return result
+    }
+
+    private func object(_ id: UInt64, _ state: ManifestState) throws -> ObjectRecord {
+        try #require(try state.object(id))
+    }
+
+    @Test func placementsAndWhatRootsNeedAreThereAfterACrash() throws {
+        let leaves = (0..<2).map { leaf in
+            CID(codec: .raw, multihash: .sha256(of: [UInt8(leaf)])).multihash.bytes
+        }
+        let cid = CID.dagPB(sha256: [7], version: 1)
+        let node = StoredNode(multihash: cid.multihash.bytes, bytes: [7])
+        let id = try opened { (state) throws in
+            state.published = PublishedState(
+                peer: "peer", epoch: 3, path: "/x", root: nil, view: nil, time: .now())
+            let object = state.makeObject(id: state.numbers.reserve(), size: 2)
+            state.seal(
+                object, as: SealResult(cid: cid, treeSize: 2, leaves: leaves, nodes: [node]),
+                size: 2)
+            state.notePublished(object)
+            return object.id
+        }
+        try opened { (state) throws in
+            #expect(state.isPublished(try object(id, state)))
+            #expect(state.published?.epoch == 3 && state.published?.peer == "peer")
+            #expect(try state.rows.isLeafPublished(leaves[1]))
+            #expect(try state.rows.unpublishedTotals().count == 0)
+            let count = state.roots.begin()
+            state.published?.root = cid
+            state.published?.rootCount = count
+            state.roots.end()
+        }
+        try opened { (state) throws in
+            #expect(state.published?.root == cid && state.published?.rootCount == 1)
+            state.unseal(try object(id, state))
+        }
+        try opened { (state) throws in
+            #expect(!state.isPublished(try object(id, state)))
+            #expect(try !state.rows.isLeafPublished(leaves[1]))
+            // The root has it.
+            #expect(try state.rows.node(with: node.multihash) == node.bytes)
+            #expect(try state.rows.nodes(of: id).isEmpty)
+            let count = state.roots.begin()
+            state.published?.root = CID.dagPB(sha256: [8], version: 1)
+            state.published?.rootCount = count
+            state.roots.end()
+        }
+        try opened { (state) throws in
+            #expect(try state.rows.node(with: node.multihash) == nil)
+        }
+    }
+}
