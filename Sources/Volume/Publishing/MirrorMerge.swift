@@ -383,7 +383,7 @@ extension Volume {
             // Whoever stands in it finds it empty.
             target.isLoaded = true
             target.children.setComplete()
-            target.cid = nil
+            state.clearTree(of: target)
             dropDirectory(target, state)
             return true
         }
