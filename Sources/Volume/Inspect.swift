@@ -1,9 +1,7 @@
 public import Base
-internal import Glibc
 internal import InodeManifest
 internal import MerkleDAG
 public import Multiformats
-internal import ObjectStore
 
 public import struct SystemPackage.Errno
 

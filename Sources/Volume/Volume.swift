@@ -3,7 +3,6 @@ internal import Glibc
 internal import InodeManifest
 public import Logging
 public import MerkleDAG
-internal import Multiformats
 internal import ObjectStore
 
 internal import struct SystemPackage.Errno

@@ -1,5 +1,4 @@
 internal import Base
-internal import InodeManifest
 internal import ObjectStore
 
 // The room of bytes: open and close, read, write, resize, copy and allocate, fsync.

@@ -1,8 +1,5 @@
 internal import Base
-internal import Glibc
-internal import InodeManifest
 internal import MerkleDAG
-internal import Multiformats
 internal import ObjectStore
 
 internal import struct SystemPackage.Errno

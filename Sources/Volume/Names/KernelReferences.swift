@@ -1,7 +1,6 @@
 public import Base
 internal import InodeManifest
 internal import Logging
-internal import ObjectStore
 
 internal import struct SystemPackage.Errno
 

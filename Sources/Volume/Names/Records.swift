@@ -1,6 +1,5 @@
 internal import Base
 internal import InodeManifest
-internal import Logging
 internal import ObjectStore
 
 internal import struct SystemPackage.Errno

@@ -1,10 +1,8 @@
 internal import Base
 internal import DequeModule
 internal import InodeManifest
-internal import Logging
 internal import MerkleDAG
 internal import Multiformats
-internal import ObjectStore
 internal import Remotes
 
 internal import struct SystemPackage.Errno

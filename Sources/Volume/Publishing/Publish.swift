@@ -1,7 +1,6 @@
 internal import Base
 internal import InodeManifest
 internal import Logging
-internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore
 internal import Remotes

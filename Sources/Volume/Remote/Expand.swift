@@ -1,6 +1,5 @@
 internal import Base
 internal import InodeManifest
-internal import Logging
 internal import MerkleDAG
 internal import Multiformats
 internal import Remotes

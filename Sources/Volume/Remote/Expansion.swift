@@ -3,7 +3,6 @@ internal import InodeManifest
 internal import Logging
 public import MerkleDAG
 public import Multiformats
-internal import Remotes
 
 /// What it may take to look into one directory of others. Whoever writes it decides how large it is,
 /// and any user of the mount has it looked into.

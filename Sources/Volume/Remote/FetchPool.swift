@@ -1,6 +1,5 @@
 internal import Base
 internal import DequeModule
-internal import Remotes
 
 /// Threads that fetch blocks; as many as there is work for, up to a bound.
 ///

@@ -1,10 +1,5 @@
 internal import Base
-internal import Glibc
-internal import Logging
-internal import MerkleDAG
-internal import Multiformats
 internal import ObjectStore
-internal import Remotes
 
 internal import struct SystemPackage.Errno
 

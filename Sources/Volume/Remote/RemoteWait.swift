@@ -1,5 +1,4 @@
 internal import Base
-internal import Remotes
 
 internal import struct SystemPackage.Errno
 

@@ -1,5 +1,4 @@
 internal import Base
-internal import InodeManifest
 internal import MerkleDAG
 
 // The room of sealing: the CIDs of files, symlinks and directories, the sharing of equal content, and the blocks

@@ -1,7 +1,6 @@
 public import Base
 internal import Glibc
 internal import InodeManifest
-internal import Logging
 internal import MerkleDAG
 public import Multiformats
 
