@@ -1,5 +1,3 @@
-internal import Base
-internal import Multiformats
 
 // The offline check, as far as SQL goes: the rules of Schema.swift, row by row. Tables are read in
 // the order of their keys and merged, so that memory does not grow with the volume. What has to do

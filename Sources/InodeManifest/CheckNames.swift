@@ -1,5 +1,3 @@
-internal import Base
-internal import Multiformats
 
 extension ManifestCheck {
     /// Checks names, inodes, links and attributes against each other.

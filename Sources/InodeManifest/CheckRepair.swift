@@ -1,6 +1,5 @@
 internal import Base
 internal import MerkleDAG
-internal import Multiformats
 
 // Repairs never lose what they do not understand: an inode that no entry names, and an object that
 // no inode holds, get a name in /lost+found.

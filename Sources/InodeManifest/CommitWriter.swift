@@ -1,5 +1,4 @@
 internal import Base
-internal import MerkleDAG
 
 extension CommitBatch {
     /// Tells SQLite, inside a transaction.

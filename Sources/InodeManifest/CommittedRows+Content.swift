@@ -1,4 +1,3 @@
-internal import Base
 internal import GRDB
 package import MerkleDAG
 package import Multiformats

@@ -1,6 +1,5 @@
 internal import Base
 internal import MerkleDAG
-internal import Multiformats
 
 // The store of DAG nodes: `dag_node` and `dag_reference` (Schema.swift). Blocks that are the same are
 // there once, and a block goes with its last reference. Of a set of references only what differs from the set

@@ -1,4 +1,3 @@
-internal import Base
 internal import GRDB
 
 /// A place to try what the reader of the redo log makes of bytes that may be anything: for the fuzz

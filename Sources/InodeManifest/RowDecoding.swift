@@ -1,5 +1,4 @@
 internal import Base
-internal import Multiformats
 
 /// The record of a row with the columns that `loadInode` asks for.
 func decodeInode(_ row: StoredRow, _ inode: Inode) throws(DamagedRow) -> InodeRecord {

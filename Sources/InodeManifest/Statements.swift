@@ -1,7 +1,6 @@
 internal import Base
 internal import GRDB
 internal import GRDBSQLite
-internal import Glibc
 
 internal import struct SystemPackage.Errno
 

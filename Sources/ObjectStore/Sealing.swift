@@ -1,6 +1,5 @@
 internal import Base
 package import MerkleDAG
-internal import Multiformats
 
 package import struct SystemPackage.Errno
 
