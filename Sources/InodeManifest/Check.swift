@@ -1,4 +1,3 @@
-
 // The offline check, as far as SQL goes: the rules of Schema.swift, row by row. Tables are read in
 // the order of their keys and merged, so that memory does not grow with the volume. What has to do
 // with bytes and hashes is the business of the layers above, which read rows and report through

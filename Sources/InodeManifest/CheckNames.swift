@@ -1,4 +1,3 @@
-
 extension ManifestCheck {
     /// Checks names, inodes, links and attributes against each other.
     ///

@@ -5,7 +5,6 @@ internal import MerkleDAG
 internal import Multiformats
 internal import Remotes
 
-
 // The tree stands in the node's MFS too, for everyone who speaks with the node. MFS cannot replace a
 // directory in one call, so the mirror is brought from what it is to the new root name by name, whole
 // new subtrees by one call, additions before removals; names that did not change are not touched, so

@@ -1,4 +1,3 @@
-
 /// The remote objects of which some bytes are here, or were asked for, and who has them open.
 final class RemoteFiles {
     /// By object.
