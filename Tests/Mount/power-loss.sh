@@ -71,9 +71,23 @@ power_up() {
 
 ready() { grep -q ready "$work/journal" 2>/dev/null; }
 
+# check_cut NUMBER NAME: what a cut left is clean. Without a journal, an fsync makes no removal durable that came
+# before it in another folder: a file that was removed, and forgotten since, may be back. It takes room and nothing
+# else, and a repair removes it.
+check_cut() {
+    local problems others
+    problems=$("$registryfs" check --state-dir "$after/state" 2>&1) && return
+    others=$(grep '^problem: ' <<<"$problems" | grep -v ': a flat file of no object$' || :)
+    if [[ $2 == *-without-journal && $problems == *"a flat file of no object"* && -z $others ]]; then
+        say "$2, cut $1: files that were removed are back, and are repaired"
+        problems=$("$registryfs" check --repair --state-dir "$after/state" 2>&1) && return
+    fi
+    fail "$2, cut $1: check is not clean: $(tail -n 3 <<<"$problems" | tr '\n' ' ')"
+}
+
 # round NUMBER NAME: one cut under load, and what it left.
 round() {
-    local storm pushes durable problems volume=$work/volume
+    local storm pushes durable volume=$work/volume
     : >"$work/journal"
     python3 "$here/storm.py" run "$mnt/storm-$1" "$work/journal" mapped 2>"$work/storm-problems" &
     storm=$!
@@ -97,8 +111,7 @@ round() {
         sync -f "$state"
         return
     fi
-    problems=$("$registryfs" check --state-dir "$after/state" 2>&1) ||
-        fail "$2, cut $1: check is not clean: $(tail -n 3 <<<"$problems" | tr '\n' ' ')"
+    check_cut "$1" "$2"
     # At a path of its own: what the volume that goes on publishes would else be merged into this one.
     "$registryfs" mount --state-dir "$after/state" "${volume_options[@]}" \
         ${volume_options:+--mfs-path "$mfs-$1"} "$volume"
