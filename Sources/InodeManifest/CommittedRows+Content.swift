@@ -204,6 +204,12 @@ extension CommittedRows {
         try identifiers("SELECT id FROM inode WHERE nlink = 0", nil)
     }
 
+    /// The committed objects that no inode holds: something was reading them when their last inode let go, and
+    /// the program stopped before that ended. Reads all rows of objects.
+    package func unheldObjects() throws(Errno) -> [UInt64] {
+        try identifiers("SELECT id FROM object WHERE refs = 0", nil)
+    }
+
     /// Flat files that were to be unlinked when the program stopped.
     package func deletedObjects() throws(Errno) -> [UInt64] {
         try identifiers("SELECT id FROM deleted_object", nil)

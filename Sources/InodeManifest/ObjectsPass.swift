@@ -174,7 +174,10 @@ struct ObjectsPass {
             }
         }
         guard count != object.references || count == 0 else { return }
-        if count == 0 {
+        if count == 0, object.references == 0, check.volume?.isClean == false {
+            // Somebody was reading it when its last inode let go; the next mount removes it.
+            check.counts.deletedObjects += 1
+        } else if count == 0 {
             try check.add(mend: .nameObject(object: object.id)) { () throws(CheckFailure) in
                 "object \(object.id): no inode holds it"
             }

@@ -13,6 +13,7 @@ extension Volume {
             try removeStrayFiles()
             try recoverStaging()
             try reapUnlinked()
+            if !manifest.wasClean { try reapUnheld() }
             try manifest.commit()
             try manifest.setClean(false)
         } catch {
@@ -120,6 +121,18 @@ extension Volume {
             for id in try state.rows.unlinkedInodes() {
                 let record = told("\(Inode(id))") { () throws(Errno) in try state.inode(Inode(id)) }
                 if let record, let record { reapIfUnused(record, state) }
+            }
+        }
+    }
+
+    /// Deletes the objects that were being read when their last inode let go.
+    private func reapUnheld() throws(Errno) {
+        try manifest.withLock { (state) throws(Errno) in
+            for id in try state.rows.unheldObjects() {
+                let object = told("object \(id)") { () throws(Errno) in try state.object(id) }
+                guard let object, let object, object.references == 0 else { continue }
+                state.pin(object)
+                state.unpin(object)
             }
         }
     }

@@ -131,6 +131,43 @@ private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
 }
 
 @Suite struct CommitTests {
+    /// As by a cut of the power while it is sent to a node.
+    @Test(arguments: [500, 100_000])
+    func anObjectThatWasReadWhenItsInodeLetGoIsRemovedByTheNextMount(_ count: Int) async throws {
+        let scratch = ScratchDirectory()
+        let volume = try openVolume(scratch, stillOptions)
+        let inode = try volume.makeFile("file", content(seed: 1, count: count))
+        _ = try volume.cid(of: inode)
+        try volume.close()
+        await #expect(processExitsWith: .signal(SIGKILL)) {
+            [state = scratch.state as String, inode = inode.number as UInt64] in
+            let volume = try Volume.open(
+                stateDirectory: state, options: stillOptions, log: quietLog)
+            try volume.close()
+            let manifest = try InodeManifest.open(
+                directory: state, profileName: "unixfs-v1-2025", log: quietLog)
+            try manifest.setClean(false)
+            try manifest.withLock { (state) throws(Errno) in
+                guard let record = try state.inode(Inode(inode)),
+                    let object = try state.object(of: record)
+                else { throw .ioError }
+                state.pin(object)
+                (record.object, record.size, record.blocks) = (nil, 0, 0)
+                state.mark(record)
+                state.release(object)
+            }
+            try manifest.checkpoint()
+            kill(getpid(), SIGKILL)
+        }
+        var report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        #expect(report.isClean, "\(report.problems)")
+        #expect(report.objects == 1 && report.pending.deletedObjects == 1)
+        try openVolume(scratch, stillOptions).close()
+        report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        #expect(report.isClean, "\(report.problems)")
+        #expect(report.objects == 0 && report.pending == CheckReport.Pending())
+    }
+
     /// A file that was changed and sealed anew would be published with the leaves that it had before.
     @Test func blocksAreThoseOfTheLastSealWhileSQLiteIsToldOfThem() async throws {
         let scratch = ScratchDirectory()
