@@ -203,7 +203,8 @@ extension ManifestState {
         deleteIfUnused(record)
     }
 
-    private func deleteIfUnused(_ record: ObjectRecord) {
+    /// Deletes an object that no inode holds and nobody keeps; nothing happens to another.
+    package func deleteIfUnused(_ record: ObjectRecord) {
         guard record.references == 0, record.pins == 0, !record.isDeleted else { return }
         sealed.noteGone(record.id)
         if !record.isInline, record.cid != nil {

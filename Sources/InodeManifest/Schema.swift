@@ -37,7 +37,7 @@ internal import GRDB
 // Validity: every `entry.inode` names an inode row; `nlink` of an inode that is not a directory is
 // the number of its entries, of a directory 2 plus its subdirectories; an inode with nlink 0 was
 // open when its last name went, and is deleted when the manifest is opened; every `inode.object`
-// names an object row and `object.refs` is the number of inodes that do; every placement is of a remote
+// names an object row and `object.refs` is the number of inodes that do, 0 only after a crash; every placement is of a remote
 // that there is, and of a sealed object or of a directory with a CID; every block of `dag_node` has a
 // reference.
 //

@@ -130,9 +130,7 @@ extension Volume {
         try manifest.withLock { (state) throws(Errno) in
             for id in try state.rows.unheldObjects() {
                 let object = told("object \(id)") { () throws(Errno) in try state.object(id) }
-                guard let object, let object, object.references == 0 else { continue }
-                state.pin(object)
-                state.unpin(object)
+                if let object, let object { state.deleteIfUnused(object) }
             }
         }
     }

@@ -37,7 +37,7 @@ public struct CheckReport: Sendable {
         public var unlinkedInodes: UInt64 = 0
         /// Flat files that were made, but not named by a row yet.
         public var unnamedFiles: UInt64 = 0
-        /// Flat files that were to be removed.
+        /// Flat files that were to be removed, and objects that were being read when their last inode let go.
         public var deletedObjects: UInt64 = 0
         /// Files that were being written, and whose size only their flat file knows.
         public var unsettledSizes: UInt64 = 0
