@@ -1,5 +1,6 @@
 internal import Base
 internal import InodeManifest
+internal import ObjectStore
 
 internal import struct SystemPackage.Errno
 
@@ -8,32 +9,68 @@ extension Volume {
     func reading<Result>(
         _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
-        try expanding { (unknown) throws(Errno) in
+        try prepared { (attempt) throws(Errno) in
             try manifest.withLock { (state) throws(Errno) in
-                do throws(Errno) {
-                    return try body(state)
-                } catch {
-                    unknown = state.takeNotLoaded()
+                try attempt.run(self, state) { () throws(Errno) in try body(state) }
+            }
+        }
+    }
+
+    /// What an operation under the manifest's lock turns out to need, to be had without that.
+    private struct Attempt {
+        /// The flat files that are open for it.
+        var files: [(file: ObjectFile, isWritable: Bool)] = []
+        /// The directory for whose entries it failed.
+        var unknown: Inode?
+        /// The flat file for which it failed.
+        var wanted: WantedFile?
+
+        mutating func run<Result>(
+            _ volume: Volume, _ state: ManifestState, _ body: () throws(Errno) -> Result
+        ) throws(Errno) -> Result {
+            (unknown, wanted) = (nil, nil)
+            volume.filesAhead(state).begin(files)
+            defer { volume.filesAhead(state).end(state) }
+            do throws(Errno) {
+                return try body()
+            } catch {
+                unknown = state.takeNotLoaded()
+                if error == FilesAhead.notOpen { wanted = volume.filesAhead(state).takeWanted() }
+                throw error
+            }
+        }
+    }
+
+    /// Runs an operation again and again until all directories that it looks into are known, and all flat files
+    /// that it needs are open. It tells the one that it needs: nobody may wait for one that another needs.
+    private func prepared<Result>(
+        _ body: (_ attempt: inout Attempt) throws(Errno) -> Result
+    ) throws(Errno) -> Result {
+        var attempt = Attempt()
+        while true {
+            do throws(Errno) {
+                return try body(&attempt)
+            } catch {
+                if error == ManifestState.notLoaded, let unknown = attempt.unknown {
+                    try expand(unknown)
+                } else if error == FilesAhead.notOpen, let wanted = attempt.wanted {
+                    attempt.files.append(
+                        (try openPinned(wanted), isWritable: wanted.forWriting))
+                } else {
                     throw error
                 }
             }
         }
     }
 
-    /// Runs an operation again and again until all directories that it looks into are known. It tells
-    /// the one that it needs: nobody may wait for one that another needs.
-    private func expanding<Result>(
-        _ body: (_ unknown: inout Inode?) throws(Errno) -> Result
-    ) throws(Errno) -> Result {
-        while true {
-            var unknown: Inode?
-            do throws(Errno) {
-                return try body(&unknown)
-            } catch {
-                guard error == ManifestState.notLoaded, let unknown else { throw error }
-                try expand(unknown)
+    /// Opens a flat file that is pinned, and ends that.
+    private func openPinned(_ wanted: WantedFile) throws(Errno) -> ObjectFile {
+        defer {
+            manifest.withLock { state in
+                if let record = try? state.object(wanted.object) { state.unpin(record) }
             }
         }
+        return try openFlatFile(wanted.object, forWriting: wanted.forWriting)
     }
 
     /// Runs an operation that changes records. Blocks while too many changes are uncommitted.
@@ -43,16 +80,16 @@ extension Volume {
         guard !options.isReadOnly else { throw .readOnlyFileSystem }
         var isForRoom = false
         do throws(Errno) {
-            return try expanding { (unknown) throws(Errno) in
-                try changeOnce(&isForRoom, &unknown, body)
+            return try prepared { (attempt) throws(Errno) in
+                try changeOnce(&isForRoom, &attempt, body)
             }
         } catch {
             guard isForRoom else { throw error }
             // The disk may have room again since it was refused.
             try manifest.checkpoint()
             manifest.keepReserve()
-            return try expanding { (unknown) throws(Errno) in
-                try changeOnce(&isForRoom, &unknown, body)
+            return try prepared { (attempt) throws(Errno) in
+                try changeOnce(&isForRoom, &attempt, body)
             }
         }
     }
@@ -60,9 +97,9 @@ extension Volume {
     /// - Parameters:
     ///   - isForRoom: set where the body failed because a commit had (`checkRoom`). Asked for later,
     ///     the commit may have been made up for by another thread.
-    ///   - unknown: set to the directory for whose entries it failed.
+    ///   - attempt: what it has, and what it turned out to need.
     private func changeOnce<Result>(
-        _ isForRoom: inout Bool, _ unknown: inout Inode?,
+        _ isForRoom: inout Bool, _ attempt: inout Attempt,
         _ body: (ManifestState) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         var (count, wantsCommit) = (0, false)
@@ -70,11 +107,10 @@ extension Volume {
             defer { (count, wantsCommit) = (state.changeCount, state.wantsCommit) }
             publishing(state).changes &+= 1
             do throws(Errno) {
-                return try body(state)
+                return try attempt.run(self, state) { () throws(Errno) in try body(state) }
             } catch {
                 isForRoom =
                     state.commitFailure == error || state.isReserveSpent && error == .noSpace
-                unknown = state.takeNotLoaded()
                 throw error
             }
         }

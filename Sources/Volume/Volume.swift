@@ -34,6 +34,7 @@ public final class Volume: Sendable {
     // What the rooms know, each its own; all of it under the manifest's lock.
     let kernel = LockBound(KernelReferences())
     let opens = LockBound(OpenFiles())
+    let filesAhead = LockBound(FilesAhead())
     let passthrough = LockBound(PassthroughState())
     let seals = LockBound(SealingState())
     let remoteFiles = LockBound(RemoteFiles())

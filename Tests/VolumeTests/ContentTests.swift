@@ -253,4 +253,36 @@ import struct SystemPackage.Errno
         let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.problemCount > 0)
     }
+
+    /// On a slow disk all others would wait for it, under the manifest's lock.
+    @Test(arguments: ["read", "write", "block"])
+    func openingAFlatFileHoldsNobodyUp(_ how: String) async throws {
+        let volume = try openVolume(scratch, stillOptions)
+        let inode = try volume.makeFile("file", content(seed: 1, count: 100_000))
+        let cid = try volume.cid(of: inode)
+        try volume.close()
+        await #expect(processExitsWith: .success) {
+            [state = scratch.state as String, how = how as String, cid = "\(cid)" as String] in
+            // What holds the lock does not come back.
+            alarm(60)
+            let volume = try Volume.open(
+                stateDirectory: state, options: stillOptions, log: quietLog)
+            let inode = try volume.lookup("file", in: .root).inode
+            let flags: OpenFlags = how == "read" || how == "block" ? .read : .both
+            let opened = try volume.open(inode, flags: flags, caller: root)
+            Faults.arm([.open], passing: 0, outcome: .pause)
+            _ = try Threads.start(name: "opens") {
+                switch how {
+                case "block": _ = try? volume.block(CID(parsing: cid))
+                case "read": _ = try? volume.read(opened.handle, at: 0, count: 10)
+                default: _ = try? volume.write(opened.handle, at: 0, [1, 2, 3])
+                }
+            }
+            guard eventually(everyMilliseconds: 1, { Faults.struckCount > 0 }) else { exit(1) }
+            _ = try volume.attributes(of: inode)
+            _ = try volume.makeDirectory("elsewhere")
+            _ = try volume.entries(of: .root)
+            exit(0)
+        }
+    }
 }

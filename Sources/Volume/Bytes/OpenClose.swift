@@ -129,8 +129,9 @@ extension Volume {
         passthrough(state).smallFiles.note(nameClass, isSmall: record.size <= options.inlineSizeMax)
     }
 
-    /// The flat file that holds an object, opened where it is not open yet; under the manifest's
-    /// lock.
+    /// The open flat file that holds an object; under the manifest's lock.
+    ///
+    /// - Throws: `FilesAhead.notOpen` where it has to be opened first; nothing may have been changed until then.
     func objectFile(
         _ file: OpenFile, object: UInt64, forWriting: Bool, _ state: ManifestState
     ) throws(Errno) -> ObjectFile {
@@ -142,13 +143,13 @@ extension Volume {
             file.isFileWritable = true
             return open
         }
-        let opened = try openFlatFile(object, forWriting: forWriting)
+        let opened = try filesAhead(state).file(object, forWriting: forWriting, state)
         file.file = opened
         file.isFileWritable = forWriting
         return opened
     }
 
-    /// Opens the flat file of an object that has one.
+    /// Opens the flat file of an object that has one. Not under the manifest's lock.
     ///
     /// - Throws: EIO where it is missing: ENOENT would tell a program that a name is.
     func openFlatFile(_ object: UInt64, forWriting: Bool) throws(Errno) -> ObjectFile {

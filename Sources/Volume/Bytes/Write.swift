@@ -200,11 +200,11 @@ extension Volume {
             guard let object = try state.object(of: record), !object.isInline,
                 object.references == 1, object.state != .remote
             else { return nil }
+            let flat = try objectFile(file, object: object.id, forWriting: true, state)
             if state.unseal(object) {
                 object.isUnsealUncommitted = true
                 try outdateTree(above: record, state)
             }
-            let flat = try objectFile(file, object: object.id, forWriting: true, state)
             return (flat, object.isUnsealUncommitted)
         }
         guard let (flat, mustCommit) = unsealed else { return nil }

@@ -380,11 +380,11 @@ extension Volume {
                 let own: Content =
                     object.isInline
                     ? .inline(try state.inlineBytes(of: object))
-                    : .flat(try openFlatFile(object.id, forWriting: false))
+                    : .flat(try filesAhead(state).file(object.id, forWriting: false, state))
                 let its: Content =
                     other.isInline
                     ? .inline(try state.inlineBytes(of: other))
-                    : .flat(try openFlatFile(id, forWriting: false))
+                    : .flat(try filesAhead(state).file(id, forWriting: false, state))
                 return (id, own, its)
             }
             return nil
