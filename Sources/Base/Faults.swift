@@ -15,6 +15,13 @@ package enum Faults {
         case beginCommit, endCommit
         /// The transaction of a checkpoint, likewise.
         case beginTransaction, endTransaction
+
+        fileprivate var isOfFile: Bool {
+            switch self {
+            case .beginCommit, .endCommit, .beginTransaction, .endTransaction: false
+            default: true
+            }
+        }
     }
 
     /// What becomes of a call that a plan is about.
@@ -69,6 +76,9 @@ package enum Faults {
     /// Fails, or does not return, where the plan says so.
     @inline(__always)
     package static func check(_ call: Call) throws(Errno) {
+        #if DEBUG || LOCK_RANKS
+        if call.isOfFile { HeldLocks.own.refuseFileCall() }
+        #endif
         guard isArmed.load(ordering: .relaxed) else { return }
         try checkPlan(call)
     }

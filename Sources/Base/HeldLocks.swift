@@ -2,7 +2,8 @@
 
 internal import Glibc
 
-/// The locks that the calling thread holds, to check their order: in debug builds, and where
+/// The locks that the calling thread holds, to check their order, and that no file call waits under the
+/// manifest's: in debug builds, and where
 /// LOCK_RANKS is defined (`.ci/lock-ranks`). Other builds have nothing of it.
 final class HeldLocks {
     /// What a lock is called: its rank, and where it is made.
@@ -50,6 +51,12 @@ final class HeldLocks {
 
     /// Notes that the lock that was taken last is free again: bodies of `withLock` end in reverse.
     func pop() { stack.removeLast() }
+
+    /// Checks that the thread may wait for a disk now: not while all operations would wait with it.
+    func refuseFileCall() {
+        guard let lock = stack.first(where: { $0.rank == .manifest }) else { return }
+        complain("lock order: a file is asked under the lock \(lock)")
+    }
 
     /// Ends the process; with `LOCK_RANKS=report` in the environment, only says so, each time.
     private func complain(_ text: String) {

@@ -15,7 +15,8 @@ public enum LockRank: UInt8, Sendable {
     case file
     /// The threads that serve a mount. Whoever interrupts them ends their waits for the Kubo node as well.
     case workers
-    /// All records of the manifest. Taken in every operation, and for a moment each time.
+    /// All records of the manifest. Taken in every operation, and for a moment each time: nothing is asked of a file
+    /// under it but by SQLite.
     case manifest
     /// The redo log: held while the disk works, by whoever commits and by nobody else.
     case redoLog

@@ -60,6 +60,14 @@ public enum Sys {
         try Faults.check(.synchronize)
     }
 
+    /// Where the order of locks is checked, sees to it that no file call is made under the manifest's.
+    @inline(__always)
+    private static func mayWaitHere() {
+        #if DEBUG || LOCK_RANKS
+        HeldLocks.own.refuseFileCall()
+        #endif
+    }
+
     private static func writeAll(
         _ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: UInt64,
         _ call: (UnsafeRawPointer, Int, Int64) -> Int
@@ -91,6 +99,7 @@ public enum Sys {
     /// Has the kernel begin to write the dirty pages of a file (sync_file_range(2)); nothing is
     /// durable by that. Best effort.
     public static func beginWriteback(_ descriptor: Int32) {
+        mayWaitHere()
         _ = rfs_begin_writeback(descriptor)
     }
 
@@ -171,6 +180,7 @@ public enum Sys {
     public static func seek(
         _ descriptor: Int32, from offset: UInt64, whence: Int32
     ) throws(Errno) -> UInt64 {
+        mayWaitHere()
         let found = Glibc.lseek(descriptor, off_t(clamping: offset), whence)
         guard found >= 0 else { throw failure("lseek", descriptor) }
         return UInt64(found)
@@ -179,6 +189,7 @@ public enum Sys {
     /// fstat(2).
     public static func status(of descriptor: Int32) throws(Errno) -> FileStatus {
         var status = stat()
+        mayWaitHere()
         try retrying("fstat", descriptor) { Glibc.fstat(descriptor, &status) }
         return FileStatus(status)
     }
@@ -273,6 +284,7 @@ public enum Sys {
     }
 
     private static func askForLease(of descriptor: Int32) -> Int32 {
+        mayWaitHere()
         ignoreLeaseSignal
         return rfs_is_sole_user(descriptor)
     }
@@ -283,6 +295,7 @@ public enum Sys {
     public static func setAccessTime(
         of descriptor: Int32, to time: Timestamp
     ) throws(Errno) {
+        mayWaitHere()
         let times = [
             timespec(
                 tv_sec: Int(time.seconds), tv_nsec: Int(time.subsecondNanoseconds)),

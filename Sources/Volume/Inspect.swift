@@ -28,7 +28,7 @@ public struct InodeReport: Sendable {
         case node(cachedBytes: UInt64)
     }
 
-    public let attributes: Attributes
+    public internal(set) var attributes: Attributes
     /// What is known without computing; nil while unsealed.
     public let cid: CID?
     /// The Tsize of a link to `cid`.
@@ -86,7 +86,7 @@ extension Volume {
     ) throws(Errno) -> InodeReport {
         try syncFromBacking(inode)
         try manifest.checkpoint()
-        return try reading { (state) throws(Errno) in
+        var (report, known) = try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             var childCount: UInt64?
             if record.kind == .directory {
@@ -127,8 +127,9 @@ extension Volume {
                 dividingBy: UInt64(profile.chunkSize))
             let leafCount =
                 record.kind == .regular && cid != nil ? max(1, whole + (rest == 0 ? 0 : 1)) : 0
-            return InodeReport(
-                attributes: attributes(of: record, state), cid: cid,
+            let known = knownAttributes(of: record, state)
+            let report = InodeReport(
+                attributes: known.attributes, cid: cid,
                 treeSize: cid == nil ? nil : treeSize, childCount: childCount,
                 placement: placement, isSealed: cid != nil, isPublished: isPublished,
                 sharers: object?.references ?? 1,
@@ -138,7 +139,10 @@ extension Volume {
                     state),
                 leafCount: leafCount,
                 target: record.kind == .symlink ? record.target : nil)
+            return (report, known)
         }
+        report.attributes = try attributes(known)
+        return report
     }
 
     private func leaves(

@@ -185,9 +185,18 @@ final class VolumeDriver {
             return .entries(try listing(of: Inode(inode), portion: portion))
         case .listWithAttributes(let inode):
             var children: [(FileName, Status)] = []
+            var open: [FileName] = []
             try volume.readDirectoryPlus(Inode(inode), from: 0) { entry, attributes in
-                if let attributes { children.append((entry.name, Status(attributes))) }
+                if let attributes {
+                    children.append((entry.name, Status(attributes)))
+                } else if ![".", ".."].contains(entry.name.description) {
+                    open.append(entry.name)
+                }
                 return true
+            }
+            // As the kernel does.
+            for name in open {
+                children.append((name, Status(try volume.lookup(name, in: Inode(inode)))))
             }
             return .statuses(
                 children.sorted { $0.0.bytes.lexicographicallyPrecedes($1.0.bytes) }.map(\.1))

@@ -89,11 +89,11 @@ extension Volume {
         of file: OpenFile, isAccess: Bool, _ body: (Content, UInt64) throws(Errno) -> Result
     ) throws(Errno) -> Result {
         let (content, size, shared) = try reading {
-            (state) throws(Errno) -> (Content, UInt64, UInt64?) in
+            (state) throws(Errno) -> (Content, KnownSize, UInt64?) in
             let record = try record(file.inode, state)
             if isAccess { noteAccess(to: record, state) }
             let content = try self.content(of: file, record, state)
-            let size = try self.size(of: file, record)
+            let size = KnownSize(of: file, record)
             var shared: UInt64?
             if case .flat(let flat) = content, let object = try state.object(of: record),
                 object.references > 1
@@ -106,13 +106,32 @@ extension Volume {
         defer {
             if let shared { manifest.withLock { state in opens(state).endSharedRead(shared) } }
         }
-        return try body(content, size)
+        return try body(content, try size.now)
     }
 
-    /// The size of a file now.
-    func size(of file: OpenFile, _ record: InodeRecord) throws(Errno) -> UInt64 {
-        guard let backing = file.backing, backing.isWritable else { return record.size }
-        return try Sys.status(of: backing.file.raw).size
+    /// The size of a file, as far as the manifest knows it.
+    enum KnownSize {
+        case recorded(UInt64)
+        /// Somebody may write to its backing file, unseen.
+        case backing(ObjectFile)
+
+        init(of file: OpenFile, _ record: InodeRecord) {
+            if let backing = file.backing, backing.isWritable {
+                self = .backing(backing.file)
+            } else {
+                self = .recorded(record.size)
+            }
+        }
+
+        /// The size now. Not under the manifest's lock.
+        var now: UInt64 {
+            get throws(Errno) {
+                switch self {
+                case .recorded(let size): size
+                case .backing(let file): try Sys.status(of: file.raw).size
+                }
+            }
+        }
     }
 
     func content(

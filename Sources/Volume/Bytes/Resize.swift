@@ -62,9 +62,10 @@ extension Volume {
         } else {
             try empty(backing.file)
         }
+        let modified = try? Sys.status(of: backing.file.raw).modified
         try changing { (state) throws(Errno) in
             try noteBackingChange(
-                of: try record(file.inode, state), backing, by: writer, state)
+                of: try record(file.inode, state), backing, modified: modified, by: writer, state)
         }
     }
 
@@ -120,11 +121,12 @@ extension Volume {
     private func sizeAndForm(
         of file: OpenFile
     ) throws(Errno) -> (size: UInt64, isInline: Bool) {
-        try reading { (state) throws(Errno) in
+        let (known, isInline) = try reading { (state) throws(Errno) in
             let record = try record(file.inode, state)
             let object = try state.object(of: record)
             let isInline = file.backing == nil && object?.isInline ?? true
-            return (try self.size(of: file, record), isInline)
+            return (KnownSize(of: file, record), isInline)
         }
+        return (try known.now, isInline)
     }
 }

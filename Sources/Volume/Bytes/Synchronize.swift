@@ -30,17 +30,23 @@ extension Volume {
     /// Begins to hash a large file before its last close: who asks for fsync(2) has often written all
     /// there is. The disk works meanwhile, and the processors would not.
     private func hashAhead(_ file: OpenFile) {
-        let isLarge = manifest.withLock { state in
+        let flat = manifest.withLock { state -> ObjectFile? in
             // Once: a database that calls fsync all day would be hashed all day.
-            guard let backing = file.backing, backing.isWritable, !backing.wasHashedAhead,
-                let status = try? Sys.status(of: backing.file.raw),
-                status.size >= Self.hashAheadSizeMin
-            else { return false }
+            guard let backing = file.backing, backing.isWritable, !backing.wasHashedAhead else {
+                return nil
+            }
+            return backing.file
+        }
+        guard let flat, let status = try? Sys.status(of: flat.raw),
+            status.size >= Self.hashAheadSizeMin
+        else { return }
+        let isFirst = manifest.withLock { state in
+            guard let backing = file.backing, !backing.wasHashedAhead else { return false }
             backing.wasHashedAhead = true
             opens(state).flushing.insert(file.inode.number)
             return true
         }
-        guard isLarge, options.sealThreads > 0 else { return }
+        guard isFirst, options.sealThreads > 0 else { return }
         sealQueue.add(file.inode, delayMilliseconds: Self.hashAheadDelay)
     }
 
@@ -94,7 +100,9 @@ extension Volume {
         guard let pending else { return }
         try flush(pending.file, of: inode)
         manifest.withLock { state in opens(state).noteSynchronized(inode, pending) }
-        noteBlocks(of: inode, pending.file)
+        if let status = try? Sys.status(of: pending.file.raw) {
+            noteBlocks(of: inode, object: pending.file.id, status.blocks)
+        }
     }
 
     /// Flushes a flat file, and logs a failure the first time.
@@ -114,14 +122,13 @@ extension Volume {
         }
     }
 
-    /// Keeps the room that a flat file takes once its bytes are on the disk.
-    private func noteBlocks(of inode: Inode, _ flat: ObjectFile) {
-        guard let status = try? Sys.status(of: flat.raw) else { return }
+    /// Keeps the room that an object's flat file takes, in blocks of 512 bytes, once its bytes are on the disk.
+    func noteBlocks(of inode: Inode, object: UInt64, _ blocks: UInt64) {
         manifest.withLock { state in
-            guard let record = try? state.inode(inode), record.object == flat.id,
-                record.blocks != status.blocks
+            guard let record = try? state.inode(inode), record.object == object,
+                record.blocks != blocks
             else { return }
-            record.blocks = status.blocks
+            record.blocks = blocks
             state.mark(record)
         }
     }

@@ -170,10 +170,13 @@ extension Volume {
     private func noteFlatChange(
         of file: OpenFile, _ flat: ObjectFile, end: UInt64, by writer: Writer
     ) throws(Errno) {
+        // Where it is the backing file; the write lock keeps it so.
+        let modified = try? Sys.status(of: flat.raw).modified
         try changing { (state) throws(Errno) in
             let record = try record(file.inode, state)
             if let backing = file.backing {
-                return try noteBackingChange(of: record, backing, by: writer, state)
+                return try noteBackingChange(
+                    of: record, backing, modified: modified, by: writer, state)
             }
             record.size = max(record.size, end)
             opens(state).noteUnsynchronized(flat, of: file.inode)

@@ -12,16 +12,16 @@ public struct Attributes: Sendable {
     /// The device of a device node, as makedev(3) packs it.
     public let rdev: UInt64
     /// Bytes.
-    public let size: UInt64
+    public internal(set) var size: UInt64
     /// What the content takes on the disk, in units of 512 bytes.
-    public let blocks: UInt64
-    public let accessed: Timestamp
-    public let modified: Timestamp
-    public let changed: Timestamp
+    public internal(set) var blocks: UInt64
+    public internal(set) var accessed: Timestamp
+    public internal(set) var modified: Timestamp
+    public internal(set) var changed: Timestamp
     public let created: Timestamp
     /// Times and blocks can change without the kernel's notice: somebody may have the backing file
     /// mapped for writing.
-    public let mayChangeUnseen: Bool
+    public internal(set) var mayChangeUnseen: Bool
 
     /// st_mode: kind and permission bits.
     public var statMode: UInt32 { kind.modeBits | mode }

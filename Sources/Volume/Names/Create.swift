@@ -12,11 +12,12 @@ extension Volume {
         caller: Caller
     ) throws(Errno) -> Attributes {
         guard kind != .directory, kind != .symlink else { throw .invalidArgument }
-        return try changing { (state) throws(Errno) in
+        let known = try changing { (state) throws(Errno) in
             let record = try makeEntry(
                 name, in: parent, kind: kind, mode: mode, rdev: rdev, caller: caller, state)
             return referenced(record, state)
         }
+        return try attributes(known)
     }
 
     /// Makes a directory (mkdir(2)). Counts one reference.
@@ -25,11 +26,12 @@ extension Volume {
     public func makeDirectory(
         _ name: FileName, in parent: Inode, mode: UInt32, caller: Caller
     ) throws(Errno) -> Attributes {
-        try changing { (state) throws(Errno) in
+        let known = try changing { (state) throws(Errno) in
             let record = try makeEntry(
                 name, in: parent, kind: .directory, mode: mode, caller: caller, state)
             return referenced(record, state)
         }
+        return try attributes(known)
     }
 
     /// Makes a symbolic link (symlink(2)). Counts one reference.
@@ -40,13 +42,14 @@ extension Volume {
     ) throws(Errno) -> Attributes {
         guard target.count < 4096 else { throw .fileNameTooLong }
         guard !target.isEmpty else { throw .noSuchFileOrDirectory }
-        return try changing { (state) throws(Errno) in
+        let known = try changing { (state) throws(Errno) in
             // symlink(7): the permissions of a symbolic link are not used; they are always 0777.
             let bare = Caller(uid: caller.uid, gid: caller.gid, pid: caller.pid, umask: 0)
             let record = try makeEntry(
                 name, in: parent, kind: .symlink, mode: 0o777, target: target, caller: bare, state)
             return referenced(record, state)
         }
+        return try attributes(known)
     }
 
     /// Makes a regular file and opens it. Where the name is there already, it is opened instead,
@@ -112,9 +115,10 @@ extension Volume {
     ) throws(Errno) -> (Attributes, OpenedFile) {
         let opened = try open(inode, flags: flags, caller: caller)
         do throws(Errno) {
-            return try reading { (state) throws(Errno) in
-                (referenced(try record(inode, state), state), opened)
+            let known = try reading { (state) throws(Errno) in
+                referenced(try record(inode, state), state)
             }
+            return (try attributes(known), opened)
         } catch {
             release(opened.handle)
             throw error

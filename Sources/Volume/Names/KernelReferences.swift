@@ -47,10 +47,11 @@ struct KernelReference {
 }
 
 extension Volume {
-    /// Counts one reference of the kernel, and gives the attributes that go with it.
-    func referenced(_ record: InodeRecord, _ state: ManifestState) -> Attributes {
+    /// Counts one reference of the kernel, and gives what is known of the attributes that go with it. `attributes(_:)`
+    /// cannot fail then: the reference keeps the inode.
+    func referenced(_ record: InodeRecord, _ state: ManifestState) -> KnownAttributes {
         kernel(state).references[record.inode.number, default: KernelReference()].count += 1
-        return attributes(of: record, state)
+        return knownAttributes(of: record, state)
     }
 
     /// Drops references of the kernel (FUSE_FORGET). An inode without a name, handle or reference

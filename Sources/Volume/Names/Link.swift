@@ -12,7 +12,7 @@ extension Volume {
     ) throws(Errno) -> Attributes {
         // What was written to a backing file comes with the name.
         try syncFromBacking(inode)
-        return try changing { (state) throws(Errno) in
+        let known = try changing { (state) throws(Errno) in
             try checkName(name)
             let directory = try directory(parent, state)
             let target = try record(inode, state)
@@ -33,6 +33,7 @@ extension Volume {
             try touchDirectory(directory, state)
             return referenced(target, state)
         }
+        return try attributes(known)
     }
 
     /// As ext4's. An inode's row names the directory of each link, and is written again at each change.

@@ -14,7 +14,7 @@ extension Volume {
     /// - Throws: ENOENT, ENOTDIR, ENAMETOOLONG; ESTALE for `.` and `..` of what has no name any more.
     public func lookup(_ name: FileName, in parent: Inode) throws(Errno) -> Attributes {
         guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
-        return try reading { (state) throws(Errno) in
+        let known = try reading { (state) throws(Errno) in
             if let found = try inodeNamedByItself(name, parent, state) {
                 return referenced(found, state)
             }
@@ -24,6 +24,7 @@ extension Volume {
             }
             return referenced(try record(entry.inode, state), state)
         }
+        return try attributes(known)
     }
 
     /// What `.`, `..` and `/` stand for, looked up in an inode; nil for all other names.
@@ -45,9 +46,10 @@ extension Volume {
     ///
     /// - Throws: ESTALE where it is gone.
     public func attributes(of inode: Inode) throws(Errno) -> Attributes {
-        try reading { (state) throws(Errno) in
-            attributes(of: try record(inode, state), state)
+        let known = try reading { (state) throws(Errno) in
+            knownAttributes(of: try record(inode, state), state)
         }
+        return try attributes(known)
     }
 
     /// The target of a symbolic link.

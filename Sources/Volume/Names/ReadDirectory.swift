@@ -21,7 +21,8 @@ extension Volume {
         try readDirectory(inode, from: cookie) { (entry, _) throws(Errno) in body(entry) }
     }
 
-    /// Lists a directory with the attributes of each entry, nil for `.` and `..`. Counts one
+    /// Lists a directory with the attributes of each entry. They are nil for `.` and `..`, and for an open file of
+    /// which its flat file knows more than the manifest: that is asked by whoever looks the name up. Counts one
     /// reference of the kernel for each entry with attributes that the body took.
     public func readDirectoryPlus(
         _ inode: Inode, from cookie: UInt64, _ body: (DirectoryEntry, Attributes?) -> Bool
@@ -29,7 +30,9 @@ extension Volume {
         try readDirectory(inode, from: cookie) { (entry, state) throws(Errno) in
             guard entry.cookie > Self.dotDotCookie else { return body(entry, nil) }
             let record = try record(entry.inode, state)
-            guard body(entry, attributes(of: record, state)) else { return false }
+            let known = knownAttributes(of: record, state)
+            guard known.rest == nil else { return body(entry, nil) }
+            guard body(entry, known.attributes) else { return false }
             kernel(state).references[entry.inode.number, default: KernelReference()].count += 1
             return true
         }

@@ -43,38 +43,4 @@ extension Volume {
         state.mark(directory)
         try outdateTree(of: directory, state)
     }
-
-    func attributes(of record: InodeRecord, _ state: ManifestState) -> Attributes {
-        var size = record.kind == .directory ? Self.directorySize : record.size
-        var times = (record.modified, record.changed, record.accessed)
-        var mayChangeUnseen = false
-        if record.kind == .regular {
-            let file = opens(state).files[record.inode.number]
-            if let backing = file?.backing, let status = try? Sys.status(of: backing.file.raw) {
-                times = self.times(of: record, backing, status)
-                if backing.isWritable {
-                    (size, record.blocks) = (status.size, status.blocks)
-                    mayChangeUnseen = backing.isMappable
-                }
-            } else if let flat = opens(state).unsynchronized[record.inode.number]?.file,
-                // Bytes may have come and gone as holes; the file itself knows.
-                let status = try? Sys.status(of: flat.raw)
-            {
-                record.blocks = status.blocks
-            }
-        }
-        return Attributes(
-            inode: record.inode, kind: record.kind, mode: record.mode,
-            // Where nobody knows the subdirectories yet, 1: what filesystems that do not count them
-            // tell, and what keeps find(1) from concluding that there are none.
-            linkCount: record.isLoaded ? record.linkCount : min(record.linkCount, 1),
-            uid: record.uid, gid: record.gid, rdev: record.rdev,
-            size: size,
-            blocks: record.kind == .directory ? Self.directorySize / 512 : record.blocks,
-            accessed: times.2, modified: times.0, changed: times.1, created: record.created,
-            mayChangeUnseen: mayChangeUnseen)
-    }
-
-    /// What stat tells as the size of a directory; ext4 has one block for a small one too.
-    private static let directorySize: UInt64 = 4096
 }

@@ -14,13 +14,12 @@ extension Volume {
         of inode: Inode, _ change: AttributeChange, handle: HandleID?, caller: Caller
     ) throws(Errno) -> Attributes {
         if let size = change.size { try resize(inode, to: size, change, caller) }
-        return try changing { (state) throws(Errno) in
+        let seen = backingStatus(of: inode)
+        let known = try changing { (state) throws(Errno) in
             let record = try record(inode, state)
             // What was written before this is older than what is set here.
-            if let backing = opens(state).files[inode.number]?.backing,
-                let status = try? Sys.status(of: backing.file.raw)
-            {
-                takeOverTimes(of: record, backing, status, state)
+            if let seen, opens(state).files[inode.number]?.backing === seen.backing {
+                takeOverTimes(of: record, seen.backing, seen.status, state)
             }
             let now = Timestamp.now()
             if change.uid != nil || change.gid != nil {
@@ -35,8 +34,20 @@ extension Volume {
             if let modified = change.modified { record.modified = modified.time(now: now) }
             record.changed = change.changed ?? now
             state.mark(record)
-            return attributes(of: record, state)
+            return knownAttributes(of: record, state)
         }
+        return try attributes(known)
+    }
+
+    /// The backing file of an inode, if it has one, with what it tells of itself now.
+    private func backingStatus(of inode: Inode) -> (backing: Backing, status: FileStatus)? {
+        let found = manifest.withLock { state in
+            opens(state).files[inode.number]?.backing.map { ($0, $0.file) }
+        }
+        guard let (backing, file) = found, let status = try? Sys.status(of: file.raw) else {
+            return nil
+        }
+        return (backing, status)
     }
 
     private func resize(

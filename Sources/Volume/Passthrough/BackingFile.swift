@@ -1,5 +1,6 @@
 public import Base
 internal import ObjectStore
+internal import Synchronization
 
 public import struct SystemPackage.Errno
 
@@ -55,6 +56,9 @@ final class Backing: @unchecked Sendable {
     /// The file's own times, as the inode's times last took notice of them.
     var modifiedSeen: Timestamp
     var accessedSeen: Timestamp
+    /// It is taken away, and its file may be emptied from now on; read without the lock. What was asked of the
+    /// file while this is false yet was the inode's.
+    let isDetached = Atomic<Bool>(false)
 
     /// Has the bytes taken over again where they may have changed without the file's time telling:
     /// by a store to a page that is mapped and dirty already. A seal that is under way begins again then.

@@ -3,6 +3,7 @@ internal import Glibc
 internal import InodeManifest
 internal import Logging
 internal import ObjectStore
+internal import Synchronization
 
 internal import struct SystemPackage.Errno
 
@@ -174,24 +175,20 @@ extension Volume {
     func times(
         of record: InodeRecord, _ backing: Backing, _ status: FileStatus
     ) -> (modified: Timestamp, changed: Timestamp, accessed: Timestamp) {
-        var times = (record.modified, record.changed, record.accessed)
-        if backing.isWritable, status.modified != backing.modifiedSeen {
-            times.0 = status.modified
-            times.1 = max(record.changed, status.modified)
-        }
-        if status.accessed != backing.accessedSeen { times.2 = max(times.2, status.accessed) }
-        return times
+        BackingTimes(backing).newest(
+            of: (record.modified, record.changed, record.accessed), status)
     }
 
     /// Notes that the volume itself changed a backing file, by a request; under the manifest's lock.
+    ///
+    /// - Parameter modified: the file's time after the change, where it could be had.
     func noteBackingChange(
-        of record: InodeRecord, _ backing: Backing, by writer: Writer, _ state: ManifestState
+        of record: InodeRecord, _ backing: Backing, modified: Timestamp?, by writer: Writer,
+        _ state: ManifestState
     ) throws(Errno) {
         try noteChange(of: record, by: writer, state)
         backing.synced = nil
-        if let status = try? Sys.status(of: backing.file.raw) {
-            backing.modifiedSeen = status.modified
-        }
+        if let modified { backing.modifiedSeen = modified }
     }
 
     /// Takes the backing file away after the last close, once no mapping of it is left either.
@@ -213,6 +210,7 @@ extension Volume {
             manifest.withLock { state in
                 passthrough(state).mappedAfterClose.remove(file.inode.number)
                 file.backing = nil
+                backing.isDetached.store(true, ordering: .sequentiallyConsistent)
                 if passthrough(state).backed[backing.file.id] == file.inode {
                     passthrough(state).backed[backing.file.id] = nil
                 }
@@ -272,11 +270,11 @@ extension Volume {
                 \(file.inode): what was written cannot be read, and stays a file: \
                 \(FailureCause.words(for: error))
                 """)
-            manifest.withLock { state in
-                guard let record = try? state.inode(file.inode),
-                    let status = try? Sys.status(of: backing.file.raw)
-                else { return }
-                try? keepFlat(record, backing, status, state)
+            if let status = try? Sys.status(of: backing.file.raw) {
+                manifest.withLock { state in
+                    guard let record = try? state.inode(file.inode) else { return }
+                    try? keepFlat(record, backing, status, state)
+                }
             }
         }
         guard let status = try? Sys.status(of: backing.file.raw) else { return true }

@@ -3,15 +3,18 @@ internal import InodeManifest
 internal import Multiformats
 internal import ObjectStore
 
-extension OpenFiles {
+extension Volume {
     /// Whether somebody wrote to a backing file within the time that a tree has to rest: of that
     /// nobody is told.
     func isBeingWritten(_ options: RemoteOptions) -> Bool {
+        let files = manifest.withLock { state in
+            opens(state).files.values.compactMap { file in
+                file.backing.flatMap { $0.isWritable ? $0.file : nil }
+            }
+        }
         let now = Timestamp.now().nanoseconds
-        return files.values.contains { file in
-            guard let backing = file.backing, backing.isWritable,
-                let status = try? Sys.status(of: backing.file.raw)
-            else { return false }
+        return files.contains { file in
+            guard let status = try? Sys.status(of: file.raw) else { return false }
             // The file may have any time, as far as the type goes.
             let quiet = Int64(options.quietMilliseconds) * 1_000_000
             return status.modified.nanoseconds > now - quiet
@@ -33,24 +36,30 @@ struct Publication {
     var mayBeExact: Bool { attempts < Self.exactAttemptsMax }
     private static let exactAttemptsMax = 5
 
-    mutating func isDue(
-        root: CID?, published: PublishedState?, changes: UInt64, options: RemoteOptions,
-        isBeingWritten: () -> Bool
-    ) -> Bool {
+    /// Whether to publish now.
+    enum Due {
+        case no, yes
+        /// Unless somebody is writing to a backing file.
+        case atRest
+    }
+
+    mutating func due(
+        root: CID?, published: PublishedState?, changes: UInt64, options: RemoteOptions
+    ) -> Due {
         let now = MonotonicClock.milliseconds
         if changes != self.changes {
             self.changes = changes
             restingSince = now
         }
-        guard let published else { return false }
+        guard let published else { return .no }
         guard root == nil || root != published.root || root != published.view else {
             waitingSince = nil
-            return false
+            return .no
         }
         let since = waitingSince ?? now
         waitingSince = since
-        if now - since >= Int64(options.publishIntervalMilliseconds) { return true }
-        return now - restingSince >= Int64(options.quietMilliseconds) && !isBeingWritten()
+        if now - since >= Int64(options.publishIntervalMilliseconds) { return .yes }
+        return now - restingSince >= Int64(options.quietMilliseconds) ? .atRest : .no
     }
 
     mutating func noteAttempt(changes: UInt64) {

@@ -137,21 +137,19 @@ extension Volume {
     /// Publishes the tree where it is not, and either rests or has waited for long.
     private func publishIfDue(_ connection: RemoteConnection) throws(PublishFailure) {
         let (goal, isWanted) = connection.goals.newest
-        let isDue = manifest.withLock { state in
-            publishing(state).publication.isDue(
+        let due = manifest.withLock { state in
+            publishing(state).publication.due(
                 root: (try? state.inode(.root))?.cid, published: state.published,
-                changes: publishing(state).changes, options: connection.options,
-                isBeingWritten: { opens(state).isBeingWritten(connection.options) })
+                changes: publishing(state).changes, options: connection.options)
         }
+        let isDue = due == .yes || due == .atRest && !isBeingWritten(connection.options)
         let interval = connection.options.publishIntervalMilliseconds
         guard
             isDue || isWanted
                 || connection.goals.isMirrorDue(intervalMilliseconds: interval)
         else { return }
         // To look at the mirror is no reason to hash what somebody is writing.
-        if !isDue, !isWanted,
-            manifest.withLock({ state in opens(state).isBeingWritten(connection.options) })
-        {
+        if !isDue, !isWanted, isBeingWritten(connection.options) {
             return try mergeMirror(connection)
         }
         do throws(PublishFailure) {

@@ -167,27 +167,37 @@ extension Volume {
     private func nextAhead(
         _ connection: RemoteConnection
     ) -> (OpenFile, ObjectFile, first: UInt64, count: UInt64)? {
-        manifest.withLock { state in
+        let written = manifest.withLock { state in
             connection.ahead.withLock { ahead in
                 ahead.keep { opens(state).files[$0]?.hasWriters ?? false }
-                for file in opens(state).files.values where file.hasWriters {
-                    guard let flat = file.backing?.file ?? file.file,
-                        let record = try? state.inode(file.inode), record.linkCount > 0,
-                        let size = try? Sys.status(of: flat.raw).size
-                    else { continue }
-                    let whole = size / UInt64(profile.chunkSize)
-                    let (first, since) = ahead.sent(file.inode)
+                return opens(state).files.values.compactMap { file -> (OpenFile, ObjectFile)? in
+                    guard file.hasWriters, let flat = file.backing?.file ?? file.file,
+                        MonotonicClock.milliseconds - ahead.sent(file.inode).since
+                            >= Self.aheadMilliseconds
+                    else { return nil }
+                    return (file, flat)
+                }
+            }
+        }
+        for (file, flat) in written {
+            guard let size = try? Sys.status(of: flat.raw).size else { continue }
+            let whole = size / UInt64(profile.chunkSize)
+            let first = manifest.withLock { state -> UInt64? in
+                connection.ahead.withLock { ahead in
+                    let first = ahead.sent(file.inode).count
                     guard whole >= first + Self.aheadLeavesMax + Self.aheadMargin,
-                        MonotonicClock.milliseconds - since >= Self.aheadMilliseconds
-                    else { continue }
+                        file.hasWriters, (file.backing?.file ?? file.file) === flat,
+                        let record = try? state.inode(file.inode), record.linkCount > 0
+                    else { return nil }
                     _ = use(record, state)
                     // What fails is sent after the seal.
                     ahead.note(file.inode, sent: first + Self.aheadLeavesMax)
-                    return (file, flat, first, Self.aheadLeavesMax)
+                    return first
                 }
-                return nil
             }
+            if let first { return (file, flat, first, Self.aheadLeavesMax) }
         }
+        return nil
     }
 }
 

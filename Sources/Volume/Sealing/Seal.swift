@@ -143,36 +143,55 @@ extension Volume {
 
     /// Begins to seal; the file of `content` is in use then until `endUse`.
     func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
+        let (source, backing) = try beginSealOfKnown(inode)
+        guard let backing, case .content(.flat(let flat), _, let version, _, let file) = source
+        else { return source }
+        do throws(Errno) {
+            let status = try Sys.status(of: flat.raw)
+            // A commit must not tell of a CID above this one that belongs to newer bytes than it has of this
+            // file.
+            if manifest.withLock({ _ in
+                backing.taken?.size == status.size && backing.taken?.modified == status.modified
+            }) {
+                return .content(
+                    .flat(flat), size: status.size, version: version, modified: status.modified,
+                    file)
+            }
+        } catch {
+            manifest.withLock { endUse(file, $0) }
+            throw error
+        }
+        manifest.withLock { endUse(file, $0) }
+        return .behindBacking
+    }
+
+    /// `beginSeal` as far as the manifest knows, with the backing file where somebody may write to it.
+    private func beginSealOfKnown(_ inode: Inode) throws(Errno) -> (SealSource, Backing?) {
         try reading { (state) throws(Errno) in
-            guard let record = try state.inode(inode), record.kind == .regular else { return .gone }
+            guard let record = try state.inode(inode), record.kind == .regular else {
+                return (.gone, nil)
+            }
             let backing = opens(state).files[inode.number]?.backing
-            let isBehindBacking = backing?.isWritable ?? false
-            if isBehindBacking {
+            let written = backing.flatMap { $0.isWritable ? $0 : nil }
+            if written != nil {
                 // What the manifest knows may be older than what the backing file holds.
             } else if let object = try state.object(of: record) {
                 if object.state != .staging, let cid = object.cid {
-                    return .known(cid, treeSize: object.treeSize)
+                    return (.known(cid, treeSize: object.treeSize), nil)
                 }
             } else {
                 let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
-                return .known(leaf.cid, treeSize: leaf.treeSize)
+                return (.known(leaf.cid, treeSize: leaf.treeSize), nil)
             }
             let file = use(record, state)
             do throws(Errno) {
                 let content = try content(of: file, record, state)
-                var (size, modified) = (record.size, Timestamp?.none)
-                if isBehindBacking, case .flat(let flat) = content {
-                    let status = try Sys.status(of: flat.raw)
-                    (size, modified) = (status.size, status.modified)
-                    // A commit must not tell of a CID above this one that belongs to newer bytes
-                    // than it has of this file.
-                    guard backing?.taken?.size == size, backing?.taken?.modified == modified else {
-                        endUse(file, state)
-                        return .behindBacking
-                    }
-                }
-                return .content(
-                    content, size: size, version: record.contentVersion, modified: modified, file)
+                return (
+                    .content(
+                        content, size: record.size, version: record.contentVersion, modified: nil,
+                        file),
+                    written
+                )
             } catch {
                 endUse(file, state)
                 throw error
@@ -298,30 +317,31 @@ extension Volume {
         // A sealed object is not looked at after a crash: its bytes must be durable before it is.
         try synchronizeBytes(of: file.inode)
         let duplicate = try duplicate(of: file.inode, outcome.cid, size: size)
-        return try manifest.withLock { (state) throws(Errno) in
+        let (isCurrent, flat) = try manifest.withLock {
+            (state) throws(Errno) -> (Bool, UInt64?) in
             guard let record = try state.inode(file.inode), record.contentVersion == version
-            else { return false }
+            else { return (false, nil) }
             // With a writer about, the CID is told but not kept: the next write would have to
             // take it back durably first.
-            guard !file.hasWriters, !options.isReadOnly else { return true }
+            guard !file.hasWriters, !options.isReadOnly else { return (true, nil) }
             guard record.size == size, let object = try state.object(of: record) else {
-                return false
+                return (false, nil)
             }
             guard object.state == .staging, opens(state).unsynchronized[file.inode.number] == nil
-            else { return true }
+            else { return (true, nil) }
             seals(state).hashed[file.inode.number] = nil
             if let duplicate {
-                if try share(duplicate, with: record, outcome.cid, state) { return true }
+                if try share(duplicate, with: record, outcome.cid, state) { return (true, nil) }
                 if file.backing != nil { seals(state).missedDuplicates.insert(file.inode.number) }
             }
             state.seal(object, as: outcome, size: size)
-            // Blocks of a flat file that was written just now are known only on the disk.
-            if !object.isInline, let status = try? store.blocks(of: object.id) {
-                record.blocks = status
-                state.mark(record)
-            }
-            return true
+            return (true, object.isInline ? nil : object.id)
         }
+        // Blocks of a flat file that was written just now are known only on the disk.
+        if let flat, let blocks = try? store.blocks(of: flat) {
+            noteBlocks(of: file.inode, object: flat, blocks)
+        }
+        return isCurrent
     }
 
     /// Lets an inode name a sealed object of the same content in place of its own; false where that
