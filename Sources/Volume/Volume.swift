@@ -43,12 +43,14 @@ public final class Volume: Sendable {
     /// Inodes that wait to be sealed in the background, each from a point in time on.
     let sealQueue = WorkQueue<Inode>()
     let backings = BackingPool()
+    /// Where the bytes come from that are not here; nil for nowhere.
+    let fetcher: Fetcher?
     /// The node that the volume publishes to; nil without one.
     let connection: RemoteConnection?
     /// The user of this process.
     let ownUser = geteuid()
-    /// Whether content may be at a node, so that a call may wait for it.
-    public var hasRemote: Bool { connection != nil }
+    /// Whether content may be elsewhere, so that a call may wait for it.
+    public var hasRemote: Bool { fetcher != nil }
     /// Work that keeps processors busy beside the operations.
     public let background = BackgroundWork()
     /// Who is told of names that others change at the node.
@@ -137,7 +139,11 @@ public final class Volume: Sendable {
             throw .stateDirectory(path: path, operation: "the object store cannot be opened", error)
         }
         let uuid = manifest.uuid
-        connection = options.remote.map { RemoteConnection(options: $0, volume: uuid, log: log) }
+        let fetcher = (options.remote?.fetch ?? options.sources).map { Fetcher($0, log: log) }
+        self.fetcher = fetcher
+        connection = options.remote.flatMap { remote in
+            fetcher.map { RemoteConnection(options: remote, $0, volume: uuid, log: log) }
+        }
     }
 
     /// Refuses objects without a manifest: a new one in its place would make all of them nameless.
@@ -200,7 +206,7 @@ public final class Volume: Sendable {
         }
         removeDeletedObjects()
         manifest.truncateWALIfDue()
-        if let connection { trimCache(connection) }
+        if let fetcher { trimCache(fetcher) }
         if manifest.withLock({ $0.cache.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
     }
@@ -260,6 +266,7 @@ public final class Volume: Sendable {
         sealQueue.stop()
         figures.stop()
         connection?.stop()
+        fetcher?.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
         let ended = threads.withLock { threads in
@@ -268,7 +275,7 @@ public final class Volume: Sendable {
             return threads
         }
         for thread in ended { thread.join() }
-        connection?.fetchPool.stop()
-        connection?.searchPool.stop()
+        fetcher?.fetchPool.stop()
+        fetcher?.searchPool.stop()
     }
 }

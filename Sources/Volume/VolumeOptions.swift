@@ -20,6 +20,8 @@ public struct VolumeOptions: Sendable {
     public var sealThreads = Threads.processorCount
     /// The Kubo node that the content goes to; nil for none.
     public var remote: RemoteOptions?
+    /// Where blocks come from without such a node; `remote` has its own.
+    public var sources: FetchOptions?
     /// Whom the attribute `ipfs.cid` of a directory is for. It tells of all that is below.
     public var directoryCIDs = DirectoryCIDs.owner
 

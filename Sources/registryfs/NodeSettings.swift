@@ -80,7 +80,7 @@ struct NodeSettings: Sendable, Equatable {
         }
         var options = RemoteOptions(KuboRemote(client))
         options.path = try checkedPath()
-        options.cacheSizeMax = cacheSize
+        options.fetch.cacheSizeMax = cacheSize
         if let publishSeconds {
             options.publishIntervalMilliseconds = try Self.milliseconds(
                 publishSeconds, "--publish-interval")
@@ -88,12 +88,12 @@ struct NodeSettings: Sendable, Equatable {
                 options.quietMilliseconds, options.publishIntervalMilliseconds)
         }
         if let fetchSeconds {
-            options.fetchMilliseconds = try Self.milliseconds(fetchSeconds, "--fetch-timeout")
+            options.fetch.fetchMilliseconds = try Self.milliseconds(fetchSeconds, "--fetch-timeout")
         }
         options.isDurableAtRemote = isDurableAtRemote
         options.adoptsTree = adoptsTree
-        options.trustsModes = trustsModes
-        options.keptPaths = keptPaths
+        options.fetch.trustsModes = trustsModes
+        options.fetch.keptPaths = keptPaths
         return options
     }
 

@@ -46,7 +46,7 @@ final class NodeMount: Sendable {
         node.path = Self.mfsPath
         node.adoptsTree = true
         // Longer than any test waits for anything.
-        node.fetchMilliseconds = 600_000
+        node.fetch.fetchMilliseconds = 600_000
         node.publishIntervalMilliseconds = 200
         node.quietMilliseconds = 100
         var options = VolumeOptions()

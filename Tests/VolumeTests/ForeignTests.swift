@@ -24,7 +24,7 @@ import struct SystemPackage.Errno
             directory,
             stand.options { options in
                 options.adoptsTree = true
-                options.fetchMilliseconds = 20_000
+                options.fetch.fetchMilliseconds = 20_000
                 change(&options)
             })
     }
@@ -133,11 +133,11 @@ import struct SystemPackage.Errno
         for node in nodes { blocks.add(node) }
         let volume = try volume(root.cid, stand) { options in
             switch bound {
-            case .entries: options.expansion.entriesMax = 199
-            case .nodeBytes: options.expansion.nodeBytesMax = 4_000
-            case .childBytes: options.expansion.childBytesMax = 1_000
-            case .targetBytes: options.expansion.targetBytesMax = 1_000
-            case .time: options.expansion.milliseconds = 200
+            case .entries: options.fetch.expansion.entriesMax = 199
+            case .nodeBytes: options.fetch.expansion.nodeBytesMax = 4_000
+            case .childBytes: options.fetch.expansion.childBytesMax = 1_000
+            case .targetBytes: options.fetch.expansion.targetBytesMax = 1_000
+            case .time: options.fetch.expansion.milliseconds = 200
             }
         }
         if bound == .time {
@@ -182,7 +182,7 @@ import struct SystemPackage.Errno
             link("directory", blocks.directory([], mode: 0o7777), 1),
             link("secret", blocks.file([(leaf, 2)], mode: 0o400), 1),
         ])
-        let volume = try volume(root, stand) { $0.trustsModes = isTrusted }
+        let volume = try volume(root, stand) { $0.fetch.trustsModes = isTrusted }
         func mode(_ name: FileName) throws -> UInt32 {
             try volume.attributes(of: volume.inode(name)).mode
         }
@@ -231,7 +231,7 @@ import struct SystemPackage.Errno
     @Test func theDiskKeepsItsReserveFromWhatIsFetched() throws {
         let stand = try NodeStand()
         let root = blocks.directory([link("a", blocks.raw([1, 2, 3]), 3)])
-        let volume = try volume(root, stand) { $0.diskReserve = .max }
+        let volume = try volume(root, stand) { $0.fetch.diskReserve = .max }
         #expect(throws: Errno.ioError) { try volume.contents(of: volume.inode("a")) }
         let error = try #require(try volume.remoteStatus()?.lastError)
         #expect(error.contains("make room"), "\(error)")
@@ -245,7 +245,7 @@ import struct SystemPackage.Errno
             link("a", blocks.bytewise(bytes, width: 300), 1),
             link("b", blocks.bytewise(bytes.reversed(), width: 250), 1),
         ])
-        let volume = try volume(root, stand) { $0.remoteExtentsMax = 2_000 }
+        let volume = try volume(root, stand) { $0.fetch.remoteExtentsMax = 2_000 }
         for _ in 0..<2 {
             #expect(try volume.contents(of: volume.inode("a")) == bytes)
             #expect(volume.remoteExtentCount <= 2_000)
@@ -268,7 +268,7 @@ import struct SystemPackage.Errno
             contents.enumerated().map {
                 link("\($0.offset)", blocks.bytewise($0.element, width: 100), 1)
             })
-        let volume = try volume(root, stand) { $0.remoteExtentsMax = 1_000 }
+        let volume = try volume(root, stand) { $0.fetch.remoteExtentsMax = 1_000 }
         let wrong = Monitor<[String]>([])
         let threads = try (0..<4).map { number in
             try Threads.start(name: "reader") {

@@ -39,7 +39,7 @@ struct NodeStand {
         node.path = path
         node.quietMilliseconds = 50
         node.publishIntervalMilliseconds = 500
-        node.fetchMilliseconds = 5_000
+        node.fetch.fetchMilliseconds = 5_000
         change(&node)
         var options = VolumeOptions()
         options.sealDelayMilliseconds = 10

@@ -202,7 +202,7 @@ import struct SystemPackage.Errno
             directory,
             stand.options {
                 $0.isDurableAtRemote = true
-                $0.fetchMilliseconds = 300
+                $0.fetch.fetchMilliseconds = 300
                 // So that nothing else sends it.
                 $0.quietMilliseconds = 3_600_000
                 $0.publishIntervalMilliseconds = 3_600_000

@@ -137,7 +137,7 @@ import struct SystemPackage.Errno
         try stand.put(try stand.add(bytes), at: "file")
         try stand.put(try stand.add([1, 2, 3]), at: "other")
         let directory = ScratchDirectory()
-        let volume = try adopted(stand, directory) { $0.fetchMilliseconds = 500 }
+        let volume = try adopted(stand, directory) { $0.fetch.fetchMilliseconds = 500 }
         let (inode, other) = (try volume.inode("file"), try volume.inode("other"))
         #expect(try volume.contents(of: other) == [1, 2, 3])
         double.add(Fault(kind, command: "block/get", value: kind == .status ? 500 : 1))
@@ -190,8 +190,8 @@ import struct SystemPackage.Errno
         let volume = try openVolume(
             directory,
             stand.options { options in
-                options.cacheSizeMax = limit
-                options.keptPaths = ["/kept*"]
+                options.fetch.cacheSizeMax = limit
+                options.fetch.keptPaths = ["/kept*"]
             })
         var files: [(Inode, [UInt8])] = []
         for number in 0..<6 {
@@ -231,7 +231,7 @@ import struct SystemPackage.Errno
         let bytes = content(seed: 7, count: 24 << 20)
         try stand.put(try stand.add(bytes), at: "file")
         let directory = ScratchDirectory()
-        let volume = try adopted(stand, directory) { $0.cacheSizeMax = 4 << 20 }
+        let volume = try adopted(stand, directory) { $0.fetch.cacheSizeMax = 4 << 20 }
         #expect(try volume.contents(of: volume.inode("file")) == bytes)
         #expect(try eventually { try volume.remoteStatus()?.cachedBytes ?? .max <= 4 << 20 })
         #expect(Self.bytes(in: directory.state + "/cache") <= 5 << 20)
@@ -258,7 +258,7 @@ import struct SystemPackage.Errno
         let double = try #require(stand.double)
         try stand.put(try stand.add(content(seed: 9, count: 100_000)), at: "file")
         let directory = ScratchDirectory()
-        let volume = try adopted(stand, directory) { $0.fetchMilliseconds = 3_600_000 }
+        let volume = try adopted(stand, directory) { $0.fetch.fetchMilliseconds = 3_600_000 }
         let inode = try volume.inode("file")
         double.add(Fault(.hang, command: "block/get"))
         final class Interrupter: RemoteWaitObserver {

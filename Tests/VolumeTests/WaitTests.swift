@@ -62,7 +62,7 @@ private final class StoppedNode {
         let options = stand.options { options in
             options.adoptsTree = true
             // Longer than any test waits for anything.
-            options.fetchMilliseconds = 600_000
+            options.fetch.fetchMilliseconds = 600_000
         }
         volume = try openVolume(directory, options)
         if usesBackingFiles { try volume.useBackingFiles(registry) }
@@ -331,7 +331,7 @@ struct WaitTests {
             directory,
             stand.options { options in
                 options.adoptsTree = true
-                options.fetchMilliseconds = 600_000
+                options.fetch.fetchMilliseconds = 600_000
             })
         let users = Users()
         volume.observeWaits(users)
@@ -371,7 +371,7 @@ struct WaitTests {
             directory,
             stand.options { options in
                 options.adoptsTree = true
-                options.fetchMilliseconds = 1_000
+                options.fetch.fetchMilliseconds = 1_000
             })
         let handle = try volume.open(volume.inode("file"), flags: .read, caller: root).handle
         func part(_ number: Int) throws -> [UInt8] {

@@ -60,7 +60,7 @@ extension Volume {
     }
 
     private func isRemote(_ file: OpenFile, _ access: FileAccess) throws(Errno) -> Bool {
-        guard connection != nil, case .volume = access else { return false }
+        guard fetcher != nil, case .volume = access else { return false }
         return try reading { (state) throws(Errno) in
             try state.object(of: try record(file.inode, state))?.state == .remote
         }
@@ -108,14 +108,14 @@ extension Volume {
             let hasBacking = file.backing != nil
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
-            if let connection {
-                isRemoteDue = remoteFiles(state).closed.extentCount > connection.extents.closedMax
+            if let fetcher {
+                isRemoteDue = remoteFiles(state).closed.extentCount > fetcher.extents.closedMax
             }
             return (
                 isLast, hasBacking, opens(state).unsynchronized.count > OpenFiles.unsynchronizedMax
             )
         }
-        if let connection, isRemoteDue { letClosedGo(connection) }
+        if let fetcher, isRemoteDue { letClosedGo(fetcher) }
         if hasBacking { detachBacking(of: file) }
         if mustSynchronize { try? synchronizeBytes(of: file.inode) }
         if isLastWriter && !hasBacking { enqueueSeal(file.inode) }

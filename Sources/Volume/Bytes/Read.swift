@@ -153,7 +153,7 @@ extension Volume {
             remoteFiles(state).noteUse(object.id, of: file)
             return .remote(try remoteFile(of: object, state))
         }
-        connection?.cache.withLock { $0.use(object.id) }
+        fetcher?.cache.withLock { $0.use(object.id) }
         return .flat(try objectFile(file, object: object.id, forWriting: false, state))
     }
 

@@ -55,7 +55,7 @@ extension Volume {
         from old: CID, to root: CID, _ connection: RemoteConnection
     ) throws(PublishFailure) {
         let changes = MirrorChanges(
-            blocks: VolumeBlocks(volume: self, connection: connection), path: connection.path)
+            blocks: VolumeBlocks(volume: self, fetcher: connection.fetcher), path: connection.path)
         let isFound: Bool
         do throws(DAGReadError) {
             isFound = try changes.find(from: old, to: root)
@@ -82,7 +82,7 @@ extension Volume {
         _ one: CID, _ other: CID, _ connection: RemoteConnection
     ) throws(PublishFailure) -> Bool {
         let changes = MirrorChanges(
-            blocks: VolumeBlocks(volume: self, connection: connection), path: connection.path)
+            blocks: VolumeBlocks(volume: self, fetcher: connection.fetcher), path: connection.path)
         do throws(DAGReadError) {
             return try changes.find(from: one, to: other) && changes.isEmpty
         } catch {

@@ -70,7 +70,7 @@ private final class MirrorMerge {
     init(volume: Volume, connection: RemoteConnection) {
         self.volume = volume
         self.connection = connection
-        blocks = VolumeBlocks(volume: volume, connection: connection)
+        blocks = VolumeBlocks(volume: volume, fetcher: connection.fetcher)
     }
 
     func run(base: CID?, theirs: CID) throws(MergeStop) {
@@ -103,7 +103,7 @@ private final class MirrorMerge {
     }
 
     private func links(of cid: CID) throws(DAGReadError) -> [Link] {
-        let expansion = Expansion(volume, connection)
+        let expansion = Expansion(volume, connection.fetcher)
         defer { expansion.end() }
         return try expansion.links(of: cid)
     }

@@ -123,7 +123,7 @@ extension Volume {
             connection.outbox.withLock { $0.searchAgain() }
         }
         do throws(Errno) {
-            try countCache(connection)
+            try countCache(connection.fetcher)
         } catch {
             throw .failed("the cache cannot be counted: \(FailureCause.words(for: error))")
         }

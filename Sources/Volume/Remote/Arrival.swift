@@ -52,7 +52,7 @@ extension Volume {
     ///
     /// - Throws: EINTR where the wait was interrupted.
     func fetchBeforeWrites(to file: OpenFile) throws(Errno) {
-        guard connection != nil else { return }
+        guard fetcher != nil else { return }
         do throws(Errno) {
             try withWriteLock(of: file) { () throws(Errno) in
                 let object = try reading { (state) throws(Errno) in

@@ -108,8 +108,8 @@ struct CachedExtents {
 extension Volume {
     /// Notes that a remote object has become an ordinary one.
     func noteKept(_ object: UInt64, _ parts: CachedExtents, isInline: Bool) {
-        guard let connection else { return }
-        connection.cache.withLock { cache in
+        guard let fetcher else { return }
+        fetcher.cache.withLock { cache in
             cache.remove(parts)
             let size = parts.bytes
             if !isInline { cache.add(object: object, size: size) }
@@ -117,14 +117,14 @@ extension Volume {
     }
 
     /// Counts the flat files that the node holds, too, from earlier times. Blocks for SQLite.
-    func countCache(_ connection: RemoteConnection) throws(Errno) {
+    func countCache(_ fetcher: Fetcher) throws(Errno) {
         try manifest.checkpoint()
         var last: UInt64 = 0
         while true {
             let found = try reading { (state) throws(Errno) in
                 try state.rows.publishedFlatObjects(after: last, limit: 1024)
             }
-            connection.cache.withLock { cache in
+            fetcher.cache.withLock { cache in
                 for (id, size) in found { cache.add(object: id, size: size) }
             }
             guard let end = found.last else { return }
@@ -133,27 +133,27 @@ extension Volume {
     }
 
     /// Lets content go that the node holds, too, until what is left is within the limit.
-    func trimCache(_ connection: RemoteConnection) {
+    func trimCache(_ fetcher: Fetcher) {
         let gone = manifest.withLock { $0.sealed.drainInvalidated() }
-        for id in gone { forgetRemote(id, connection) }
-        if connection.cache.withLock({ $0.isStale }) { compactCache(connection) }
-        guard let limit = connection.options.cacheSizeMax else { return }
+        for id in gone { forgetRemote(id, fetcher) }
+        if fetcher.cache.withLock({ $0.isStale }) { compactCache(fetcher) }
+        guard let limit = fetcher.options.cacheSizeMax else { return }
         // Which files hold an object is asked of SQLite.
-        if !connection.options.keptPaths.isEmpty { try? manifest.checkpoint() }
+        if !fetcher.options.keptPaths.isEmpty { try? manifest.checkpoint() }
         var left: Int?
-        while let candidate = connection.cache.withLock({ cache in
+        while let candidate = fetcher.cache.withLock({ cache in
             cache.bytes > limit ? cache.next(&left) : nil
         }) {
             switch candidate {
             case .part(let object, let start):
-                if !drop(partAt: start, of: object, connection) {
-                    connection.cache.withLock { $0.keep(candidate) }
+                if !drop(partAt: start, of: object, fetcher) {
+                    fetcher.cache.withLock { $0.keep(candidate) }
                 }
             case .object(let object):
-                if evict(object, connection) {
-                    connection.cache.withLock { $0.remove(object: object) }
+                if evict(object, fetcher) {
+                    fetcher.cache.withLock { $0.remove(object: object) }
                 } else {
-                    connection.cache.withLock { $0.keep(candidate) }
+                    fetcher.cache.withLock { $0.keep(candidate) }
                 }
             }
         }
@@ -168,42 +168,42 @@ extension Volume {
     }
 
     /// Takes from the ledger's queue what went otherwise than by it.
-    private func compactCache(_ connection: RemoteConnection) {
+    private func compactCache(_ fetcher: Fetcher) {
         let files = manifest.withLock { state in remoteFiles(state).files }
-        let queue = connection.cache.withLock { $0.takeQueue() }
+        let queue = fetcher.cache.withLock { $0.takeQueue() }
         var seen: Set<CacheLedger.Candidate> = []
         let live = queue.filter { item in
             switch item {
             case .part(let object, let start):
                 files[object]?.hasPart(at: start) == true && seen.insert(item).inserted
             case .object(let object):
-                connection.cache.withLock { $0.has(object) } && seen.insert(item).inserted
+                fetcher.cache.withLock { $0.has(object) } && seen.insert(item).inserted
             }
         }
-        connection.cache.withLock { $0.putBack(live) }
+        fetcher.cache.withLock { $0.putBack(live) }
     }
 
-    private func forgetRemote(_ object: UInt64, _ connection: RemoteConnection) {
-        connection.cache.withLock { $0.remove(object: object) }
+    private func forgetRemote(_ object: UInt64, _ fetcher: Fetcher) {
+        fetcher.cache.withLock { $0.remove(object: object) }
         let file = manifest.withLock { state in
             remoteFiles(state).closed.remove(object)
             return remoteFiles(state).files.removeValue(forKey: object)
         }
         guard let file else { return }
         let parts = file.end()
-        connection.cache.withLock { $0.remove(parts) }
+        fetcher.cache.withLock { $0.remove(parts) }
         try? store.removeCached(object)
     }
 
     /// Lets a part of a remote object go; false where that cannot be now.
-    private func drop(partAt start: UInt64, of object: UInt64, _ connection: RemoteConnection)
+    private func drop(partAt start: UInt64, of object: UInt64, _ fetcher: Fetcher)
         -> Bool
     {
         // Of an object that became whole, or went, the parts are no candidates any more.
         let known = manifest.withLock { state in remoteFiles(state).files[object] }
         guard let file = known else { return true }
         guard let bytes = file.drop(partAt: start, store) else { return !file.hasPart(at: start) }
-        connection.cache.withLock { $0.remove(CachedExtents(count: 1, bytes: bytes)) }
+        fetcher.cache.withLock { $0.remove(CachedExtents(count: 1, bytes: bytes)) }
         return true
     }
 
@@ -213,29 +213,29 @@ extension Volume {
     /// they would not.
     ///
     /// What one file claims has no bound but this: its leaves may be the same one again and again.
-    func makeRoomInCache(for count: UInt64, _ connection: RemoteConnection) -> Bool {
-        guard !hasRoom(for: count, connection) else { return true }
+    func makeRoomInCache(for count: UInt64, _ fetcher: Fetcher) -> Bool {
+        guard !hasRoom(for: count, fetcher) else { return true }
         var left: Int?
-        while let candidate = connection.cache.withLock({ $0.next(&left) }) {
+        while let candidate = fetcher.cache.withLock({ $0.next(&left) }) {
             var isGone = false
             if case .part(let object, let start) = candidate {
-                isGone = drop(partAt: start, of: object, connection)
+                isGone = drop(partAt: start, of: object, fetcher)
             }
             if !isGone {
-                connection.cache.withLock { $0.keep(candidate) }
-            } else if hasRoom(for: count, connection) {
+                fetcher.cache.withLock { $0.keep(candidate) }
+            } else if hasRoom(for: count, fetcher) {
                 return true
             }
         }
-        return hasRoom(for: count, connection)
+        return hasRoom(for: count, fetcher)
     }
 
     /// Whether so many bytes of what the node holds, too, leave the disk its reserve.
-    func hasRoom(for count: UInt64, _ connection: RemoteConnection) -> Bool {
+    func hasRoom(for count: UInt64, _ fetcher: Fetcher) -> Bool {
         // What cannot be asked is told by the write.
         guard let disk = try? store.filesystemStatus() else { return true }
         let reserve =
-            connection.options.diskReserve
+            fetcher.options.diskReserve
             ?? min(Self.diskReserveMax, disk.blocks / 16 * disk.blockSize)
         let free = disk.blocksAvailable * disk.blockSize
         return free >= reserve && free - reserve >= count
@@ -245,8 +245,8 @@ extension Volume {
     private static let diskReserveMax: UInt64 = 64 << 20
 
     /// Leaves the bytes of an object to the node; false where that cannot be now.
-    private func evict(_ object: UInt64, _ connection: RemoteConnection) -> Bool {
-        let isKept = !connection.options.keptPaths.isEmpty && mustStay(object, connection)
+    private func evict(_ object: UInt64, _ fetcher: Fetcher) -> Bool {
+        let isKept = !fetcher.options.keptPaths.isEmpty && mustStay(object, fetcher)
         guard !isKept else { return false }
         return manifest.withLock { state in
             guard let record = try? state.object(object), record.state == .sealed,
@@ -260,7 +260,7 @@ extension Volume {
     }
 
     /// Whether a file of an object lies at a path that is to stay here.
-    private func mustStay(_ object: UInt64, _ connection: RemoteConnection) -> Bool {
+    private func mustStay(_ object: UInt64, _ fetcher: Fetcher) -> Bool {
         let found = try? reading { (state) throws(Errno) in
             var all: [[UInt8]] = []
             for id in try state.rows.inodes(holding: object) {
@@ -270,7 +270,7 @@ extension Volume {
         }
         guard let found else { return true }
         return found.contains { path in
-            connection.options.keptPaths.contains { pattern in
+            fetcher.options.keptPaths.contains { pattern in
                 // A directory's content stays with the directory.
                 fnmatch(pattern, String(decoding: path, as: UTF8.self), Self.leadingDirectory) == 0
             }

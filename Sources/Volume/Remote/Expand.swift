@@ -15,7 +15,7 @@ extension Volume {
     ///
     /// - Throws: EIO where they are not to be had, EINTR where the wait was interrupted.
     func expand(_ inode: Inode) throws(Errno) {
-        guard let connection else {
+        guard let fetcher else {
             throw .ioError.because(
                 "\(inode): its entries are at a node: mount the volume with --kubo")
         }
@@ -27,14 +27,14 @@ extension Volume {
             guard let cid = found else { return }
             // One who waits for another's expansion would be another to interrupt; blocks are asked
             // for twice at worst.
-            let expansion = Expansion(self, connection, cancellation: wait.cancellation)
+            let expansion = Expansion(self, fetcher, cancellation: wait.cancellation)
             defer { expansion.end() }
             let children: [ExpandedEntry]
             do throws(DAGReadError) {
                 children = try expansion.children(of: cid, expansion.links(of: cid))
             } catch {
                 guard !wait.isInterrupted else { throw .interrupted }
-                connection.health.note(problem: "directory \(cid): \(error.reason)")
+                fetcher.health.note(problem: "directory \(cid): \(error.reason)")
                 throw .ioError.because("directory \(cid): \(error.reason)")
             }
             let nodes = expansion.nodes
@@ -119,7 +119,7 @@ extension Volume {
     /// another's files.
     private func permitted(_ mode: UInt32?, of kind: FileKind) -> UInt32? {
         guard let mode, kind != .symlink else { return nil }
-        guard connection?.options.trustsModes == true else { return mode & 0o755 }
+        guard fetcher?.options.trustsModes == true else { return mode & 0o755 }
         // Where all may write, the sticky bit keeps them from each other's names.
         return mode & (kind == .directory ? 0o1777 : 0o777)
     }

@@ -115,18 +115,18 @@ final class Expansion: Sendable {
     ///
     /// - Parameter cancellation: ends it; nil: with the link.
     convenience init(
-        _ volume: Volume, _ connection: RemoteConnection, cancellation: Cancellation? = nil
+        _ volume: Volume, _ fetcher: Fetcher, cancellation: Cancellation? = nil
     ) {
-        let cancellation = cancellation ?? connection.cancellation
+        let cancellation = cancellation ?? fetcher.cancellation
         // Helping threads fetch for whoever waits here.
         let user = volume.waits.user
         self.init(
-            beside: connection.expansions, connection.options.expansion, log: volume.log,
+            beside: fetcher.expansions, fetcher.options.expansion, log: volume.log,
             isCancelled: { cancellation.isCancelled }
         ) { (cid, milliseconds) throws(BlockUnavailable) in
             var source = VolumeBlocks(
-                volume: volume, connection: connection, cancellation: cancellation, user: user)
-            source.milliseconds = min(connection.options.fetchMilliseconds, milliseconds)
+                volume: volume, fetcher: fetcher, cancellation: cancellation, user: user)
+            source.milliseconds = min(fetcher.options.fetchMilliseconds, milliseconds)
             return try source.block(cid)
         }
     }

@@ -13,12 +13,12 @@ extension Volume {
     func remoteFile(
         of object: ObjectRecord, _ state: ManifestState
     ) throws(Errno) -> RemoteFile {
-        guard let connection, let cid = object.cid else {
+        guard let fetcher, let cid = object.cid else {
             throw .ioError.because(
                 "object \(object.id): its bytes are at a node: mount the volume with --kubo")
         }
         if let file = remoteFiles(state).files[object.id] { return file }
-        let file = RemoteFile(object: object.id, cid: cid, size: object.size, connection.extents)
+        let file = RemoteFile(object: object.id, cid: cid, size: object.size, fetcher.extents)
         remoteFiles(state).files[object.id] = file
         return file
     }
@@ -27,8 +27,8 @@ extension Volume {
     func read(
         _ file: RemoteFile, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
-        guard let connection else { throw .ioError.because("the volume has no node") }
-        return try file.read(at: offset, into: buffer, self, connection)
+        guard let fetcher else { throw .ioError.because("the volume has no node") }
+        return try file.read(at: offset, into: buffer, self, fetcher)
     }
 
     /// Copies the first bytes of a remote object into a flat file.
@@ -36,7 +36,7 @@ extension Volume {
         _ remote: RemoteFile, size: UInt64, to file: ObjectFile
     ) throws(Errno) {
         // What others say that a file has, they need not have.
-        if let connection, !hasRoom(for: size, connection) { throw .noSpace }
+        if let fetcher, !hasRoom(for: size, fetcher) { throw .noSpace }
         let buffer = OwnedBuffer(byteCount: 1 << 20)
         var offset: UInt64 = 0
         while offset < size {
@@ -103,7 +103,7 @@ extension Volume {
             } else if !isInline {
                 // What is half a file must not stand where a whole one is looked for.
                 let extents = remote.end()
-                connection?.cache.withLock { $0.remove(extents) }
+                fetcher?.cache.withLock { $0.remove(extents) }
                 manifest.withLock { state in
                     if remoteFiles(state).files[remote.object] === remote {
                         remoteFiles(state).files[remote.object] = nil

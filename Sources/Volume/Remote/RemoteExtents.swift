@@ -81,10 +81,10 @@ extension RemoteFile {
 
 extension Volume {
     /// Lets go of what is known of files that nobody has open, until it is within its bound.
-    func letClosedGo(_ connection: RemoteConnection) {
-        while let file = manifest.withLock({ takeClosed(beyond: connection.extents.closedMax, $0) }
+    func letClosedGo(_ fetcher: Fetcher) {
+        while let file = manifest.withLock({ takeClosed(beyond: fetcher.extents.closedMax, $0) }
         ) {
-            letGo(file, connection)
+            letGo(file, fetcher)
         }
     }
 
@@ -99,12 +99,12 @@ extension Volume {
 
     /// Counts extents of a file that are about to be known, and lets others go where they are too many.
     /// Blocks where files are being read that could go.
-    func reserveExtents(_ count: Int, _ connection: RemoteConnection) -> Bool {
-        guard count > 0, !connection.extents.reserve(count) else { return true }
+    func reserveExtents(_ count: Int, _ fetcher: Fetcher) -> Bool {
+        guard count > 0, !fetcher.extents.reserve(count) else { return true }
         for _ in 0..<Self.roomAttemptsMax {
-            makeRoom(forExtents: count, connection)
-            if connection.extents.reserve(count) { return true }
-            guard count <= connection.extents.countMax, !connection.isStopping else { return false }
+            makeRoom(forExtents: count, fetcher)
+            if fetcher.extents.reserve(count) { return true }
+            guard count <= fetcher.extents.countMax, !fetcher.isStopping else { return false }
             Threads.sleep(milliseconds: 10)
         }
         return false
@@ -112,27 +112,27 @@ extension Volume {
 
     private static let roomAttemptsMax = 100
 
-    private func makeRoom(forExtents count: Int, _ connection: RemoteConnection) {
-        let goal = max(0, min(connection.extents.goal, connection.extents.countMax - count))
-        while connection.extents.total > goal,
+    private func makeRoom(forExtents count: Int, _ fetcher: Fetcher) {
+        let goal = max(0, min(fetcher.extents.goal, fetcher.extents.countMax - count))
+        while fetcher.extents.total > goal,
             let file = manifest.withLock({ takeClosed(beyond: 0, $0) })
         {
-            letGo(file, connection)
+            letGo(file, fetcher)
         }
-        guard connection.extents.total > goal else { return }
+        guard fetcher.extents.total > goal else { return }
         let files = manifest.withLock { state in Array(remoteFiles(state).files.values) }
             .map { file in
                 file.state.withLock { (file: file, usedAt: $0.usedAt, extents: $0.extents.count) }
             }
             .filter { $0.extents > 1 }
             .sorted { $0.usedAt < $1.usedAt }
-        for (file, _, _) in files where connection.extents.total > goal { letGo(file, connection) }
+        for (file, _, _) in files where fetcher.extents.total > goal { letGo(file, fetcher) }
     }
 
     /// Lets a remote file be as if nothing of it had been read.
-    private func letGo(_ file: RemoteFile, _ connection: RemoteConnection) {
+    private func letGo(_ file: RemoteFile, _ fetcher: Fetcher) {
         guard let extents = file.reset(store) else { return }
-        connection.cache.withLock { $0.remove(extents) }
+        fetcher.cache.withLock { $0.remove(extents) }
         manifest.withLock { state in
             guard !remoteFiles(state).isOpen(file.object),
                 remoteFiles(state).files[file.object] === file, file.retire()
@@ -147,5 +147,5 @@ extension Volume {
 
 extension Volume {
     /// Parts of remote files that are known at the moment.
-    package var remoteExtentCount: Int { connection?.extents.total ?? 0 }
+    package var remoteExtentCount: Int { fetcher?.extents.total ?? 0 }
 }

@@ -24,7 +24,7 @@ extension RemoteFile {
 
     /// Fetches the block of a extent that is marked so, and keeps what it holds. On a thread for it.
     func fetch(
-        _ fetch: Fetch, for user: UInt32?, _ volume: Volume, _ connection: RemoteConnection,
+        _ fetch: Fetch, for user: UInt32?, _ volume: Volume, _ fetcher: Fetcher,
         _ memory: ReplyMemory
     ) {
         let extent = fetch.extent
@@ -32,17 +32,17 @@ extension RemoteFile {
         var isWhole = false
         do throws(FetchFailure) {
             let source = VolumeBlocks(
-                volume: volume, connection: connection, asksPeers: fetch.asksPeers, user: user)
+                volume: volume, fetcher: fetcher, asksPeers: fetch.asksPeers, user: user)
             let bytes = try block(extent.cid, source, memory)
             let block = try decode(extent, bytes)
             // Before they are in memory twice.
-            guard volume.reserveExtents(block.children.count, connection) else {
+            guard volume.reserveExtents(block.children.count, fetcher) else {
                 throw .tooMany(extent.cid)
             }
             var reserved = block.children.count
             defer { budget.remove(reserved) }
             if !block.contentRange.isEmpty {
-                try keep(bytes, block.contentRange, fetch, volume, connection)
+                try keep(bytes, block.contentRange, fetch, volume, fetcher)
             }
             isWhole = state.withLock { state in
                 defer { closeIfUnused(&state) }
@@ -52,7 +52,7 @@ extension RemoteFile {
                 added = UInt64(block.contentRange.count)
                 if added > 0 {
                     // Together with the extent, so that whoever lets that go takes it off again.
-                    connection.cache.withLock {
+                    fetcher.cache.withLock {
                         $0.add(partOf: object, start: extent.start, bytes: added)
                     }
                 }
@@ -64,14 +64,14 @@ extension RemoteFile {
                 // They may be many, and each rests for long.
                 var again = fetch
                 again.asksPeers = true
-                connection.searchPool.add(fetch.ticket, for: user) { [self, again] user, _ in
-                    self.fetch(again, for: user, volume, connection, ReplyMemory())
+                fetcher.searchPool.add(fetch.ticket, for: user) { [self, again] user, _ in
+                    self.fetch(again, for: user, volume, fetcher, ReplyMemory())
                 }
                 return
             }
             // Of a file that went, nobody wants it any more.
             if !state.withLock({ $0.isGone }) {
-                connection.health.note(problem: "object \(object): \(error.reason)")
+                fetcher.health.note(problem: "object \(object): \(error.reason)")
             }
             state.withLock { state in
                 guard let index = index(of: fetch, state) else { return }
@@ -83,7 +83,7 @@ extension RemoteFile {
         }
         state.wakeAll()
         // At once, so that a fast reader does not run ahead of what is let go.
-        if added > 0 { volume.trimCache(connection) }
+        if added > 0 { volume.trimCache(fetcher) }
         if isWhole { volume.keepWhole(self) }
     }
 
@@ -153,9 +153,9 @@ extension RemoteFile {
 
     private func keep(
         _ bytes: [UInt8], _ range: Range<Int>, _ fetch: Fetch, _ volume: Volume,
-        _ connection: RemoteConnection
+        _ fetcher: Fetcher
     ) throws(FetchFailure) {
-        guard volume.makeRoomInCache(for: UInt64(range.count), connection) else { throw .full }
+        guard volume.makeRoomInCache(for: UInt64(range.count), fetcher) else { throw .full }
         do throws(Errno) {
             let file = try state.withLock { (state) throws(Errno) in
                 guard !state.isGone else { throw Volume.stale }

@@ -114,14 +114,14 @@ final class RemoteFile: Sendable {
     /// is not here.
     func read(
         at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer, _ volume: Volume,
-        _ connection: RemoteConnection
+        _ fetcher: Fetcher
     ) throws(Errno) -> Int {
         guard offset < size else { return 0 }
         let wanted = Int(min(UInt64(buffer.count), size - offset))
         var count = 0
         while count < wanted {
             let range = offset + UInt64(count)..<offset + UInt64(wanted)
-            let (file, end) = try beginRead(range, volume, connection)
+            let (file, end) = try beginRead(range, volume, fetcher)
             defer { endRead() }
             let part = UnsafeMutableRawBufferPointer(
                 rebasing: buffer[count..<count + Int(end - range.lowerBound)])
@@ -136,17 +136,17 @@ final class RemoteFile: Sendable {
 
     /// Waits for the first bytes of a range, and tells how far they go.
     private func beginRead(
-        _ range: Range<UInt64>, _ volume: Volume, _ connection: RemoteConnection
+        _ range: Range<UInt64>, _ volume: Volume, _ fetcher: Fetcher
     ) throws(Errno) -> (ObjectFile, end: UInt64) {
-        if let found = try step(range, volume, connection) { return found }
+        if let found = try step(range, volume, fetcher) { return found }
         return try volume.waits.during(wake: { [state] in state.wakeAll() }) {
             (wait) throws(Errno) in
             // Longer than any fetch takes; each has its own deadline.
             let deadline =
-                MonotonicClock.milliseconds + Int64(connection.options.fetchMilliseconds) * 2 + 1000
+                MonotonicClock.milliseconds + Int64(fetcher.options.fetchMilliseconds) * 2 + 1000
             while true {
                 do throws(Errno) {
-                    if let found = try step(range, volume, connection) { return found }
+                    if let found = try step(range, volume, fetcher) { return found }
                 } catch {
                     // What ends the wait may have ended the fetch as well.
                     throw error == .ioError && wait.isInterrupted ? .interrupted : error
@@ -172,7 +172,7 @@ final class RemoteFile: Sendable {
 
     /// The bytes at the start of a range where they are here; else has them fetched.
     private func step(
-        _ range: Range<UInt64>, _ volume: Volume, _ connection: RemoteConnection
+        _ range: Range<UInt64>, _ volume: Volume, _ fetcher: Fetcher
     ) throws(Errno) -> (ObjectFile, end: UInt64)? {
         var wanted: [Extent] = []
         var joined: FetchPool.Ticket?
@@ -192,7 +192,7 @@ final class RemoteFile: Sendable {
                 }
                 state.extents[first].state = .missing
             }
-            wanted = fetchAhead(from: first, reading: range, &state, connection)
+            wanted = fetchAhead(from: first, reading: range, &state, fetcher)
             switch state.extents[first].state {
             case .present:
                 while index < state.extents.count, state.extents[index].start < range.upperBound,
@@ -215,14 +215,14 @@ final class RemoteFile: Sendable {
         for extent in wanted {
             guard case .fetching(let ticket) = extent.state else { continue }
             let fetch = Fetch(extent: extent, generation: generation, ticket: ticket)
-            connection.fetchPool.add(ticket, for: user) { [self] user, memory in
-                self.fetch(fetch, for: user, volume, connection, memory)
+            fetcher.fetchPool.add(ticket, for: user) { [self] user, memory in
+                self.fetch(fetch, for: user, volume, fetcher, memory)
             }
         }
         // Who asked for it first may have to wait for others of his own.
         if let joined {
-            connection.fetchPool.join(joined, for: user)
-            connection.searchPool.join(joined, for: user)
+            fetcher.fetchPool.join(joined, for: user)
+            fetcher.searchPool.join(joined, for: user)
         }
         return found
     }
@@ -231,7 +231,7 @@ final class RemoteFile: Sendable {
     /// order has earned.
     private func fetchAhead(
         from first: Int, reading range: Range<UInt64>, _ state: inout State,
-        _ connection: RemoteConnection
+        _ fetcher: Fetcher
     ) -> [Extent] {
         if state.nextOffset == range.lowerBound || range.lowerBound == 0 {
             // Whoever has to wait should have had more on the way.
@@ -249,7 +249,7 @@ final class RemoteFile: Sendable {
             index == first || bytes < Self.windowBytesMax
         {
             if case .missing = state.extents[index].state {
-                state.extents[index].state = .fetching(connection.nextTicket())
+                state.extents[index].state = .fetching(fetcher.nextTicket())
                 wanted.append(state.extents[index])
             }
             bytes += state.extents[index].length

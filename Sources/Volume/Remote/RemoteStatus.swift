@@ -50,8 +50,8 @@ extension Volume {
         var status = RemoteStatus()
         status.address = connection.store.address
         status.path = "\(connection.path)"
-        status.cacheSizeMax = connection.options.cacheSizeMax
-        status.cachedBytes = connection.cache.withLock { $0.bytes }
+        status.cacheSizeMax = connection.fetcher.options.cacheSizeMax
+        status.cachedBytes = connection.fetcher.cache.withLock { $0.bytes }
         let health = connection.health.current
         status.version = health.identity?.version
         status.peer = health.identity?.id

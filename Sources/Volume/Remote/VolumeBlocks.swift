@@ -9,7 +9,7 @@ internal import struct SystemPackage.Errno
 /// Blocks from here where they are nodes of the volume, else from the node.
 struct VolumeBlocks: BlockSource {
     let volume: Volume
-    let connection: RemoteConnection
+    let fetcher: Fetcher
     /// Ends the calls; nil: with the link.
     var cancellation: Cancellation?
     /// Has the node look among its peers for what it lacks.
@@ -51,12 +51,12 @@ struct VolumeBlocks: BlockSource {
         _ cid: CID, asksPeers: Bool, _ memory: ReplyMemory?
     ) throws(RemoteError) -> [UInt8] {
         var request = BlockRequest(
-            cid, deadlineMilliseconds: milliseconds ?? connection.options.fetchMilliseconds)
+            cid, deadlineMilliseconds: milliseconds ?? fetcher.options.fetchMilliseconds)
         request.asksPeers = asksPeers
-        request.cancellation = cancellation ?? connection.cancellation
+        request.cancellation = cancellation ?? fetcher.cancellation
         request.user = user
-        let block = try connection.store.block(request, memory: memory)
-        connection.noteFetched(bytes: block.count)
+        let block = try fetcher.options.blocks.block(request, memory: memory)
+        fetcher.noteFetched(bytes: block.count)
         return block
     }
 }

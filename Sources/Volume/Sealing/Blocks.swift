@@ -90,8 +90,8 @@ extension Volume {
     /// A block that may be at the node. Its peers are asked for what the volume's content has alone: any
     /// other CID that nobody knows would have everyone wait.
     private func blockAtRemote(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
-        guard let connection else { throw .blockNotFound(cid) }
-        var source = VolumeBlocks(volume: self, connection: connection)
+        guard let fetcher else { throw .blockNotFound(cid) }
+        var source = VolumeBlocks(volume: self, fetcher: fetcher)
         source.asksPeers = isOfTree
         do throws(BlockUnavailable) {
             return try source.block(cid)

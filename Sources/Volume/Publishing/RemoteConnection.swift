@@ -2,19 +2,8 @@ internal import Base
 internal import Logging
 internal import Multiformats
 internal import Remotes
-internal import Synchronization
 
-// The room of what is elsewhere: remote files and directories, the threads that fetch, and the cache.
-//
-// Owns: the connection to the remote, with its health; of each remote file the extents that are here; the ledger of
-// what could be let go; directories that are known by their CID until somebody looks into them.
-// Locks: a remote file's own, below the manifest's; all others for a few statements. Nothing is asked of a remote
-// under any lock.
-// Invariants: no byte is given that was not compared with its CID. What waits can be interrupted, has a deadline, and
-// takes nothing from other users beyond its share. What is not published, open with a backing file, or kept by a
-// pattern is never let go.
-
-/// The volume's side of its remote: each part owns its state, and the calls end together.
+/// The volume's side of the remote that it publishes to: each part owns its state, and the calls end together.
 final class RemoteConnection: Sendable {
     let options: RemoteOptions
     /// Where the tree stands for others.
@@ -22,21 +11,12 @@ final class RemoteConnection: Sendable {
     let pinName: String
     /// Ends all calls.
     let cancellation = Cancellation()
+    /// Where the blocks of others come from: this remote, and others beside it.
+    let fetcher: Fetcher
     let health: RemoteHealth
-    let traffic = Traffic()
+    var traffic: Traffic { fetcher.traffic }
     let log: Logger
 
-    // What is fetched.
-    let fetchPool = FetchPool(threadsMax: 64)
-    /// Fetches of blocks that the remote lacks and looks for among its peers: they may all take as long
-    /// as they are let, and hold up none that it has.
-    let searchPool = FetchPool(threadsMax: 256)
-    private let tickets = Atomic<UInt64>(0)
-    let expansions = Expansions()
-    let extents: RemoteExtents
-    let cache = Monitor(CacheLedger())
-
-    // What is sent.
     let outbox = Monitor(Outbox(), rank: .outbox)
     let sentBlocks = SentBlocks()
     let goals = PublishGoals()
@@ -46,18 +26,16 @@ final class RemoteConnection: Sendable {
     var store: any RemoteStore { options.store }
     var names: any MutableFileSystem { options.names }
 
-    init(options: RemoteOptions, volume uuid: String, log: Logger) {
+    init(options: RemoteOptions, _ fetcher: Fetcher, volume uuid: String, log: Logger) {
         self.options = options
+        self.fetcher = fetcher
         self.log = log
-        health = RemoteHealth(log: log)
-        extents = RemoteExtents(countMax: options.remoteExtentsMax)
+        // What one of several sources gives tells nothing of this one.
+        health = options.hasOtherSources ? RemoteHealth(log: log) : fetcher.health
         let text = options.path ?? "/registryfs/\(uuid)"
         path = MFSPath(text)
         pinName = String(text.drop { $0 == "/" })
     }
-
-    /// A number for a fetch that no other has.
-    func nextTicket() -> FetchPool.Ticket { tickets.add(1, ordering: .relaxed).newValue }
 
     /// Ends all calls, and all waiting for them.
     func stop() {
@@ -80,11 +58,6 @@ final class RemoteConnection: Sendable {
         sentBlocks.add(cids)
         traffic.addSent(bytes)
         health.noteSuccess()
-    }
-
-    func noteFetched(bytes: Int) {
-        traffic.addFetched(bytes)
-        health.noteReachable()
     }
 
     /// Whether some of an object's blocks may be at the remote, so that asking for them is worth it.

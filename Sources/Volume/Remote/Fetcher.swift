@@ -1,0 +1,53 @@
+internal import Base
+internal import Logging
+internal import Synchronization
+
+// The room of what is elsewhere: remote files and directories, the threads that fetch, and the cache.
+//
+// Owns: where blocks come from, with its health; of each remote file the extents that are here; the ledger of
+// what could be let go; directories that are known by their CID until somebody looks into them.
+// Locks: a remote file's own, below the manifest's; all others for a few statements. Nothing is asked of a remote
+// under any lock.
+// Invariants: no byte is given that was not compared with its CID. What waits can be interrupted, has a deadline, and
+// takes nothing from other users beyond its share. What is not published, open with a backing file, or kept by a
+// pattern is never let go.
+
+/// How the volume gets what is not here.
+final class Fetcher: Sendable {
+    let options: FetchOptions
+    /// Ends all calls.
+    let cancellation = Cancellation()
+    let health: RemoteHealth
+    let traffic = Traffic()
+
+    let fetchPool = FetchPool(threadsMax: 64)
+    /// Fetches of blocks that the remote lacks and looks for among its peers: they may all take as long
+    /// as they are let, and hold up none that it has.
+    let searchPool = FetchPool(threadsMax: 256)
+    private let tickets = Atomic<UInt64>(0)
+    let expansions = Expansions()
+    let extents: RemoteExtents
+    let cache = Monitor(CacheLedger())
+
+    init(_ options: FetchOptions, log: Logger) {
+        self.options = options
+        health = RemoteHealth(log: log)
+        extents = RemoteExtents(countMax: options.remoteExtentsMax)
+    }
+
+    /// A number for a fetch that no other has.
+    func nextTicket() -> FetchPool.Ticket { tickets.add(1, ordering: .relaxed).newValue }
+
+    /// Ends all calls, and all waiting for them.
+    func stop() {
+        health.stop()
+        cancellation.cancel()
+    }
+
+    var isStopping: Bool { health.isStopping }
+
+    func noteFetched(bytes: Int) {
+        traffic.addFetched(bytes)
+        health.noteReachable()
+    }
+}
