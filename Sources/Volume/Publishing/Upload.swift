@@ -153,7 +153,9 @@ final class Upload {
                     else { continue }
                     state.notePublished(record)
                     if !record.isInline {
-                        connection.fetcher.cache.withLock { $0.add(object: record.id, size: record.size) }
+                        connection.fetcher.cache.withLock {
+                            $0.add(object: record.id, size: record.size)
+                        }
                     }
                 case .directory(let inode, let cid):
                     guard let record = try? state.inode(inode), record.cid == cid else { continue }

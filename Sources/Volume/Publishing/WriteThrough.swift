@@ -17,7 +17,8 @@ extension Volume {
     /// - Throws: EIO where the node does not take them for a while, EINTR.
     func waitUntilAtRemote(_ inode: Inode, _ connection: RemoteConnection) throws(Errno) {
         try waits.during { (wait) throws(Errno) in
-            let deadline = MonotonicClock.milliseconds + Int64(connection.fetcher.options.fetchMilliseconds)
+            let deadline =
+                MonotonicClock.milliseconds + Int64(connection.fetcher.options.fetchMilliseconds)
             var problem = "it takes too long"
             while true {
                 guard !wait.isInterrupted else { throw .interrupted }
