@@ -79,6 +79,8 @@ struct CommitBatch: Sendable {
     var nextObject: UInt64?
     /// Nil where it did not change.
     var published: PublishedState?
+    /// Nil where it did not change. It changes so rarely that the redo log has no form for it: SQLite is told at once.
+    var origin: Origin?
 }
 
 extension CommitBatch {
@@ -87,6 +89,7 @@ extension CommitBatch {
         inodes.isEmpty && objects.isEmpty && entryChanges.isEmpty && deletedInodes.isEmpty
             && deletedObjects.isEmpty && evictedFiles.isEmpty && unlinkedObjects.isEmpty
             && lostNodes.isEmpty && nextObject == nil && published == nil
+            && origin == nil
     }
 
     mutating func add(

@@ -11,6 +11,7 @@ extension CommitBatch {
         try writeInodes(to: db, &nodes)
         try writeObjects(to: db, &nodes)
         try writePlacements(to: db)
+        try writeOrigin(to: db)
         var put = try db.statement(
             "INSERT OR REPLACE INTO entry(parent, name, inode, kind, cookie) VALUES (?,?,?,?,?)")
         var remove = try db.statement(

@@ -44,15 +44,20 @@ package final class ManifestState {
     package var published: PublishedState? {
         didSet { if published != oldValue { pending.published = published } }
     }
+    /// Where the tree came from; nil for a volume that began empty.
+    package var origin: Origin? {
+        didSet { if origin != oldValue { pending.origin = origin } }
+    }
     /// The directory for whose entries an operation failed with `ManifestState.notLoaded`.
     private var notLoadedDirectory: Inode?
 
     init(
         reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
-        inodeCount: UInt64, published: PublishedState?, rootCount: UInt64
+        inodeCount: UInt64, published: PublishedState?, rootCount: UInt64, origin: Origin?
     ) {
         self.reader = reader
         self.published = published
+        self.origin = origin
         self.nextInode = nextInode
         self.nextCookie = nextCookie
         self.inodeCount = inodeCount
@@ -74,6 +79,7 @@ package final class ManifestState {
     /// Whether anything waits for a commit.
     var hasChanges: Bool {
         changeCount > 0 || !files.unlinked.isEmpty || pending.published != nil
+            || pending.origin != nil
     }
 
     /// Notes that a record differs from its row.

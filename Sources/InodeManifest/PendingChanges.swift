@@ -9,6 +9,8 @@ struct PendingChanges {
     var lostNodes: [LostNodes] = []
     /// Nil where it did not change.
     var published: PublishedState?
+    /// Nil where it did not change.
+    var origin: Origin?
     /// Uncommitted bytes of inline content, extended attributes and nodes.
     var contentByteCount = 0
     /// What was committed since the last checkpoint: records, and changes without one.
@@ -77,11 +79,13 @@ struct PendingChanges {
         }
         batch.nextObject = nextObject
         batch.published = published
+        batch.origin = origin
         inodes.removeAll(keepingCapacity: inodes.count < Self.capacityKeptMax)
         objects.removeAll(keepingCapacity: objects.count < Self.capacityKeptMax)
         entryChanges = []
         lostNodes = []
         published = nil
+        origin = nil
         contentByteCount = 0
         files.evicted = []
         files.unlinked = []
@@ -91,6 +95,7 @@ struct PendingChanges {
         notCheckpointed.lostNodes += batch.lostNodes
         notCheckpointed.nextObject = batch.nextObject ?? notCheckpointed.nextObject
         notCheckpointed.published = batch.published ?? notCheckpointed.published
+        notCheckpointed.origin = batch.origin ?? notCheckpointed.origin
         return batch
     }
 
@@ -172,6 +177,7 @@ struct PendingChanges {
         notCheckpointed.unlinkedObjects.removeLast(batch.unlinkedObjects.count)
         notCheckpointed.lostNodes.removeLast(batch.lostNodes.count)
         published = published ?? batch.published
+        origin = origin ?? batch.origin
     }
 
     /// Takes the changes of a batch back that SQLite could not be told of.
@@ -199,5 +205,6 @@ struct PendingChanges {
         notCheckpointed.lostNodes = batch.lostNodes + notCheckpointed.lostNodes
         notCheckpointed.nextObject = notCheckpointed.nextObject ?? batch.nextObject
         notCheckpointed.published = notCheckpointed.published ?? batch.published
+        notCheckpointed.origin = notCheckpointed.origin ?? batch.origin
     }
 }

@@ -54,8 +54,9 @@ struct RedoWriter {
         self.byteCountMax = byteCountMax
     }
 
-    /// Writes a batch behind the room for the head; false where that is too long.
+    /// Writes a batch behind the room for the head; false where that is too long, or has what only SQLite is told.
     mutating func encode(_ batch: CommitBatch) -> Bool {
+        guard batch.origin == nil else { return false }
         bytes.removeAll(keepingCapacity: bytes.capacity <= Self.capacityKeptMax)
         bytes.append(contentsOf: repeatElement(0, count: RedoHead.byteCount))
         isFull = false

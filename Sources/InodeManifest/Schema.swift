@@ -1,6 +1,6 @@
 internal import GRDB
 
-// The manifest's format, version 4: one SQLite database, `manifest.sqlite`, in WAL mode.
+// The manifest's format, version 5: one SQLite database, `manifest.sqlite`, in WAL mode.
 //
 //   volume            one row: what holds for the whole state directory, and the next free numbers
 //   inode             one row an inode; `id` is the inode number that the kernel sees; of a directory with
@@ -18,6 +18,7 @@ internal import GRDB
 //                     reference
 //   remote            one row a remote that may hold content of the volume: a Kubo node so far
 //   placement         who holds what: an object or a directory, a remote, and how far that has come
+//   origin            one row where the tree came from elsewhere, since version 5: what it was named by, and the root
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit
 //   redo_log          one row, since version 3: the number of the commit up to which the database has
 //                     everything, and the key of the redo log's checks (see RedoLog.swift)
@@ -58,7 +59,7 @@ package enum ObjectState: Int64, Sendable {
 
 enum Schema {
     /// PRAGMA user_version of the newest format that this program reads and writes.
-    static let version: Int32 = 4
+    static let version: Int32 = 5
     /// PRAGMA application_id: "rfs1".
     static let applicationID: Int32 = 0x7266_7331
     /// The highest number of an inode, a cookie, an object, an epoch or a commit. None comes near to it by
@@ -189,6 +190,7 @@ enum Schema {
                     """)
         }
         registerPlacement(in: &migrator)
+        registerOrigin(in: &migrator)
         return migrator
     }
 
@@ -248,6 +250,22 @@ enum Schema {
                     INSERT INTO dag_reference SELECT 2, inode, multihash FROM directory_node;
                     DROP TABLE node;
                     DROP TABLE directory_node;
+                    """)
+        }
+    }
+
+    /// Version 5.
+    private static func registerOrigin(in migrator: inout DatabaseMigrator) {
+        migrator.registerMigration("5") { db in
+            try db.execute(
+                sql: """
+                    PRAGMA user_version = 5;
+                    CREATE TABLE origin(
+                        id INTEGER PRIMARY KEY CHECK (id = 1),
+                        reference TEXT NOT NULL,
+                        root BLOB NOT NULL,
+                        time INTEGER NOT NULL
+                    ) STRICT;
                     """)
         }
     }

@@ -66,6 +66,10 @@ public final class Volume: Sendable {
     let hashing = Monitor<Set<UInt64>>([])
     /// Files whose content is being fetched because it is to be changed, by inode number.
     let arriving = Monitor<Set<UInt64>>([], rank: .arrivals)
+    /// Expansions of what is here alone.
+    let localExpansions = Expansions()
+    /// How a tree that goes with a name stands to it.
+    let following = Following()
     /// Who brings the figures of `status` up to date.
     let figures = FigureRefresh()
     /// One computation of tree CIDs at a time.
@@ -90,6 +94,7 @@ public final class Volume: Sendable {
             if let connection = volume.connection, connection.options.adoptsTree {
                 try volume.adoptTree(connection)
             }
+            if let origin = options.origin { try volume.adoptOrigin(origin) }
             try volume.startThreads()
         } catch {
             volume.abandon()
@@ -173,6 +178,10 @@ public final class Volume: Sendable {
                     while let inode = sealQueue.take() { self?.sealInBackground(inode) }
                 }
                 threads.withLock { $0.append(seals) }
+            }
+            if let origin = options.origin, origin.follows {
+                let follower = try startFollowing(origin)
+                threads.withLock { $0.append(follower) }
             }
             guard let connection, !options.isReadOnly else { return }
             let publishers = try startPublishing(connection)
@@ -267,6 +276,7 @@ public final class Volume: Sendable {
         figures.stop()
         connection?.stop()
         fetcher?.stop()
+        following.stop()
         ticker.withLock { $0.isStopping = true }
         ticker.wakeAll()
         let ended = threads.withLock { threads in

@@ -26,6 +26,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     case export(CID, reason: String)
     /// The Kubo node cannot be used as was asked.
     case node(String)
+    /// The tree cannot begin with what it was to begin with, or a DAG cannot become a part of it; one line.
+    case tree(String)
     /// An operation on the volume failed.
     case operation(String, Errno)
 
@@ -56,7 +58,7 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
             "\(cid): it is not here, and not to be had from the node: \(reason)"
         case .export(let cid, let reason):
             "\(cid): cannot be exported: \(reason)"
-        case .node(let reason):
+        case .node(let reason), .tree(let reason):
             reason
         case .operation(let operation, let errno):
             "\(operation): \(errno)"

@@ -22,6 +22,9 @@ public struct VolumeOptions: Sendable {
     public var remote: RemoteOptions?
     /// Where blocks come from without such a node; `remote` has its own.
     public var sources: FetchOptions?
+    /// What the tree of a new volume begins with, or follows; nil for an empty one. A volume that has one keeps it
+    /// where this is nil.
+    public var origin: OriginOptions?
     /// Whom the attribute `ipfs.cid` of a directory is for. It tells of all that is below.
     public var directoryCIDs = DirectoryCIDs.owner
 

@@ -109,7 +109,10 @@ private struct EarlierState {
 
     @Test func thereAreSome() { #expect(Self.archives.count > 1) }
 
-    @Test(arguments: archives)
+    /// Those of format 3; the newer ones have placements already.
+    static let archivesOfFormat3 = archives.filter { !$0.hasSuffix("/before-trees.tar.gz") }
+
+    @Test(arguments: archivesOfFormat3)
     func whatTheNodeHasAndWhatItHasNotIsTakenOver(_ archive: String) throws {
         let earlier = try EarlierState(archive)
         #expect(try earlier.rows("PRAGMA user_version") == ["3"])
@@ -145,7 +148,7 @@ private struct EarlierState {
             #expect(state.published?.epoch == 1 && state.published?.root != nil)
         }
         manifest.abandon()
-        #expect(try earlier.rows("PRAGMA user_version") == ["4"])
+        #expect(try earlier.rows("PRAGMA user_version") == ["5"])
         #expect(try earlier.rows("SELECT id FROM placement WHERE kind = 1") == objects)
         #expect(try earlier.rows("SELECT id FROM placement WHERE kind = 2") == directories)
         #expect(

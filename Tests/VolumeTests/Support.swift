@@ -9,7 +9,7 @@ import Volume
 import struct SystemPackage.Errno
 
 /// A state directory that goes with its owner.
-final class ScratchDirectory {
+final class ScratchDirectory: Sendable {
     let path: String
 
     init() {

@@ -15,10 +15,6 @@ extension Volume {
     ///
     /// - Throws: EIO where they are not to be had, EINTR where the wait was interrupted.
     func expand(_ inode: Inode) throws(Errno) {
-        guard let fetcher else {
-            throw .ioError.because(
-                "\(inode): its entries are at a node: mount the volume with --kubo")
-        }
         try waits.during { (wait) throws(Errno) in
             let found = try reading { (state) throws(Errno) -> CID? in
                 let record = try record(inode, state)
@@ -34,7 +30,7 @@ extension Volume {
                 children = try expansion.children(of: cid, expansion.links(of: cid))
             } catch {
                 guard !wait.isInterrupted else { throw .interrupted }
-                fetcher.health.note(problem: "directory \(cid): \(error.reason)")
+                fetcher?.health.note(problem: "directory \(cid): \(error.reason)")
                 throw .ioError.because("directory \(cid): \(error.reason)")
             }
             let nodes = expansion.nodes

@@ -111,12 +111,23 @@ final class Expansion: Sendable {
         deadline = MonotonicClock.milliseconds + Int64(bounds.milliseconds)
     }
 
-    /// One of blocks that are here or at the node.
+    /// One of blocks that are here or elsewhere.
     ///
-    /// - Parameter cancellation: ends it; nil: with the link.
+    /// - Parameters:
+    ///   - fetcher: nil: of what is here alone.
+    ///   - cancellation: ends it; nil: with the fetcher.
     convenience init(
-        _ volume: Volume, _ fetcher: Fetcher, cancellation: Cancellation? = nil
+        _ volume: Volume, _ fetcher: Fetcher?, cancellation: Cancellation? = nil
     ) {
+        guard let fetcher else {
+            self.init(
+                beside: volume.localExpansions, ExpansionBounds(), log: volume.log,
+                isCancelled: { cancellation?.isCancelled ?? false }
+            ) { (cid, _) throws(BlockUnavailable) in
+                try DAGSource(volume: volume).block(cid)
+            }
+            return
+        }
         let cancellation = cancellation ?? fetcher.cancellation
         // Helping threads fetch for whoever waits here.
         let user = volume.waits.user

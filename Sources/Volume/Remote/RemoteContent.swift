@@ -15,7 +15,8 @@ extension Volume {
     ) throws(Errno) -> RemoteFile {
         guard let fetcher, let cid = object.cid else {
             throw .ioError.because(
-                "object \(object.id): its bytes are at a node: mount the volume with --kubo")
+                "object \(object.id): its bytes are elsewhere: mount the volume with --kubo, --gateway or --car"
+            )
         }
         if let file = remoteFiles(state).files[object.id] { return file }
         let file = RemoteFile(object: object.id, cid: cid, size: object.size, fetcher.extents)

@@ -43,6 +43,8 @@ struct VolumeBlocks: BlockSource {
             }
             return try get(cid, asksPeers: true, memory)
         } catch {
+            // A tree of the volume's own that was imported again is asked for by others' rules.
+            if let found = volume.localBlock(cid) { return found }
             throw BlockUnavailable(cid, cause: error)
         }
     }

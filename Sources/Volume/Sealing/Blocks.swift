@@ -81,6 +81,12 @@ extension Volume {
         return try blockAtRemote(cid, isOfTree: search.isOfTree)
     }
 
+    /// The block of a CID where it is here, and was at the last checkpoint; nil where it is not, or is damaged.
+    func localBlock(_ cid: CID) -> [UInt8]? {
+        var search = BlockSearch(isOfTree: false)
+        return try? findBlock(cid, &search)
+    }
+
     /// What was found out while a block was looked for.
     private struct BlockSearch {
         var isOfTree: Bool
