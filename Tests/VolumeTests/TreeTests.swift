@@ -290,6 +290,41 @@ private func fillUsual(_ volume: Volume) throws {
         try expectClean(directory)
     }
 
+    @Test func aTreeThatWasFetchedWholeNeedsNobodyElse() throws {
+        let source = try OtherVolume(fillUsual)
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, options(source))
+        try volume.graft(source.root, as: "tree", in: .root)
+        var told: [UInt64] = []
+        let found = try volume.fetchTree(volume.inode("tree")) { found in
+            told.append(found.bytes)
+            return true
+        }
+        #expect(found.files == 5 && found.bytes == 3_500_006 && found.cachedFiles == 0)
+        #expect(told.last == found.bytes)
+        let cid = try volume.cid(of: .root)
+        try volume.close()
+        volume = try openVolume(directory, options(nil))
+        #expect(try volume.contents(of: volume.inode("tree", "inner", "large")) == large)
+        #expect(try volume.contents(of: volume.inode("tree", "other", "file")) == [4, 5])
+        #expect(try volume.cid(of: .root) == cid)
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test func whatCannotBeFetchedIsTold() throws {
+        let source = try OtherVolume(fillUsual)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, options(source))
+        try volume.graft(source.root, as: "tree", in: .root)
+        source.goAway()
+        #expect(throws: Errno.ioError) {
+            try volume.fetchTree(volume.inode("tree")) { _ in true }
+        }
+        try volume.close()
+        try expectClean(directory)
+    }
+
     @Test func aPartOfTheTreeCanBeCopiedByItsCIDWhereNobodyElseIsKnown() throws {
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, options(nil))
