@@ -1,3 +1,5 @@
+internal import Base
+
 extension ManifestCheck {
     /// Checks names, inodes, links and attributes against each other.
     ///

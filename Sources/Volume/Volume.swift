@@ -106,18 +106,26 @@ public final class Volume: Sendable {
     /// Opens a state directory, which is made where it is missing, for what somebody keeps there beside
     /// the volume. It is not locked.
     ///
-    /// - Throws: `stateDirectory`, and `untrusted` where it may be another user's to change.
+    /// - Throws: `stateDirectory` alone.
     public static func openStateDirectory(
         _ path: String
     ) throws(VolumeError) -> OwnedDescriptor {
-        try StateDirectory.openUnlocked(path: path)
+        do throws(StateDirectoryError) {
+            return try StateDirectory.openUnlocked(path: path)
+        } catch {
+            throw .stateDirectory(error)
+        }
     }
 
     private init(path: String, options: VolumeOptions, log: Logger) throws(VolumeError) {
         self.options = options
         self.log = log
         stateDirectoryPath = path
-        stateDirectory = try StateDirectory.open(path: path)
+        do throws(StateDirectoryError) {
+            stateDirectory = try StateDirectory.open(path: path)
+        } catch {
+            throw .stateDirectory(error)
+        }
         // The manifest is opened by its path, in which a symlink may change its mind.
         let path = stateDirectory.path
         let wanted = options.profile?.name
@@ -141,7 +149,8 @@ public final class Volume: Sendable {
         do throws(Errno) {
             store = try ObjectStore(stateDirectory: stateDirectory.descriptor.raw)
         } catch {
-            throw .stateDirectory(path: path, operation: "the object store cannot be opened", error)
+            throw .stateDirectory(
+                .failed(path: path, operation: "the object store cannot be opened", error))
         }
         let uuid = manifest.uuid
         let fetcher = (options.remote?.fetch ?? options.sources).map { Fetcher($0, log: log) }

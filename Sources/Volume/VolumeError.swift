@@ -1,17 +1,14 @@
-public import Base
+internal import Base
 public import InodeManifest
 public import Multiformats
+public import ObjectStore
 
 public import struct SystemPackage.Errno
 
 /// Why a volume cannot be opened or closed, or content cannot be had by its CID.
 public enum VolumeError: Error, Sendable, CustomStringConvertible {
-    /// Another process uses the state directory.
-    case inUse(path: String, pid: Int32?)
-    /// A system call on the state directory failed.
-    case stateDirectory(path: String, operation: String, Errno)
-    /// The state directory, or a name in it, may be another user's to change.
-    case untrusted(path: String, Distrust)
+    /// The state directory cannot be used.
+    case stateDirectory(StateDirectoryError)
     /// The manifest is newer, damaged or refused.
     case manifest(ManifestError)
     /// The volume was made with another profile.
@@ -38,13 +35,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
 
     public var description: String {
         switch self {
-        case .inUse(let path, let pid):
-            "state directory \(path) is in use"
-                + (pid.map { " by process \($0)" } ?? "") + ": unmount it there first"
-        case .stateDirectory(let path, let operation, let errno):
-            "state directory \(path): \(operation): \(errno)"
-        case .untrusted(let path, let distrust):
-            "\(path) \(distrust)"
+        case .stateDirectory(let error):
+            error.description
         case .manifest(let error):
             error.description
         case .otherProfile(let path, let found, let wanted):

@@ -4,6 +4,7 @@ import Glibc
 import InodeManifest
 import MerkleDAG
 import Multiformats
+import ObjectStore
 import Testing
 import Volume
 
@@ -52,7 +53,7 @@ struct CheckTests {
         let volume = try directory.open()
         defer { try? volume.close() }
         let error = #expect(throws: VolumeError.self) { try directory.check() }
-        guard case .inUse(_, let pid) = error else {
+        guard case .stateDirectory(.inUse(_, let pid)) = error else {
             Issue.record("not inUse: \(String(describing: error))")
             return
         }

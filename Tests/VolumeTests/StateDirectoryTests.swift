@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import InodeManifest
 import MerkleDAG
+import ObjectStore
 import Testing
 import Volume
 
@@ -95,7 +96,7 @@ import struct SystemPackage.Errno
     @Test func directoryInUseNamesTheProcess() throws {
         let scratch = ScratchDirectory()
         let volume = try openVolume(scratch, stillOptions)
-        guard case .inUse(_, let pid) = failure(scratch) else {
+        guard case .stateDirectory(.inUse(_, let pid)) = failure(scratch) else {
             Issue.record("a second volume was opened")
             return
         }
@@ -115,7 +116,9 @@ import struct SystemPackage.Errno
                     stateDirectory: path + "/state", options: stillOptions, log: quietLog)
                 exit(1)
             } catch {
-                guard case .stateDirectory(_, _, .permissionDenied) = error else { exit(2) }
+                guard case .stateDirectory(.failed(_, _, .permissionDenied)) = error else {
+                    exit(2)
+                }
             }
         }
         chmod(scratch.path, 0o700)
@@ -124,7 +127,7 @@ import struct SystemPackage.Errno
     @Test func fileInPlaceOfTheDirectoryIsAClearError() throws {
         let scratch = ScratchDirectory()
         close(open(scratch.state, O_RDWR | O_CREAT, 0o600))
-        guard case .stateDirectory(_, _, .notDirectory) = failure(scratch) else {
+        guard case .stateDirectory(.failed(_, _, .notDirectory)) = failure(scratch) else {
             Issue.record("\(String(describing: failure(scratch)))")
             return
         }

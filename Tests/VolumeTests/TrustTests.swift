@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import InodeManifest
 import MerkleDAG
+import ObjectStore
 import Testing
 import Volume
 
@@ -29,7 +30,7 @@ import struct SystemPackage.Errno
                 try body()
                 return nil
             } catch {
-                guard case .untrusted(_, let distrust) = error else {
+                guard case .stateDirectory(.untrusted(_, let distrust)) = error else {
                     Issue.record("\(error)")
                     return nil
                 }

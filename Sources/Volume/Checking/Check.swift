@@ -73,13 +73,21 @@ extension Volume {
         progress: (_ done: UInt64, _ total: UInt64) -> Void
     ) throws(VolumeError) -> CheckReport {
         try requireManifest(in: path)
-        let directory = try StateDirectory.open(path: path)
+        let directory = try open(path)
         defer { directory.unlock() }
         if repair, let report = try check(directory, repair: true, progress: progress) {
             return report
         }
         // Without a repair there is always a report.
         return try check(directory, repair: false, progress: progress) ?? CheckReport()
+    }
+
+    private static func open(_ path: String) throws(VolumeError) -> StateDirectory {
+        do throws(StateDirectoryError) {
+            return try StateDirectory.open(path: path)
+        } catch {
+            throw .stateDirectory(error)
+        }
     }
 
     /// One check; nil where a repair met pages so damaged that nothing of it was kept.
@@ -116,7 +124,7 @@ extension Volume {
             do throws(Errno) {
                 _ = try Sys.status(of: place, in: AT_FDCWD)
             } catch {
-                throw .stateDirectory(path: path, operation: operation, error)
+                throw .stateDirectory(.failed(path: path, operation: operation, error))
             }
         }
     }

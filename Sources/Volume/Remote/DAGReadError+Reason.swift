@@ -1,4 +1,4 @@
-internal import InodeManifest
+internal import Base
 internal import MerkleDAG
 internal import Multiformats
 internal import Remotes

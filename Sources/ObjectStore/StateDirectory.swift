@@ -1,4 +1,4 @@
-internal import Base
+package import Base
 internal import Glibc
 
 internal import struct SystemPackage.Errno
@@ -9,16 +9,17 @@ internal import struct SystemPackage.Errno
 //   manifest.sqlite      the inode manifest, with -wal and -shm beside it
 //   manifest.redo        its redo log
 //   objects/             flat files (see ObjectStore)
+//   cache/               some bytes of what is elsewhere (see ObjectStore)
 //
 // Validity: the directory and all of it belong to the user who opens them, or to root, and no other
 // user may write there (`Distrust`); no name in it is a symlink. The path to it may have symlinks,
 // which are followed once, at opening.
 
 /// An open state directory, locked for this process until `unlock` or the value's end.
-struct StateDirectory: ~Copyable, Sendable {
+package struct StateDirectory: ~Copyable, Sendable {
     /// The path without symlinks.
-    let path: String
-    let descriptor: OwnedDescriptor
+    package let path: String
+    package let descriptor: OwnedDescriptor
     /// Nil once it was given up.
     private let lock: Monitor<OwnedDescriptor?>
 
@@ -34,7 +35,7 @@ struct StateDirectory: ~Copyable, Sendable {
     deinit { unlock() }
 
     /// Opens the directory, which is made where it is missing, and locks it.
-    static func open(path given: String) throws(VolumeError) -> StateDirectory {
+    package static func open(path given: String) throws(StateDirectoryError) -> StateDirectory {
         let path = try failing(given, "cannot be opened or written") { () throws(Errno) in
             try makePath(given)
             return try resolve(given)
@@ -66,7 +67,7 @@ struct StateDirectory: ~Copyable, Sendable {
     }
 
     /// Lets another process, or another volume of this one, use the directory.
-    func unlock() {
+    package func unlock() {
         lock.withLock { lock in
             // A child that is just being started holds a copy until its exec: closing ours would
             // not be enough.
@@ -76,7 +77,9 @@ struct StateDirectory: ~Copyable, Sendable {
     }
 
     /// Opens a state directory, which is made where it is missing, and does not lock it.
-    static func openUnlocked(path given: String) throws(VolumeError) -> OwnedDescriptor {
+    package static func openUnlocked(path given: String) throws(StateDirectoryError)
+        -> OwnedDescriptor
+    {
         let path = try failing(given, "cannot be opened or written") { () throws(Errno) in
             try makePath(given)
             return try resolve(given)
@@ -84,7 +87,7 @@ struct StateDirectory: ~Copyable, Sendable {
         return try openTrusted(path)
     }
 
-    private static func openTrusted(_ path: String) throws(VolumeError) -> OwnedDescriptor {
+    private static func openTrusted(_ path: String) throws(StateDirectoryError) -> OwnedDescriptor {
         let directory = try failing(path, "cannot be opened") { () throws(Errno) in
             try Sys.open(path, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         }
@@ -99,7 +102,7 @@ struct StateDirectory: ~Copyable, Sendable {
 
     /// Refuses a directory in which a name of the volume may be another user's. What is opened is
     /// looked at once more then; here the name can be told.
-    private static func checkNames(in directory: Int32, path: String) throws(VolumeError) {
+    private static func checkNames(in directory: Int32, path: String) throws(StateDirectoryError) {
         let manifest = ["", "-wal", "-shm", "-journal", ".reserve"].map { "manifest.sqlite" + $0 }
         let files = (["lock", "manifest.redo"] + manifest).map { ($0, FileKind.regular) }
         for (name, kind) in files + [("objects", .directory), ("cache", .directory)] {
@@ -118,11 +121,11 @@ struct StateDirectory: ~Copyable, Sendable {
 
     private static func failing<Result: ~Copyable>(
         _ path: String, _ operation: String, _ body: () throws(Errno) -> Result
-    ) throws(VolumeError) -> Result {
+    ) throws(StateDirectoryError) -> Result {
         do throws(Errno) {
             return try body()
         } catch {
-            throw .stateDirectory(path: path, operation: operation, error)
+            throw .failed(path: path, operation: operation, error)
         }
     }
 
