@@ -21,7 +21,7 @@ let package = Package(
         .library(name: "Volume", targets: ["Base", "Volume"]),
         .library(name: "MerkleDAG", targets: ["MerkleDAG"]),
         .library(name: "Multiformats", targets: ["Multiformats"]),
-        .library(name: "InodeManifest", targets: ["InodeManifest"]),
+        .library(name: "Checking", targets: ["Checking"]),
         // For the mount tests: a Kubo node's double, as a program of its own.
         .executable(name: "kubo-double", targets: ["KuboDoubleServer"]),
     ],
@@ -81,6 +81,17 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        // What `registryfs check` does; beside Volume, of which it needs nothing.
+        .target(
+            name: "Checking",
+            dependencies: [
+                "Base", "Multiformats", "MerkleDAG", "InodeManifest", "ObjectStore",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .systemLibrary(
             name: "CCurl", path: "Sources/CCurl", pkgConfig: "libcurl",
             providers: [.apt(["libcurl4-openssl-dev"])]),
@@ -109,7 +120,8 @@ let package = Package(
         .executableTarget(
             name: "registryfs",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "Remotes", "Kubo", "Volume", "FuseSession",
+                "Base", "Multiformats", "MerkleDAG", "Remotes", "Kubo", "Volume", "Checking",
+                "FuseSession",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -128,9 +140,8 @@ let package = Package(
         .testTarget(
             name: "VolumeTests",
             dependencies: [
-                "Base", "Volume", "Remotes", "Kubo", "KuboDouble", "InodeManifest", "ObjectStore",
-                "MerkleDAG",
-                "Multiformats",
+                "Base", "Volume", "Checking", "Remotes", "Kubo", "KuboDouble", "InodeManifest",
+                "ObjectStore", "MerkleDAG", "Multiformats",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),

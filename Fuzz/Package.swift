@@ -20,7 +20,7 @@ let names = [
 ]
 
 // What is above the decoders.
-let products = ["FuzzExpansion": ["Volume"], "FuzzRedo": ["InodeManifest"]]
+let products = ["FuzzExpansion": ["Volume"], "FuzzRedo": ["Checking"]]
 
 let package = Package(
     name: "registryfs-fuzz",

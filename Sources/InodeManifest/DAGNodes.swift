@@ -1,13 +1,13 @@
 internal import Base
-internal import MerkleDAG
+package import MerkleDAG
 
 // The store of DAG nodes: `dag_node` and `dag_reference` (Schema.swift). Blocks that are the same are
 // there once, and a block goes with its last reference. Of a set of references only what differs from the set
 // before is told to SQLite, so a large directory costs its changed nodes.
 
 /// Who needs a DAG node: `kind` and `owner` of `dag_reference`.
-struct DAGOwner: Hashable, Sendable {
-    enum Kind: Int64, Sendable {
+package struct DAGOwner: Hashable, Sendable {
+    package enum Kind: Int64, Sendable {
         case object = 1
         case directory = 2
         /// What the tree has lost; `id` is the count of roots then.
@@ -16,6 +16,12 @@ struct DAGOwner: Hashable, Sendable {
 
     let kind: Kind
     let id: UInt64
+
+    /// Names an owner by its kind and its number: of an object, of a directory's inode, or a count of roots.
+    package init(kind: Kind, id: UInt64) {
+        self.kind = kind
+        self.id = id
+    }
 }
 
 /// The DAG nodes of an object or a directory are lost to the tree, and a remote's root may have them.
@@ -26,14 +32,14 @@ struct LostNodes: Sendable {
 }
 
 /// Writes the two tables, inside a transaction.
-struct DAGNodeTable {
+package struct DAGNodeTable {
     private var findOwned: BoundStatement
     private var putNode: BoundStatement
     private var putReference: BoundStatement
     private var dropReference: BoundStatement
     private var dropUnneeded: BoundStatement
 
-    init(in db: some StatementSource) throws {
+    package init(in db: some StatementSource) throws {
         findOwned = try db.statement(
             "SELECT multihash FROM dag_reference WHERE kind = ? AND owner = ?")
         // One that is damaged is made good.
@@ -65,7 +71,8 @@ struct DAGNodeTable {
     /// Has an owner need these blocks, and no others.
     ///
     /// - Parameter isNew: it has none so far.
-    mutating func set(_ owner: DAGOwner, to nodes: [StoredNode], isNew: Bool = false) throws {
+    package mutating func set(_ owner: DAGOwner, to nodes: [StoredNode], isNew: Bool = false) throws
+    {
         var old = isNew ? [] : try owned(by: owner)
         for node in nodes {
             putNode.bind(node.multihash)

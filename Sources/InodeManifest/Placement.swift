@@ -4,13 +4,13 @@ package import Multiformats
 // Who holds what: the rows of `remote` and `placement` (Schema.swift).
 
 /// What a placement is of: the `kind` column of `placement`.
-enum PlacedKind: Int64, Sendable {
+package enum PlacedKind: Int64, Sendable {
     case object = 1
     case directory = 2
 }
 
 /// How far a remote has come with what a placement is of: the `state` column of `placement`.
-enum PlacementState: Int64, Sendable {
+package enum PlacementState: Int64, Sendable {
     /// It has acknowledged all blocks.
     case held = 1
     /// It was asked for them, and answers some time: `request` is its name for that. No remote of now
@@ -19,14 +19,14 @@ enum PlacementState: Int64, Sendable {
 }
 
 /// What kind of a remote there is: the `kind` column of `remote`.
-enum RemoteKind: Int64, Sendable {
+package enum RemoteKind: Int64, Sendable {
     case kubo = 1
 }
 
 /// A placement as it is to be told to SQLite.
-struct PlacementChange: Sendable, Equatable {
+package struct PlacementChange: Sendable, Equatable {
     /// The number of the remote of today, the Kubo node that the volume publishes to.
-    static let kuboRemote: UInt64 = 1
+    package static let kuboRemote: UInt64 = 1
 
     let kind: PlacedKind
     /// The number of the object or of the directory's inode.

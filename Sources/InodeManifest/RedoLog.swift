@@ -2,7 +2,7 @@ internal import Base
 internal import Glibc
 internal import Multiformats
 
-internal import struct SystemPackage.Errno
+package import struct SystemPackage.Errno
 
 // The redo log, `manifest.redo`: what was committed and SQLite has not been told of yet.
 //
@@ -27,7 +27,7 @@ internal import struct SystemPackage.Errno
 // is applied but by a repair.
 
 /// The redo log, open for writing. Only who commits calls it, so never two threads at a time.
-struct RedoLog: ~Copyable {
+package struct RedoLog: ~Copyable {
     private let file: OwnedDescriptor
     /// The same file for writes that go past the page cache, which saves a fifth of a commit's time:
     /// there is no page to be made dirty and then found again. Nil where the filesystem has no such.
@@ -47,7 +47,7 @@ struct RedoLog: ~Copyable {
     private(set) var durable: UInt64
 
     /// The name of the file in the state directory.
-    static let name = "manifest.redo"
+    package static let name = "manifest.redo"
 
     /// Makes the file in the length that it keeps, so that the flush of a record has bytes to write
     /// and nothing else. SQLite must have all that it holds.
@@ -165,7 +165,7 @@ struct RedoLog: ~Copyable {
 }
 
 /// The head of a record, and whether it is whole.
-struct RedoHead {
+package struct RedoHead {
     /// Records are written by such blocks, which no disk tears another record for.
     static let blockByteCount = 4096
     /// What records began at multiples of, in logs of before.
@@ -207,6 +207,25 @@ struct RedoHead {
         record[24..<32].copyBytes(from: check(hasher, byteCount: 8))
         hasher.update(UnsafeRawBufferPointer(rebasing: record[byteCount...]))
         record[32..<48].copyBytes(from: check(hasher, byteCount: 16))
+    }
+
+    /// A whole record with a right head, and zeros up to the next block: what a test puts into a log.
+    ///
+    /// - Parameter isFormer: the payload is of the form that builds before format 4 wrote.
+    package static func record(
+        payload: UnsafeRawBufferPointer, number: UInt64, before: UInt64, key: [UInt8],
+        isFormer: Bool
+    ) -> [UInt8] {
+        let count = byteCount + payload.count
+        let whole = next(after: count, multipleOf: blockByteCount)
+        var record = [UInt8](repeating: 0, count: whole)
+        record.withUnsafeMutableBytes { bytes in
+            bytes[byteCount..<count].copyBytes(from: payload)
+            seal(
+                UnsafeMutableRawBufferPointer(rebasing: bytes[..<count]), number: number,
+                before: before, key: key, form: isFormer ? .former : .current)
+        }
+        return record
     }
 
     /// The whole record at a place; nil where there is none, or none newer than a number.
@@ -251,12 +270,14 @@ struct RedoHead {
 }
 
 /// What a log holds that SQLite has not got.
-struct RedoTail {
+package struct RedoTail {
     private(set) var batches: [CommitBatch] = []
+    /// How many commits that are.
+    package var commitCount: Int { batches.count }
     /// The number of the last of the batches, or what SQLite has.
-    private(set) var number: UInt64
+    package private(set) var number: UInt64
     /// The newest number of all; above `number` where something between is damaged.
-    private(set) var newestNumber: UInt64
+    package private(set) var newestNumber: UInt64
     /// The file is too long to be looked into.
     private var lengthDamage: String?
 
@@ -266,7 +287,7 @@ struct RedoTail {
     /// Reads a log; none is the same as an empty one.
     ///
     /// - Parameter applied: the number up to which SQLite has everything.
-    init(directory: String, key: [UInt8], applied: UInt64) throws(Errno) {
+    package init(directory: String, key: [UInt8], applied: UInt64) throws(Errno) {
         guard let file = try Self.openFile(in: directory) else {
             self.init(UnsafeRawBufferPointer(start: nil, count: 0), key: key, applied: applied)
             return
@@ -284,7 +305,7 @@ struct RedoTail {
     }
 
     /// Reads a log that lies in memory.
-    init(_ bytes: UnsafeRawBufferPointer, key: [UInt8], applied: UInt64) {
+    package init(_ bytes: UnsafeRawBufferPointer, key: [UInt8], applied: UInt64) {
         number = applied
         newestNumber = applied
         let half = bytes.count / 2
@@ -348,7 +369,7 @@ struct RedoTail {
     }
 
     /// What is wrong with the log; nil where all is well.
-    var damage: String? {
+    package var damage: String? {
         if let lengthDamage { return lengthDamage }
         guard newestNumber > number else { return nil }
         return "the commit after number \(number) is not whole, but number \(newestNumber) is"
@@ -361,7 +382,7 @@ struct RedoTail {
     /// row is missing.
     ///
     /// - Throws: `DamagedRow`, and what SQLite says.
-    static func position(
+    package static func position(
         in statements: some StatementSource
     ) throws -> (key: [UInt8], applied: UInt64)? {
         var row = try statements.statement("SELECT key, applied FROM redo_log")
@@ -376,7 +397,7 @@ struct RedoTail {
     }
 
     /// Tells SQLite all batches, inside a transaction.
-    func write(to statements: some StatementSource) throws {
+    package func write(to statements: some StatementSource) throws {
         for batch in batches { try batch.write(to: statements) }
         try Self.note(number, in: statements)
     }

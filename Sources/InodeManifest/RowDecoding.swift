@@ -1,4 +1,4 @@
-internal import Base
+package import Base
 
 /// The record of a row with the columns that `loadInode` asks for.
 func decodeInode(_ row: StoredRow, _ inode: Inode) throws(DamagedRow) -> InodeRecord {
@@ -77,7 +77,8 @@ func decodeEntry(
 
 // `other_parents` is a run of little-endian 64-bit inode numbers.
 
-func encodeParents(_ parents: [Inode]) -> [UInt8]? {
+/// The `other_parents` column of a list of directories; nil, which is NULL, for an empty one.
+package func encodeParents(_ parents: [Inode]) -> [UInt8]? {
     guard !parents.isEmpty else { return nil }
     let byteCount = parents.count * MemoryLayout<UInt64>.size
     return [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, initialized in
@@ -91,8 +92,8 @@ func encodeParents(_ parents: [Inode]) -> [UInt8]? {
     }
 }
 
-/// The inode numbers of an `other_parents` column.
-func decodeNumbers(_ bytes: [UInt8]) -> [Int64] {
+/// The inode numbers of an `other_parents` column; bytes beyond the last whole one are left out.
+package func decodeParents(_ bytes: [UInt8]) -> [Int64] {
     stride(from: 0, to: bytes.count - bytes.count % 8, by: 8).map { start in
         Int64(
             bitPattern: bytes[start..<start + 8].reversed().reduce(0) { $0 << 8 | UInt64($1) })

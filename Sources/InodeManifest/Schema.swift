@@ -1,4 +1,4 @@
-internal import GRDB
+package import GRDB
 
 // The manifest's format, version 5: one SQLite database, `manifest.sqlite`, in WAL mode.
 //
@@ -57,18 +57,20 @@ package enum ObjectState: Int64, Sendable {
     case remote = 3
 }
 
-enum Schema {
+/// The format of the database.
+package enum Schema {
     /// PRAGMA user_version of the newest format that this program reads and writes.
-    static let version: Int32 = 5
+    package static let version: Int32 = 5
     /// PRAGMA application_id: "rfs1".
-    static let applicationID: Int32 = 0x7266_7331
+    package static let applicationID: Int32 = 0x7266_7331
     /// The highest number of an inode, a cookie, an object, an epoch or a commit. None comes near to it by
     /// counting; above it there is room for sums.
-    static let numberMax: Int64 = 1 << 62
+    package static let numberMax: Int64 = 1 << 62
     /// The lowest cookie of an entry: those below are the places of `.` and `..`.
-    static let cookieMin: Int64 = 16
+    package static let cookieMin: Int64 = 16
 
-    static func migrator() -> DatabaseMigrator {
+    /// Brings an older database, or an empty one, to the newest format.
+    package static func migrator() -> DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1") { db in
             try db.execute(

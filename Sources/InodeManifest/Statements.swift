@@ -1,14 +1,14 @@
 internal import Base
-internal import GRDB
+package import GRDB
 internal import GRDBSQLite
 
 internal import struct SystemPackage.Errno
 
-/// A prepared statement with typed binding by position.
+/// A prepared statement with typed binding by position, for one thread.
 ///
 /// GRDB prepares and owns the statement; binding goes straight to SQLite, because a commit binds
 /// hundreds of thousands of values, and GRDB's argument arrays box each of them.
-struct BoundStatement {
+package struct BoundStatement {
     private let handle: OpaquePointer
     private let owner: AnyObject
     private var column: Int32 = 0
@@ -21,20 +21,20 @@ struct BoundStatement {
         self.init(handle, owner: statement)
     }
 
-    /// A statement that another object prepared, and keeps as long as it lives.
-    init(_ handle: OpaquePointer, owner: AnyObject) {
+    /// A statement that another object prepared, and keeps as long as it lives. What was bound is forgotten.
+    package init(_ handle: OpaquePointer, owner: AnyObject) {
         self.handle = handle
         self.owner = owner
         sqlite3_reset(handle)
         sqlite3_clear_bindings(handle)
     }
 
-    mutating func bind(_ value: Int64) {
+    package mutating func bind(_ value: Int64) {
         column += 1
         sqlite3_bind_int64(handle, column, value)
     }
 
-    mutating func bind(_ value: UInt64) { bind(Int64(bitPattern: value)) }
+    package mutating func bind(_ value: UInt64) { bind(Int64(bitPattern: value)) }
     mutating func bind(_ value: UInt32) { bind(Int64(value)) }
     mutating func bind(_ value: Bool) { bind(Int64(value ? 1 : 0)) }
 
@@ -47,7 +47,7 @@ struct BoundStatement {
         sqlite3_bind_null(handle, column)
     }
 
-    mutating func bind(_ value: [UInt8]?) {
+    package mutating func bind(_ value: [UInt8]?) {
         guard let value else { return bindNull() }
         column += 1
         value.withUnsafeBytes { bytes in
@@ -68,7 +68,7 @@ struct BoundStatement {
     }
 
     /// Steps once; true where a row is there to be read.
-    mutating func step() throws -> Bool {
+    package mutating func step() throws -> Bool {
         column = 0
         let code = sqlite3_step(handle)
         switch code {
@@ -85,13 +85,13 @@ struct BoundStatement {
     }
 
     /// Runs a statement that yields no row, and makes it ready for the next binding.
-    mutating func run() throws {
+    package mutating func run() throws {
         _ = try step()
         reset()
     }
 
     /// Ends the statement's read; without it a read transaction would stay open.
-    mutating func reset() {
+    package mutating func reset() {
         sqlite3_reset(handle)
         column = 0
     }
@@ -113,13 +113,15 @@ struct BoundStatement {
     }
 }
 
-/// A connection that prepares statements, each text once.
-protocol StatementSource {
+/// A connection that prepares statements, each text once: GRDB's, or one of SQLite's own, as the check has.
+package protocol StatementSource {
     func statement(_ sql: String) throws -> BoundStatement
 }
 
 extension Database: StatementSource {
-    func statement(_ sql: String) throws -> BoundStatement { try BoundStatement(sql, in: self) }
+    package func statement(_ sql: String) throws -> BoundStatement {
+        try BoundStatement(sql, in: self)
+    }
 }
 
 extension Errno {

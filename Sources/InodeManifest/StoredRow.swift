@@ -1,24 +1,24 @@
-internal import Base
+package import Base
 internal import GRDBSQLite
-internal import Multiformats
+package import Multiformats
 
 /// A row that nothing of ours wrote: what is wrong with it, and where it stands.
-struct DamagedRow: Error, CustomStringConvertible {
+package struct DamagedRow: Error, CustomStringConvertible {
     let table: StaticString
     /// The columns that tell one row from another, with their values.
     let key: String
     let column: String
     let reason: String
 
-    var description: String { "table \(table), row \(key), column \(column): \(reason)" }
+    package var description: String { "table \(table), row \(key), column \(column): \(reason)" }
 }
 
 /// The row that a statement stands on, with a check of each value: the disk may hold anything.
 ///
 /// What is checked is what everything above relies on. Rules between rows are `registryfs check`'s.
-struct StoredRow {
+package struct StoredRow {
     /// What tells the row from others.
-    enum Key {
+    package enum Key {
         case number(StaticString, Int64)
         case name(FileName, parent: UInt64)
     }
@@ -27,16 +27,16 @@ struct StoredRow {
     private let table: StaticString
     private let key: Key
 
-    init(_ statement: BoundStatement, table: StaticString, key: Key) {
+    package init(_ statement: BoundStatement, table: StaticString, key: Key) {
         self.statement = statement
         self.table = table
         self.key = key
     }
 
     /// What no counter reaches; see `Schema`.
-    static let numberMax = UInt64(Schema.numberMax)
+    package static let numberMax = UInt64(Schema.numberMax)
 
-    func damage(_ column: StaticString, _ reason: String) -> DamagedRow {
+    package func damage(_ column: StaticString, _ reason: String) -> DamagedRow {
         let words =
             switch key {
             case .number(let name, let value): "\(name) \(value)"
@@ -46,7 +46,7 @@ struct StoredRow {
     }
 
     /// Any number.
-    func integer(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> Int64 {
+    package func integer(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> Int64 {
         guard statement.type(index) == SQLITE_INTEGER else {
             throw damage(column, "there is no number in it")
         }
@@ -59,7 +59,7 @@ struct StoredRow {
     }
 
     /// A count or a size.
-    func number(
+    package func number(
         _ index: Int32, _ column: StaticString, in range: ClosedRange<UInt64> = 0...(1 << 63 - 1)
     ) throws(DamagedRow) -> UInt64 {
         let value = try integer(index, column)
@@ -79,14 +79,14 @@ struct StoredRow {
     func isNull(_ index: Int32) -> Bool { statement.isNull(index) }
 
     /// A blob, of no byte too.
-    func bytes(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> [UInt8] {
+    package func bytes(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> [UInt8] {
         guard statement.type(index) == SQLITE_BLOB else {
             throw damage(column, "there are no bytes in it")
         }
         return statement.bytes(index)
     }
 
-    func text(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> String {
+    package func text(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> String {
         guard statement.type(index) == SQLITE3_TEXT else {
             throw damage(column, "there is no text in it")
         }
@@ -94,7 +94,7 @@ struct StoredRow {
     }
 
     /// A CID; nil for NULL.
-    func cid(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> CID? {
+    package func cid(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> CID? {
         guard !isNull(index) else { return nil }
         let bytes = try bytes(index, column)
         do throws(CIDError) {
@@ -119,14 +119,14 @@ struct StoredRow {
         guard bytes.count % 8 == 0 else {
             throw damage(column, "\(bytes.count) bytes are no run of inode numbers")
         }
-        return decodeNumbers(bytes).map { Inode(UInt64(bitPattern: $0)) }
+        return decodeParents(bytes).map { Inode(UInt64(bitPattern: $0)) }
     }
 }
 
 extension FileName {
     /// What keeps the bytes from being the name of an entry (path_resolution(7), NAME_MAX); nil where
     /// nothing does.
-    var fault: String? {
+    package var fault: String? {
         if bytes.isEmpty { return "its name is empty" }
         if bytes.count > 255 { return "its name has \(bytes.count) bytes" }
         if bytes == [0x2e] || bytes == [0x2e, 0x2e] { return "its name is reserved" }

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import GRDB
 import Glibc
@@ -76,7 +77,7 @@ import struct SystemPackage.Errno
         }
         #expect(set("user.7", 1, of: file, in: volume) == nil)
         try volume.close()
-        let report = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+        let report = try Check.run(stateDirectory: directory.state, repair: false) { _, _ in }
         #expect(report.isClean, "\(report.problems)")
         volume = try openVolume(directory, stillOptions)
         #expect(try volume.extendedAttribute("user.6", of: file) == value)

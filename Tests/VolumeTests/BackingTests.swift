@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import MerkleDAG
@@ -38,7 +39,7 @@ private var quickOptions: VolumeOptions {
         try volume.close()
         #expect(kernel.violation == nil)
         #expect(kernel.registry?.count == 0)
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean && found.pending == CheckReport.Pending(), "\(found)")
     }
 
@@ -110,7 +111,7 @@ private var quickOptions: VolumeOptions {
             try kernel.write(writer, at: 10, [1, 2, 3])
             kill(getpid(), SIGKILL)
         }
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
         let (volume, kernel) = try start(stillOptions)
         let bytes = try volume.contents(of: volume.resolve(path: ["file"]))
@@ -604,7 +605,7 @@ private var quickOptions: VolumeOptions {
         kernel.releaseAll()
         volume.awaitDetaching()
         try volume.close()
-        let found = try Volume.check(stateDirectory: disk.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: disk.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
         let again = try disk.open()
         #expect(try again.contents(of: file) == [7] + Self.old.dropFirst())
@@ -649,7 +650,7 @@ private var quickOptions: VolumeOptions {
         try volume.close()
         close(other)
         #expect(try flatFiles(in: scratch).isDisjoint(with: before))
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean && found.pending == CheckReport.Pending(), "\(found)")
     }
 }

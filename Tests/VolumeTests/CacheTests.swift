@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Glibc
 import MerkleDAG
 import Testing
@@ -76,7 +77,7 @@ private func residentBytes() -> Int {
         await #expect(processExitsWith: .success) { [state = scratch.state as String] in
             try useManyInodes(state: state)
         }
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
         #expect(found.pending == CheckReport.Pending())
         #expect(found.inodes == 150 * 502 + 1)

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import Logging

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import GRDB
 import Glibc
@@ -48,7 +49,7 @@ final class CheckedDirectory {
     }
 
     func check(repair: Bool = false) throws -> CheckReport {
-        try Volume.check(stateDirectory: path, repair: repair) { done, total in
+        try Check.run(stateDirectory: path, repair: repair) { done, total in
             #expect(done <= total)
         }
     }

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import InodeManifest
@@ -40,7 +41,7 @@ struct CheckTests {
         let directory = try CheckedDirectory()
         var last: (done: UInt64, total: UInt64) = (0, 0)
         var calls = 0
-        let report = try Volume.check(stateDirectory: directory.path, repair: false) {
+        let report = try Check.run(stateDirectory: directory.path, repair: false) {
             #expect($0 >= last.done)
             last = ($0, $1)
             calls += 1
@@ -52,7 +53,7 @@ struct CheckTests {
         let directory = try CheckedDirectory()
         let volume = try directory.open()
         defer { try? volume.close() }
-        let error = #expect(throws: VolumeError.self) { try directory.check() }
+        let error = #expect(throws: CheckError.self) { try directory.check() }
         guard case .stateDirectory(.inUse(_, let pid)) = error else {
             Issue.record("not inUse: \(String(describing: error))")
             return
@@ -64,8 +65,8 @@ struct CheckTests {
         let directory = CheckedDirectory(empty: ())
         let absent = directory.path + "/absent"
         for path in [absent, directory.path] {
-            let error = #expect(throws: VolumeError.self) {
-                try Volume.check(stateDirectory: path, repair: true) { _, _ in }
+            let error = #expect(throws: CheckError.self) {
+                try Check.run(stateDirectory: path, repair: true) { _, _ in }
             }
             guard case .stateDirectory = error else {
                 Issue.record("not stateDirectory: \(String(describing: error))")
@@ -88,7 +89,7 @@ struct CheckTests {
                     atPath: file, contents: Data(String(repeating: content, count: 99).utf8)))
         }
         let before = FileManager.default.contents(atPath: file)
-        let error = #expect(throws: VolumeError.self) { try directory.check(repair: true) }
+        let error = #expect(throws: CheckError.self) { try directory.check(repair: true) }
         guard case .manifest(.database) = error else {
             Issue.record("not refused: \(String(describing: error))")
             return
@@ -99,7 +100,7 @@ struct CheckTests {
     @Test func aNewerFormatIsRefused() throws {
         let directory = try CheckedDirectory()
         try directory.damage("PRAGMA user_version = 99; UPDATE volume SET clean = 1")
-        let error = #expect(throws: VolumeError.self) { try directory.check(repair: true) }
+        let error = #expect(throws: CheckError.self) { try directory.check(repair: true) }
         guard case .manifest(.newerFormat(_, let found, _)) = error else {
             Issue.record("not newerFormat: \(String(describing: error))")
             return

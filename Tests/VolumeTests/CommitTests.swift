@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import InodeManifest
@@ -165,11 +166,11 @@ private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
             try manifest.checkpoint()
             kill(getpid(), SIGKILL)
         }
-        var report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        var report = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(report.isClean, "\(report.problems)")
         #expect(report.objects == 1 && report.pending.deletedObjects == 1)
         try openVolume(scratch, stillOptions).close()
-        report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        report = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(report.isClean, "\(report.problems)")
         #expect(report.objects == 0 && report.pending == CheckReport.Pending())
     }

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import MerkleDAG
@@ -41,7 +42,7 @@ import struct SystemPackage.Errno
         #expect(try volume.cid(of: one) == cid)
         #expect(try volume.cid(of: other) == volume.profile.root(of: changed).cid)
         try volume.close()
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
         #expect(try flatFiles(in: scratch).count == (count > 16 << 10 ? 2 : 0))
     }
@@ -61,7 +62,7 @@ import struct SystemPackage.Errno
             }
         }
         try volume.close()
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
     }
 
@@ -124,7 +125,7 @@ import struct SystemPackage.Errno
         let volume = try openVolume(scratch, stillOptions)
         try volume.close()
         #expect(try flatFiles(in: scratch).isEmpty)
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean && found.inodes == 1, "\(found)")
     }
 
@@ -197,7 +198,7 @@ import struct SystemPackage.Errno
             }
         }
         try volume.close()
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
     }
 
@@ -250,7 +251,7 @@ import struct SystemPackage.Errno
         #expect(throws: VolumeError.self) { try volume.block(report.leaves[1].cid) }
         #expect(try volume.block(report.leaves[0].cid).count > 1 << 18)
         try volume.close()
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.problemCount > 0)
     }
 

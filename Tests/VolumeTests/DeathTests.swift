@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import MerkleDAG
@@ -223,7 +224,7 @@ struct Death: Codable, Sendable {
         let title =
             "\(death.deed), killed after \(death.callsToDeath) calls"
             + (death.usesBackingFiles ? ", with backing files" : "")
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(title): \(found.problems)")
         let volume = try openVolume(scratch, stillOptions)
         let isSynchronized = access(Deed.synchronizedMarker(volume), F_OK) == 0
@@ -241,7 +242,7 @@ struct Death: Codable, Sendable {
         #expect(
             try volume.cid(of: .root) == independentRoot(of: .root, in: volume).cid, "\(title)")
         try volume.close()
-        let settled = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let settled = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(settled.isClean, "\(title): \(settled.problems)")
         #expect(settled.pending == CheckReport.Pending(), "\(title)")
     }

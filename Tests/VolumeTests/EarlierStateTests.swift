@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import GRDB
 import InodeManifest
@@ -94,7 +95,7 @@ private struct EarlierState {
     }
 
     func check() throws -> CheckReport {
-        try Volume.check(stateDirectory: path, repair: false) { _, _ in }
+        try Check.run(stateDirectory: path, repair: false) { _, _ in }
     }
 }
 

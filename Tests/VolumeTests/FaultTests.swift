@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import Logging
@@ -120,7 +121,7 @@ private struct MessageCollector: LogHandler {
             }
         }
         guard child != nil else { return }
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "REGISTRYFS_TEST_SEED=\(seed): \(found.problems)")
         #expect(found.pending == CheckReport.Pending())
     }
@@ -143,7 +144,7 @@ private struct MessageCollector: LogHandler {
             try volume.write(opened.handle, at: 0, [1, 2, 3])
             kill(getpid(), SIGKILL)
         }
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
         let volume = try openVolume(scratch, stillOptions)
         let file = try volume.resolve(path: ["file"])
@@ -278,7 +279,7 @@ private struct MessageCollector: LogHandler {
         try volume.synchronizeAll()
         try volume.close()
 
-        let found = try Volume.check(stateDirectory: disk.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: disk.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
         volume = try disk.open()
         #expect(try volume.contents(of: volume.resolve(path: ["after"])) == megabyte)

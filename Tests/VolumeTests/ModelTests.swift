@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Glibc
 import MerkleDAG
 import Multiformats
@@ -166,7 +167,7 @@ final class ModelRun {
             guard registry.count == 0 else { throw fail("\(registry.count) files registered") }
             passedCount += driver.kernel.passedCount
         }
-        let found = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: directory.state, repair: false) { _, _ in }
         guard found.isClean, found.pending.unnamedFiles == 0, found.pending.lostFiles == 0 else {
             throw fail("check: \(found.problems), \(found.pending)")
         }

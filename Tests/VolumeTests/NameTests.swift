@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Glibc
 import MerkleDAG
 import Multiformats
@@ -48,7 +49,7 @@ import struct SystemPackage.Errno
         let again = try openVolume(scratch, stillOptions)
         #expect(try again.attributes(of: file).linkCount == Volume.linkCountMax)
         try again.close()
-        let report = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let report = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(report.isClean, "\(report.problems)")
     }
 

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Kubo
 import KuboDouble
@@ -102,6 +103,6 @@ func eventually(
 }
 
 func expectClean(_ directory: ScratchDirectory) throws {
-    let report = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+    let report = try Check.run(stateDirectory: directory.state, repair: false) { _, _ in }
     #expect(report.problems.isEmpty, "\(report.problems)")
 }

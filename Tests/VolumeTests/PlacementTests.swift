@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import GRDB
 import Glibc
@@ -70,7 +71,7 @@ private struct Rows {
         #expect(try rows?.integer("SELECT count(*) FROM placement WHERE kind = 1") == 1)
         #expect(try rows?.integer("SELECT count(*) FROM placement WHERE kind = 2") == 0)
         rows = nil
-        let report = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+        let report = try Check.run(stateDirectory: directory.state, repair: false) { _, _ in }
         #expect(report.isClean, "\(report.problems)")
     }
 
@@ -168,7 +169,7 @@ private struct Rows {
         for cid in [first, directoryCID, fileCID] { #expect(try rows?.hasNode(cid) == true) }
         #expect(try rows?.hasNode(later) == false)
         rows = nil
-        let report = try Volume.check(stateDirectory: directory.state, repair: false) { _, _ in }
+        let report = try Check.run(stateDirectory: directory.state, repair: false) { _, _ in }
         #expect(report.isClean, "\(report.problems)")
 
         volume = try openVolume(directory, stand.options())

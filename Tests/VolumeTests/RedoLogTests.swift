@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import GRDB
 import Glibc
@@ -67,7 +68,7 @@ private final class LoggedDirectory {
     }
 
     func check(repair: Bool = false) throws -> CheckReport {
-        try Volume.check(stateDirectory: path, repair: repair) { _, _ in }
+        try Check.run(stateDirectory: path, repair: repair) { _, _ in }
     }
 
     /// Makes files of one commit each, and leaves them to the log.

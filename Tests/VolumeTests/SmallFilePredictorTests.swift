@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Glibc
 import MerkleDAG
 import Testing
@@ -21,7 +22,7 @@ import struct SystemPackage.Errno
         volume.awaitDetaching()
         try volume.close()
         #expect(kernel.violation == nil)
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found)")
     }
 

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import MerkleDAG
@@ -150,7 +151,7 @@ private final class Stress: Sendable {
 
         let names = try checkInvariants(of: volume, "REGISTRYFS_TEST_SEED=\(seed)")
         try volume.close()
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "REGISTRYFS_TEST_SEED=\(seed): \(found.problems)")
         var pending = found.pending
         // Directories whose CIDs were asked for while a file below was open for writing.

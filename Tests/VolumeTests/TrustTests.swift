@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Foundation
 import Glibc
 import InodeManifest
@@ -25,23 +26,22 @@ import struct SystemPackage.Errno
 
     /// Why neither a mount nor a check opens the directory; nil where they do.
     private func distrust(_ scratch: ScratchDirectory) throws -> Distrust? {
-        func failure(_ body: () throws(VolumeError) -> Void) -> Distrust? {
-            do throws(VolumeError) {
+        func failure(_ body: () throws -> Void) -> Distrust? {
+            do {
                 try body()
                 return nil
-            } catch {
-                guard case .stateDirectory(.untrusted(_, let distrust)) = error else {
-                    Issue.record("\(error)")
-                    return nil
-                }
+            } catch VolumeError.stateDirectory(.untrusted(_, let distrust)),
+                CheckError.stateDirectory(.untrusted(_, let distrust))
+            {
                 return distrust
+            } catch {
+                Issue.record("\(error)")
+                return nil
             }
         }
-        let opening = failure { () throws(VolumeError) in
-            try openVolume(scratch, stillOptions).close()
-        }
-        let checking = failure { () throws(VolumeError) in
-            _ = try Volume.check(stateDirectory: scratch.state, repair: true) { _, _ in }
+        let opening = failure { try openVolume(scratch, stillOptions).close() }
+        let checking = failure {
+            _ = try Check.run(stateDirectory: scratch.state, repair: true) { _, _ in }
         }
         #expect(opening == checking)
         return opening
@@ -127,7 +127,7 @@ import struct SystemPackage.Errno
         let file = try volume.resolve(path: ["file"])
         #expect(try volume.contents(of: file) == content(seed: 1, count: 100_000))
         try volume.close()
-        let report = try Volume.check(stateDirectory: link, repair: false) { _, _ in }
+        let report = try Check.run(stateDirectory: link, repair: false) { _, _ in }
         #expect(report.isClean)
     }
 

@@ -1,4 +1,5 @@
 import Base
+import Checking
 import Glibc
 import MerkleDAG
 import Testing
@@ -64,7 +65,7 @@ import struct SystemPackage.Errno
         let entries = try volume.entries(of: .root)
         #expect(!entries.contains { $0.kind == .characterDevice } && entries.count == 4)
         try volume.close()
-        let found = try Volume.check(stateDirectory: scratch.state, repair: false) { _, _ in }
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean)
     }
 }

@@ -1,4 +1,4 @@
-import InodeManifest
+import Checking
 
 /// The redo log's reader, and SQLite's being told of what it read.
 ///

@@ -1,5 +1,5 @@
 import ArgumentParser
-import Volume
+import Checking
 
 struct CheckCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -72,12 +72,12 @@ enum CheckRun {
         do throws(Failure) {
             let path = try VolumeAccess.checked(stateDirectory)
             var bar = ProgressBar("checking")
-            do throws(VolumeError) {
-                return try Volume.check(stateDirectory: path, repair: repairs) { done, total in
+            do throws(CheckError) {
+                return try Check.run(stateDirectory: path, repair: repairs) { done, total in
                     bar.update(bytes: done, of: total)
                 }
             } catch {
-                throw Failure(volume: error)
+                throw Failure(error.description)
             }
         } catch {
             throw Failure(error.message, exitCode: 2)

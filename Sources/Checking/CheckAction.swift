@@ -1,70 +1,7 @@
-package import MerkleDAG
-
-/// Texts up to a bound, and how many there were.
-package struct BoundedTexts: Sendable {
-    package static let textsMax = 10_000
-
-    package private(set) var texts: [String] = []
-    package private(set) var count: UInt64 = 0
-
-    package init() {}
-
-    /// Adds a text, which is made only where it is kept.
-    mutating func append<Failure: Error>(
-        _ text: () throws(Failure) -> String
-    ) throws(Failure) {
-        if texts.count < Self.textsMax { texts.append(try text()) }
-        count += 1
-    }
-
-    mutating func append(contentsOf other: BoundedTexts) {
-        texts += other.texts.prefix(Self.textsMax - texts.count)
-        count += other.count
-    }
-}
-
-/// What one step of a check found, and what is to be done about it.
-struct CheckFindings {
-    /// The most changes of one round; what is beyond it is found again by the next one.
-    static let actionsMax = 100_000
-
-    /// Whether findings that can be mended are to be mended.
-    var isMending = false
-    private(set) var problems = BoundedTexts()
-    /// Findings that `actions` mends.
-    private(set) var mended = BoundedTexts()
-    private(set) var actions: [CheckAction] = []
-
-    mutating func add(
-        mend: [CheckAction], _ text: () throws(CheckFailure) -> String
-    ) throws(CheckFailure) {
-        if isMending, !mend.isEmpty, actions.count < Self.actionsMax {
-            actions += mend
-            try mended.append(text)
-        } else {
-            try problems.append(text)
-        }
-    }
-}
-
-/// What a check saw of a volume, and what waits for the next mount.
-package struct CheckCounts: Sendable {
-    package var inodes: UInt64 = 0
-    package var files: UInt64 = 0
-    package var directories: UInt64 = 0
-    package var symlinks: UInt64 = 0
-    package var entries: UInt64 = 0
-    package var objects: UInt64 = 0
-    package var sealedObjects: UInt64 = 0
-    package var inlineObjects: UInt64 = 0
-    /// Inodes without a name, which the next mount deletes.
-    package var unlinkedInodes: UInt64 = 0
-    /// Flat files whose removal was committed but not done.
-    package var deletedObjects: UInt64 = 0
-}
+internal import MerkleDAG
 
 /// A change that mends a finding.
-package enum CheckAction: Sendable {
+enum CheckAction: Sendable {
     case rebuildIndexes
     /// Leaves out what the redo log holds up to a number.
     case passLog(to: UInt64)

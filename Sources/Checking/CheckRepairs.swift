@@ -1,4 +1,5 @@
 internal import Base
+internal import InodeManifest
 internal import MerkleDAG
 
 // Repairs never lose what they do not understand: an inode that no entry names, and an object that

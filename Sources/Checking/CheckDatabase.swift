@@ -1,18 +1,19 @@
 internal import GRDB
 internal import GRDBSQLite
 internal import Glibc
+internal import InodeManifest
 
 // The check talks to SQLite itself rather than through GRDB: it wants a connection that cannot
 // write, several open cursors over whole tables, and blobs lent without a copy.
 
 /// Why SQLite stopped a check.
-package struct CheckFailure: Error, Sendable {
+struct CheckFailure: Error, Sendable {
     let code: Int32
-    package let reason: String
+    let reason: String
 
     /// Whether the file itself is at fault, so that the failure is a finding: a damaged page, or
     /// a schema that is not the manifest's.
-    package var isDamage: Bool {
+    var isDamage: Bool {
         code == SQLITE_CORRUPT || code == SQLITE_NOTADB || code == SQLITE_ERROR
     }
 }

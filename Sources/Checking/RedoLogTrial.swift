@@ -1,7 +1,8 @@
 internal import GRDB
+internal import InodeManifest
 
 /// A place to try what the reader of the redo log makes of bytes that may be anything: for the fuzz
-/// target, which is a package of its own.
+/// target, which is a of its own.
 public final class RedoLogTrial {
     private let database: DatabaseQueue
 
@@ -28,7 +29,7 @@ public final class RedoLogTrial {
             isTaken = (try? tail.write(to: db)) != nil
             return .rollback
         }
-        return (tail.batches.count, isTaken)
+        return (tail.commitCount, isTaken)
     }
 
     /// A record with a right head, and zeros up to the next block.
@@ -37,15 +38,7 @@ public final class RedoLogTrial {
     public static func record(
         payload: UnsafeRawBufferPointer, number: UInt64, before: UInt64, isFormer: Bool = false
     ) -> [UInt8] {
-        let count = RedoHead.byteCount + payload.count
-        let whole = RedoHead.next(after: count, multipleOf: RedoHead.blockByteCount)
-        var record = [UInt8](repeating: 0, count: whole)
-        record.withUnsafeMutableBytes { bytes in
-            bytes[RedoHead.byteCount..<count].copyBytes(from: payload)
-            RedoHead.seal(
-                UnsafeMutableRawBufferPointer(rebasing: bytes[..<count]), number: number,
-                before: before, key: key, form: isFormer ? .former : .current)
-        }
-        return record
+        RedoHead.record(
+            payload: payload, number: number, before: before, key: key, isFormer: isFormer)
     }
 }

@@ -1,3 +1,4 @@
+internal import InodeManifest
 internal import Multiformats
 
 // Rows of `remote`, `placement`, `dag_node` and `dag_reference`, as far as they stand for themselves. Which DAG

@@ -1,3 +1,4 @@
+internal import InodeManifest
 internal import Multiformats
 
 /// The one pass over all objects, with cursors over the rows that belong to each.

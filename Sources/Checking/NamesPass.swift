@@ -1,4 +1,5 @@
 internal import Base
+internal import InodeManifest
 internal import Multiformats
 
 /// The one pass over all inodes.
@@ -344,7 +345,7 @@ final class NamesPass {
                 inode, mend: .relink(inode: inode.id),
                 "its link count is \(inode.linkCount), not \(parents.count)")
         }
-        let others = decodeNumbers(inode.otherParents)
+        let others = decodeParents(inode.otherParents)
         guard inode.otherParents.count % 8 != 0 || ([inode.parent] + others).sorted() != parents
         else { return }
         try fault(

@@ -4,19 +4,20 @@
 // the same object.
 
 internal import Base
+internal import InodeManifest
 
 /// A check of one manifest, for one thread. Without repair it cannot write.
-package final class ManifestCheck {
+final class ManifestCheck {
     private(set) var database: CheckDatabase
     let isRepairing: Bool
     var findings = CheckFindings()
     /// What is wrong and stays so.
-    package private(set) var problems = BoundedTexts()
+    private(set) var problems = BoundedTexts()
     /// What was wrong until `commit`.
-    package private(set) var repaired = BoundedTexts()
-    package var counts = CheckCounts()
+    private(set) var repaired = BoundedTexts()
+    var counts = CheckCounts()
     /// Whether findings can be mended: a damaged file is not written to.
-    package private(set) var canMend: Bool
+    private(set) var canMend: Bool
     private var hasMended = false
     private lazy var repairs = CheckRepairs(database)
     // Statements that run once an object or a directory.
@@ -29,9 +30,9 @@ package final class ManifestCheck {
 
     /// Whether the database has its tables; without them the making of the volume was
     /// interrupted, and the next mount goes on with it.
-    package private(set) var isMade = false
+    private(set) var isMade = false
     /// The volume's row; nil for a volume that was never finished.
-    package private(set) var volume: CheckedVolume?
+    private(set) var volume: CheckedVolume?
     /// What is wrong with the redo log, and the newest number in it.
     private var logDamage: (reason: String, newest: UInt64?)?
     /// What is wrong with the row without which the log cannot be read.
@@ -40,7 +41,7 @@ package final class ManifestCheck {
     /// Opens the manifest in a state directory whose lock the caller holds.
     ///
     /// - Throws: `newerFormat`, or `database` where there is no manifest of ours.
-    package init(directory: String, repair: Bool) throws(ManifestError) {
+    init(directory: String, repair: Bool) throws(ManifestError) {
         let path = directory + "/manifest.sqlite"
         isRepairing = repair
         canMend = repair
@@ -91,7 +92,7 @@ package final class ManifestCheck {
                 let newest = tail.newestNumber > tail.number ? tail.newestNumber : nil
                 logDamage = (damage, newest)
             }
-            guard !tail.batches.isEmpty else { return }
+            guard tail.commitCount > 0 else { return }
             if !isRepairing {
                 // The one that cannot write is closed last: it leaves the WAL as it is.
                 database = try CheckDatabase(
@@ -139,14 +140,14 @@ package final class ManifestCheck {
     }
 
     /// Reports a finding of a layer above.
-    package func report(
+    func report(
         _ text: String, mend: [CheckAction] = []
     ) throws(CheckFailure) {
         try findings.add(mend: mend) { () throws(CheckFailure) in text }
     }
 
     /// Reports that the manifest's file itself is at fault.
-    package func reportDamage(_ failure: CheckFailure) {
+    func reportDamage(_ failure: CheckFailure) {
         // A text that is there already cannot fail to be made.
         try? findings.add(mend: []) { () throws(CheckFailure) in
             "manifest: \(failure.reason); the rest could not be checked"
@@ -157,7 +158,7 @@ package final class ManifestCheck {
 
     /// Runs a step of the check, and mends what it found where that is wanted. A step that mends
     /// is run again until nothing is left to mend, because mending can bring more to light.
-    package func settle(
+    func runStep(
         _ step: () throws(CheckFailure) -> Void
     ) throws(CheckFailure) {
         for round in 0... {
@@ -178,7 +179,7 @@ package final class ManifestCheck {
     }
 
     /// Runs the last step for its kind of findings: its repairs bring nothing more to light.
-    package func settleOnce(
+    func runLastStep(
         _ step: () throws(CheckFailure) -> Void
     ) throws(CheckFailure) {
         findings.isMending = canMend
@@ -195,7 +196,7 @@ package final class ManifestCheck {
     private static let roundsMax = 64
 
     /// Makes the repairs durable, all or none. Blocks for the disk.
-    package func commit() throws(CheckFailure) {
+    func commit() throws(CheckFailure) {
         guard isRepairing, isMade else { return }
         try repairs.end()
         try database.execute(hasMended ? "COMMIT" : "ROLLBACK")
@@ -204,7 +205,7 @@ package final class ManifestCheck {
     // MARK: The file
 
     /// Checks pages and indexes, as SQLite's integrity_check does, and the volume's row.
-    package func checkFile() throws(CheckFailure) {
+    func checkFile() throws(CheckFailure) {
         let statement = try database.prepare("PRAGMA integrity_check")
         var isWhole = true
         while try statement.step() {
@@ -269,13 +270,13 @@ package final class ManifestCheck {
     // MARK: Messages
 
     /// An inode in words, with a path where one can be found cheaply.
-    package func describe(inode: Int64) throws(CheckFailure) -> String {
+    func describe(inode: Int64) throws(CheckFailure) -> String {
         guard pathsLeft > 0, let path = try path(of: inode) else { return "inode \(inode)" }
         return "inode \(inode) (\(path))"
     }
 
     /// An object in words, with a file that holds it.
-    package func describe(object: Int64) throws(CheckFailure) -> String {
+    func describe(object: Int64) throws(CheckFailure) -> String {
         guard
             let inode = try database.integer(
                 "SELECT id FROM inode WHERE object = ? LIMIT 1", CheckValue(object))
@@ -307,13 +308,13 @@ package final class ManifestCheck {
 }
 
 /// The one row that holds for a whole volume.
-package struct CheckedVolume: Sendable {
-    package let uuid: String
-    package let profile: String
+struct CheckedVolume: Sendable {
+    let uuid: String
+    let profile: String
     let nextInode: Int64
     let nextCookie: Int64
-    package let nextObject: Int64
+    let nextObject: Int64
     let inodeCount: Int64
     /// Whether the volume was closed properly.
-    package let isClean: Bool
+    let isClean: Bool
 }

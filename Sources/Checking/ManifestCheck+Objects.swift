@@ -1,23 +1,25 @@
+internal import InodeManifest
+
 // Rows of `object`, and what belongs to them. Bytes and hashes are checked by the layers above.
 
 /// A row of `object` to be compared with its bytes.
-package struct CheckedObject: Sendable {
-    package let id: Int64
-    package let isSealed: Bool
+struct CheckedObject: Sendable {
+    let id: Int64
+    let isSealed: Bool
     /// Its bytes are at the node, and need not be here.
-    package let isRemote: Bool
+    let isRemote: Bool
     /// Bytes; may be out of range in a damaged row.
-    package let size: Int64
-    package let cid: [UInt8]?
-    package let treeSize: Int64
-    package let isInline: Bool
+    let size: Int64
+    let cid: [UInt8]?
+    let treeSize: Int64
+    let isInline: Bool
 }
 
 extension ManifestCheck {
     /// Checks all that the manifest's rows say of each other.
     ///
     /// - Parameter chunkSize: the bytes of a leaf.
-    package func checkRows(chunkSize: Int64) throws(CheckFailure) {
+    func checkRows(chunkSize: Int64) throws(CheckFailure) {
         try checkNames()
         try ObjectsPass(self).run(chunkSize: chunkSize)
         let placements = PlacementsPass(self)
@@ -26,7 +28,7 @@ extension ManifestCheck {
     }
 
     /// The bytes of all sealed objects together.
-    package func sealedBytes() throws(CheckFailure) -> UInt64 {
+    func sealedBytes() throws(CheckFailure) -> UInt64 {
         // Summed as floating point, which cannot overflow in a damaged row.
         let total = try database.integer(
             """
@@ -39,7 +41,7 @@ extension ManifestCheck {
     /// Goes through all objects in the order of their numbers.
     ///
     /// - Parameter body: gets the row, and the bytes of an inline object, valid in the body.
-    package func forEachObject(
+    func forEachObject(
         _ body: (CheckedObject, UnsafeRawBufferPointer) throws(CheckFailure) -> Void
     ) throws(CheckFailure) {
         let objects = try database.prepare(
@@ -60,7 +62,7 @@ extension ManifestCheck {
     }
 
     /// Whether an object has a flat file by its row: nil where there is no row.
-    package func isFlat(object: Int64) throws(CheckFailure) -> Bool? {
+    func isFlat(object: Int64) throws(CheckFailure) -> Bool? {
         if flatQuery == nil {
             flatQuery = try database.prepare("SELECT inline IS NULL FROM object WHERE id = ?")
         }
@@ -71,12 +73,12 @@ extension ManifestCheck {
     }
 
     /// Whether the removal of an object's flat file is committed.
-    package func isDeleted(object: Int64) throws(CheckFailure) -> Bool {
+    func isDeleted(object: Int64) throws(CheckFailure) -> Bool {
         try database.integer("SELECT 1 FROM deleted_object WHERE id = ?", CheckValue(object)) != nil
     }
 
     /// The inodes that hold an object and say another size.
-    package func inodes(
+    func inodes(
         holding object: Int64, withSizeOtherThan size: Int64
     ) throws(CheckFailure) -> [(inode: Int64, size: Int64)] {
         if sizeQuery == nil {
@@ -92,7 +94,7 @@ extension ManifestCheck {
     }
 
     /// The stored leaves of an object, in order.
-    package func leaves(of object: Int64) throws(CheckFailure) -> CheckedLeaves {
+    func leaves(of object: Int64) throws(CheckFailure) -> CheckedLeaves {
         let rows = try database.prepare(
             "SELECT number, multihash FROM leaf WHERE object = ? ORDER BY number")
         rows.restart(CheckValue(object))
@@ -100,7 +102,7 @@ extension ManifestCheck {
     }
 
     /// A stored node of an object; nil where there is none with that multihash.
-    package func node(
+    func node(
         of object: Int64, multihash: [UInt8]
     ) throws(CheckFailure) -> [UInt8]? {
         let row = try database.prepare(
@@ -114,7 +116,7 @@ extension ManifestCheck {
     }
 
     /// How many nodes of an object are stored.
-    package func nodeCount(of object: Int64) throws(CheckFailure) -> Int {
+    func nodeCount(of object: Int64) throws(CheckFailure) -> Int {
         Int(
             clamping: try database.integer(
                 "SELECT count(*) FROM dag_reference WHERE kind = 1 AND owner = ?",
@@ -123,11 +125,11 @@ extension ManifestCheck {
 }
 
 /// A cursor over the stored leaves of one object.
-package struct CheckedLeaves {
+struct CheckedLeaves {
     fileprivate let rows: CheckStatement
 
     /// The next leaf; nil after the last one.
-    package func next() throws(CheckFailure) -> (number: Int64, multihash: [UInt8])? {
+    func next() throws(CheckFailure) -> (number: Int64, multihash: [UInt8])? {
         try rows.step() ? (rows.integer(0), rows.bytes(1)) : nil
     }
 }

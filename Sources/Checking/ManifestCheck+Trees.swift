@@ -1,17 +1,19 @@
+internal import InodeManifest
+
 // Rows that hold the CIDs of directories and symbolic links. What they should be is computed by
 // the layers above.
 
 /// A directory or symbolic link with a CID.
-package struct CheckedTree: Sendable {
-    package let inode: Int64
-    package let cid: [UInt8]
-    package let treeSize: Int64
-    package let target: [UInt8]
+struct CheckedTree: Sendable {
+    let inode: Int64
+    let cid: [UInt8]
+    let treeSize: Int64
+    let target: [UInt8]
 }
 
 /// An entry of a directory, with what its DAG would link to.
-package struct CheckedChild: Sendable {
-    package enum Content: Sendable {
+struct CheckedChild: Sendable {
+    enum Content: Sendable {
         /// A fifo, socket or device, which no DAG holds.
         case outside
         case empty
@@ -25,14 +27,14 @@ package struct CheckedChild: Sendable {
         case missing
     }
 
-    package let name: [UInt8]
-    package let inode: Int64
-    package let content: Content
+    let name: [UInt8]
+    let inode: Int64
+    let content: Content
 }
 
 extension ManifestCheck {
     /// Goes through the directories with a CID, or through such symbolic links.
-    package func forEachTree(
+    func forEachTree(
         areDirectories: Bool, _ body: (CheckedTree) throws(CheckFailure) -> Void
     ) throws(CheckFailure) {
         let rows = try database.prepare(
@@ -50,7 +52,7 @@ extension ManifestCheck {
     }
 
     /// Goes through the entries of a directory in the order of their names.
-    package func forEachChild(
+    func forEachChild(
         of directory: Int64, _ body: (CheckedChild) throws(CheckFailure) -> Void
     ) throws(CheckFailure) {
         if childQuery == nil {
@@ -92,7 +94,7 @@ extension ManifestCheck {
     }
 
     /// Goes through the stored nodes of a directory.
-    package func forEachNode(
+    func forEachNode(
         of directory: Int64,
         _ body: (_ multihash: [UInt8], _ bytes: UnsafeRawBufferPointer) throws(CheckFailure) -> Void
     ) throws(CheckFailure) {
