@@ -32,11 +32,11 @@ public struct CheckReport: Sendable {
         /// Flat files that were to be removed, and objects that were being read when their last inode let go.
         public var deletedObjects: UInt64 = 0
         /// Files that were being written, and whose size only their flat file knows.
-        public var unsettledSizes: UInt64 = 0
+        public var unsyncedSizes: UInt64 = 0
         /// Files that were being written, and whose flat file is gone.
         public var lostFiles: UInt64 = 0
         /// Directories with a CID above files that were being written.
-        public var unsettledTrees: UInt64 = 0
+        public var outdatedTrees: UInt64 = 0
 
         /// Nothing pending.
         public init() {}

@@ -1,6 +1,6 @@
 internal import InodeManifest
 
-// Rows of `object`, and what belongs to them. Bytes and hashes are checked by the layers above.
+// Rows of `object`, and what belongs to them. Bytes and hashes are checked by `VolumeCheck`.
 
 /// A row of `object` to be compared with its bytes.
 struct CheckedObject: Sendable {

@@ -1,7 +1,7 @@
 internal import InodeManifest
 
 // Rows that hold the CIDs of directories and symbolic links. What they should be is computed by
-// the layers above.
+// `VolumeCheck`.
 
 /// A directory or symbolic link with a CID.
 struct CheckedTree: Sendable {

@@ -1,7 +1,7 @@
 // The offline check, as far as SQL goes: the rules of Schema.swift, row by row. Tables are read in
 // the order of their keys and merged, so that memory does not grow with the volume. What has to do
-// with bytes and hashes is the business of the layers above, which read rows and report through
-// the same object.
+// with bytes and hashes is the business of `VolumeCheck`, which reads rows and reports through the same
+// object.
 
 internal import Base
 internal import InodeManifest
@@ -139,7 +139,7 @@ final class ManifestCheck {
         try findings.add(mend: mend, text)
     }
 
-    /// Reports a finding of a layer above.
+    /// Reports a finding whose text is made already, as those of `VolumeCheck`.
     func report(
         _ text: String, mend: [CheckAction] = []
     ) throws(CheckFailure) {

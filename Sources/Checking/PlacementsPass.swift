@@ -2,7 +2,7 @@ internal import InodeManifest
 internal import Multiformats
 
 // Rows of `remote`, `placement`, `dag_node` and `dag_reference`, as far as they stand for themselves. Which DAG
-// nodes an object or a directory has to have, the layers above say.
+// nodes an object or a directory has to have, `VolumeCheck` says.
 
 struct PlacementsPass {
     private let check: ManifestCheck

@@ -95,7 +95,7 @@ extension VolumeCheck {
         guard object.isSealed else {
             let owners = try manifest.inodes(
                 holding: object.id, withSizeOtherThan: Int64(clamping: fileSize))
-            pending.unsettledSizes += UInt64(owners.count)
+            pending.unsyncedSizes += UInt64(owners.count)
             return nil
         }
         guard let size = UInt64(exactly: object.size) else { return nil }

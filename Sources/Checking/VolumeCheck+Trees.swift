@@ -32,7 +32,7 @@ extension VolumeCheck {
         /// With whether all the content below is what its CID says.
         case all(DirectoryBuilder, isSound: Bool)
         /// Files below are being written: what the next mount makes of them decides.
-        case unsettled
+        case beingWritten
         case without(inode: Int64)
         /// What is wrong was reported before.
         case unusable
@@ -45,8 +45,8 @@ extension VolumeCheck {
         let isSound: Bool
         switch try entries(of: directory.inode, profile: profile) {
         case .all(let all, let sound): (builder, isSound) = (all, sound)
-        case .unsettled:
-            pending.unsettledTrees += 1
+        case .beingWritten:
+            pending.outdatedTrees += 1
             return
         case .without(let inode):
             return try fault(directory, "it has a CID, but inode \(inode) in it has none")
@@ -96,7 +96,7 @@ extension VolumeCheck {
     ) throws(CheckFailure) -> Entries {
         var builder = DirectoryBuilder(profile: profile)
         let empty = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
-        var isUnsettled = false
+        var isBeingWritten = false
         var isUnusable = false
         var unknown: Int64?
         var isSound = true
@@ -104,7 +104,7 @@ extension VolumeCheck {
             switch child.content {
             case .outside: break
             case .missing: isUnusable = true
-            case .unsealed: isUnsettled = true
+            case .unsealed: isBeingWritten = true
             case .unknown: unknown = unknown ?? child.inode
             case .empty:
                 builder.add(name: child.name, cid: empty.cid, treeSize: empty.treeSize)
@@ -119,6 +119,6 @@ extension VolumeCheck {
         }
         if let unknown { return .without(inode: unknown) }
         if isUnusable { return .unusable }
-        return isUnsettled ? .unsettled : .all(builder, isSound: isSound)
+        return isBeingWritten ? .beingWritten : .all(builder, isSound: isSound)
     }
 }

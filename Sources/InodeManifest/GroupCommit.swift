@@ -73,7 +73,7 @@ extension InodeManifest {
             }
             state.turns.checkpointed = rows.generation
             state.sealed.forget(checkpointed: rows.generation)
-            state.cache.settle(rows)
+            state.cache.retire(rows)
         }
         if failure == nil, let number { redo.withLock { $0?.noteApplied(number) } }
         let outcome = failure.map { Outcome.failed($0, FailureCause.take() ?? "\($0)") } ?? .done

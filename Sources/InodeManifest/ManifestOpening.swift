@@ -45,7 +45,7 @@ enum ManifestOpening {
                 epoch: try stored.number(1, "epoch", in: 0...StoredRow.numberMax),
                 path: try stored.text(2, "path"), root: try stored.cid(3, "root"),
                 rootCount: try stored.number(6, "root_count", in: 0...StoredRow.numberMax),
-                view: try stored.cid(4, "view"),
+                mirror: try stored.cid(4, "view"),
                 time: Timestamp(nanoseconds: try stored.integer(5, "time")))
             return (published, max(kept, published.rootCount))
         }

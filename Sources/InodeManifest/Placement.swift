@@ -63,13 +63,13 @@ package struct PublishedState: Sendable, Equatable {
     package var root: CID?
     /// The count of roots when `root` was begun (`RootCount.begin`).
     package var rootCount: UInt64
-    /// The CID of the directory at `path` as it was left; nil before the first time.
-    package var view: CID?
+    /// The CID of the directory at `path`, the mirror, as it was left; nil before the first time.
+    package var mirror: CID?
     /// When `root` was pinned.
     package var time: Timestamp
 
     package init(
-        peer: String, epoch: UInt64, path: String, root: CID?, rootCount: UInt64 = 0, view: CID?,
+        peer: String, epoch: UInt64, path: String, root: CID?, rootCount: UInt64 = 0, mirror: CID?,
         time: Timestamp
     ) {
         self.peer = peer
@@ -77,7 +77,7 @@ package struct PublishedState: Sendable, Equatable {
         self.path = path
         self.root = root
         self.rootCount = rootCount
-        self.view = view
+        self.mirror = mirror
         self.time = time
     }
 }
@@ -167,7 +167,7 @@ extension CommitBatch {
         row.bind(published.epoch)
         row.bind(published.root?.bytes)
         row.bind(published.rootCount)
-        row.bind(published.view?.bytes)
+        row.bind(published.mirror?.bytes)
         row.bind(published.time.nanoseconds)
         try row.run()
     }

@@ -35,7 +35,7 @@ package struct RecordCache {
     }
 
     /// Ends the life in memory of what SQLite has deleted, and of tombstones.
-    mutating func settle(_ batch: CommitBatch) {
+    mutating func retire(_ batch: CommitBatch) {
         checkpointed = batch.generation
         for id in batch.deletedInodes {
             if let record = inodes.removeValue(forKey: id) {

@@ -187,7 +187,7 @@ struct RedoReader {
         let path = String(decoding: try bytes() ?? [], as: UTF8.self)
         return PublishedState(
             peer: peer, epoch: try number(), path: path, root: try cid(),
-            rootCount: try number(), view: try cid(),
+            rootCount: try number(), mirror: try cid(),
             time: Timestamp(nanoseconds: try number()))
     }
 
@@ -195,7 +195,7 @@ struct RedoReader {
         PublishedState(
             peer: String(decoding: try bytes() ?? [], as: UTF8.self), epoch: try number(),
             path: String(decoding: try bytes() ?? [], as: UTF8.self), root: try cid(),
-            view: try cid(), time: Timestamp(nanoseconds: try number()))
+            mirror: try cid(), time: Timestamp(nanoseconds: try number()))
     }
 
     private mutating func cid() throws(RedoPayloadError) -> CID? {

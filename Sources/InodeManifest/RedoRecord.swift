@@ -20,14 +20,14 @@ internal import Multiformats
 //   next       flag u8, next_object u64
 //   placement  kind u8, id remote u64, state u8, request bytes, epoch u64 (0 takes the placement away)
 //   lost       kind u8, owner u64, root_count u64: the DAG nodes that the owner had are kept
-//   remote     id u64, kind u8, identity path bytes, epoch u64, root bytes, root_count u64, view bytes,
+//   remote     id u64, kind u8, identity path bytes, epoch u64, root bytes, root_count u64, mirror bytes,
 //              time i64
 //
 // So it is in records of the form 2. In those of the form 1, which builds before format 4 of the database wrote,
 // tree_size is followed by `published` u64, the epoch of a placement at the only remote; and in the
 // place of the last three lists stands
 //
-//   published  flag u8; then peer bytes, epoch u64, path bytes, root bytes, view bytes, time i64
+//   published  flag u8; then peer bytes, epoch u64, path bytes, root bytes, mirror bytes, time i64
 //
 // Both are read, so that what such a build was killed with is not lost.
 //
@@ -183,7 +183,7 @@ struct RedoWriter {
         put(remote.epoch)
         put(remote.root?.bytes)
         put(remote.rootCount)
-        put(remote.view?.bytes)
+        put(remote.mirror?.bytes)
         put(remote.time.nanoseconds)
     }
 

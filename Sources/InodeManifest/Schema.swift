@@ -16,7 +16,9 @@ package import GRDB
 //                     nodes of directories whose CIDs are in their inode rows
 //   dag_reference     who needs a block of `dag_node`; one that nobody needs is deleted with its last
 //                     reference
-//   remote            one row a remote that may hold content of the volume: a Kubo node so far
+//   remote            one row a remote that may hold content of the volume: a Kubo node so far; `view` is the
+//                     CID of the MFS mirror as it was left. The code calls it `mirror`; the column keeps the name
+//                     that it has in state directories of format 2 to 4
 //   placement         who holds what: an object or a directory, a remote, and how far that has come
 //   origin            one row where the tree came from elsewhere, since version 5: what it was named by, and the root
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit

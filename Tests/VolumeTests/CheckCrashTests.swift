@@ -54,7 +54,7 @@ struct CheckCrashTests {
         let report = try crashed.check()
         #expect(report.isClean, "\(report.problems)")
         #expect(report.pending.unlinkedInodes == 1)
-        #expect(report.pending.unsettledSizes == 1)
+        #expect(report.pending.unsyncedSizes == 1)
         #expect(report.pending.unnamedFiles == 1)
         let repair = try crashed.check(repair: true)
         #expect(repair.isClean && repair.repaired.isEmpty)
@@ -75,7 +75,7 @@ struct CheckCrashTests {
         let crashed = try crash(directory)
         let report = try crashed.check()
         #expect(report.isClean, "\(report.problems)")
-        #expect(report.pending.unsettledTrees == 1)
+        #expect(report.pending.outdatedTrees == 1)
         volume.release(handle)
     }
 

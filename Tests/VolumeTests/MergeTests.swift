@@ -150,7 +150,7 @@ import struct SystemPackage.Errno
         try stand.client.filesCopy(from: MFSPath("/ipfs/\(sharded.cid)"), to: path)
         #expect(try stand.viewCID() != published)
         volume = try openVolume(directory, stand.options())
-        // No name is to be changed, so the view is exchanged as a whole.
+        // No name is to be changed, so the mirror is exchanged as a whole.
         #expect(try eventually { try stand.viewCID() == published })
         #expect(try volume.published() == published)
         #expect(try stand.client.filesStat(path)?.cid == volume.cid(of: inner))

@@ -101,7 +101,7 @@ private struct Rows {
         #expect(try waiting() == (2, [first, second], 0))
         manifest.withLock { state in
             state.published = PublishedState(
-                peer: "peer", epoch: 1, path: "/x", root: nil, view: nil, time: .now())
+                peer: "peer", epoch: 1, path: "/x", root: nil, mirror: nil, time: .now())
         }
         try manifest.withLock { (state) throws(Errno) in
             guard let object = try state.object(first) else { throw .ioError }
@@ -210,7 +210,7 @@ private struct Rows {
         let node = StoredNode(multihash: cid.multihash.bytes, bytes: [7])
         let id = try opened { (state) throws in
             state.published = PublishedState(
-                peer: "peer", epoch: 3, path: "/x", root: nil, view: nil, time: .now())
+                peer: "peer", epoch: 3, path: "/x", root: nil, mirror: nil, time: .now())
             let object = state.makeObject(id: state.numbers.reserve(), size: 2)
             state.seal(
                 object, as: SealResult(cid: cid, treeSize: 2, leaves: leaves, nodes: [node]),

@@ -155,7 +155,7 @@ private final class Stress: Sendable {
         #expect(found.isClean, "REGISTRYFS_TEST_SEED=\(seed): \(found.problems)")
         var pending = found.pending
         // Directories whose CIDs were asked for while a file below was open for writing.
-        pending.unsettledTrees = 0
+        pending.outdatedTrees = 0
         #expect(pending == CheckReport.Pending())
         #expect(found.inodes == UInt64(Set(names.places.map(\.inode)).count), "no orphan is left")
         volume = try openVolume(scratch, options)

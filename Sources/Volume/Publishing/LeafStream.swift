@@ -232,7 +232,7 @@ extension Volume {
         defer { stream.end() }
         do throws(RemoteStreamError<FileBlocks.Interruption>) {
             if mustAsk {
-                guard try !isAtNode(first, connection, cancellation) else {
+                guard try !isAtRemote(first, connection, cancellation) else {
                     // Then it may have more of it, and is asked for each leaf once all are known.
                     stream.giveUp()
                     return true
@@ -254,7 +254,7 @@ extension Volume {
         return true
     }
 
-    private func isAtNode(
+    private func isAtRemote(
         _ leaf: LeafStream.Leaf, _ connection: RemoteConnection, _ cancellation: Cancellation
     ) throws(RemoteStreamError<FileBlocks.Interruption>) -> Bool {
         // Sent ahead, while the file was being written.

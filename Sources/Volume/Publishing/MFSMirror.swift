@@ -16,12 +16,12 @@ extension Volume {
         let status = try mirrorStatus(connection)
         if let status, status.cid != root {
             // What others did since it was looked at comes into the tree first.
-            guard status.cid == manifest.withLock({ $0.published?.view }) else { throw .changed }
+            guard status.cid == manifest.withLock({ $0.published?.mirror }) else { throw .changed }
             try changeMirror(from: status.cid, to: root, connection)
         } else if status == nil {
             try copy(root, to: connection.path, connection)
         }
-        manifest.withLock { $0.published?.view = root }
+        manifest.withLock { $0.published?.mirror = root }
     }
 
     /// What stands at the MFS path; nil for nothing.

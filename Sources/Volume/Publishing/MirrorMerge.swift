@@ -11,10 +11,10 @@ internal import struct SystemPackage.Errno
 extension Volume {
     /// Brings what others changed at the MFS path into the tree.
     func mergeMirror(_ connection: RemoteConnection) throws(PublishFailure) {
-        let mirror = manifest.withLock { $0.published?.view }
+        let mirror = manifest.withLock { $0.published?.mirror }
         guard let status = try mirrorStatus(connection) else {
             // Whoever took all of it away has no part of the tree in mind: it is shown again.
-            if mirror != nil { manifest.withLock { $0.published?.view = nil } }
+            if mirror != nil { manifest.withLock { $0.published?.mirror = nil } }
             return
         }
         guard status.cid != mirror else { return }
@@ -32,6 +32,6 @@ extension Volume {
             }
         }
         // With what was merged, in one commit or in an earlier one.
-        manifest.withLock { $0.published?.view = status.cid }
+        manifest.withLock { $0.published?.mirror = status.cid }
     }
 }

@@ -52,7 +52,7 @@ struct Publication {
             restingSince = now
         }
         guard let published else { return .no }
-        guard root == nil || root != published.root || root != published.view else {
+        guard root == nil || root != published.root || root != published.mirror else {
             waitingSince = nil
             return .no
         }

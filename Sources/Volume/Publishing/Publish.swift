@@ -115,7 +115,7 @@ extension Volume {
                 peer: peer, epoch: (old?.epoch ?? 0) + (isSamePeer ? 0 : 1),
                 path: "\(connection.path)",
                 root: isSamePeer ? old?.root : nil,
-                rootCount: isSamePeer ? old?.rootCount ?? 0 : 0, view: nil, time: .now())
+                rootCount: isSamePeer ? old?.rootCount ?? 0 : 0, mirror: nil, time: .now())
             return !isSamePeer
         }
         if isOther {

@@ -137,7 +137,7 @@ extension Volume {
     /// Begins a new volume with the tree that stands at the node's MFS path. Blocks for the node.
     func adoptTree(_ connection: RemoteConnection) throws(VolumeError) {
         let (isNew, isAdopted) = manifest.withLock { state in
-            let isAdopted = state.published?.view != nil
+            let isAdopted = state.published?.mirror != nil
             return (state.inodeCount == 1 && !isAdopted, isAdopted)
         }
         // A volume that has published or adopted one goes on with what it has.
@@ -168,7 +168,7 @@ extension Volume {
                 root.isLoaded = false
                 root.children.setComplete(false)
                 state.published = PublishedState(
-                    peer: peer, epoch: 1, path: "\(connection.path)", root: nil, view: status.cid,
+                    peer: peer, epoch: 1, path: "\(connection.path)", root: nil, mirror: status.cid,
                     time: .now())
                 state.mark(root)
             }

@@ -56,11 +56,11 @@ enum CheckRun {
             (pending.unnamedFiles, "object without a row", "objects without a row"),
             (pending.deletedObjects, "object to be removed", "objects to be removed"),
             (
-                pending.unsettledSizes, "file that was being written",
+                pending.unsyncedSizes, "file that was being written",
                 "files that were being written"
             ),
             (pending.lostFiles, "file that never had bytes", "files that never had bytes"),
-            (pending.unsettledTrees, "outdated directory CID", "outdated directory CIDs"),
+            (pending.outdatedTrees, "outdated directory CID", "outdated directory CIDs"),
         ]
         return parts.filter { $0.0 > 0 }.map { Figures.count($0.0, $0.1, $0.2) }
             .joined(separator: ", ")

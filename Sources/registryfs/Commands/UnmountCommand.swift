@@ -40,7 +40,7 @@ enum UnmountRun {
                 waitForEnd(of: daemon)
             }
         } catch {
-            try settle(error, mount, isLazy: isLazy)
+            try unmount(after: error, mount, isLazy: isLazy)
         }
     }
 
@@ -69,9 +69,9 @@ enum UnmountRun {
         for _ in 0..<endSecondsMax * 100 where !Processes.hasEnded(process) { usleep(10_000) }
     }
 
-    /// What to do where the daemon did not unmount.
-    private static func settle(
-        _ failure: Failure, _ mount: MountEntry, isLazy: Bool
+    /// Unmounts without the daemon, or says why that is not to be.
+    private static func unmount(
+        after failure: Failure, _ mount: MountEntry, isLazy: Bool
     ) throws(Failure) {
         let point = RawText.shown(mount.point)
         switch failure.kind {
