@@ -1,10 +1,10 @@
 internal import InodeManifest
 
-/// State of a room that only who holds the manifest's lock can reach: whoever wants it has to show the
-/// manifest's state, which is had under that lock alone.
+/// State that only who holds the manifest's lock can reach: whoever wants it has to show the manifest's
+/// state, which is had under that lock alone. It costs nothing but a reference.
 ///
 /// Sendable although unchecked, for that reason.
-final class LockBound<State: AnyObject>: @unchecked Sendable {
+struct LockBound<State: AnyObject>: @unchecked Sendable {
     private let state: State
 
     init(_ state: State) {

@@ -162,7 +162,8 @@ extension Volume {
             let from = try record(source.inode, state)
             let to = try record(destination.inode, state)
             // A backing file cannot be given another content than its own while it is open.
-            guard destination.backing == nil, source.backing?.isWritable != true else {
+            guard destination(state).backing == nil, source(state).backing?.isWritable != true
+            else {
                 return nil
             }
             guard to.size == 0, from.size <= length, let object = try state.object(of: from),
@@ -173,7 +174,7 @@ extension Volume {
             to.object = object.id
             to.size = from.size
             to.blocks = from.blocks
-            destination.file = nil
+            destination(state).file = nil
             opens(state).forgetUnsynchronized(to.inode)
             if let old { state.release(old) }
             try noteChange(of: to, by: writer, state)

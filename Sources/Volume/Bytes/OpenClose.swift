@@ -33,8 +33,8 @@ extension Volume {
         to record: InodeRecord, flags: OpenFlags, _ state: ManifestState
     ) -> (HandleID, FileHandle) {
         let file = use(record, state)
-        file.opens += 1
-        if flags.isWritable { file.writers += 1 }
+        file(state).opens += 1
+        if flags.isWritable { file(state).writers += 1 }
         let description = FileHandle(file: file, flags: flags)
         return (handles.insert(description), description)
     }
@@ -69,25 +69,25 @@ extension Volume {
     /// Counts a user of a file's shared state; under the manifest's lock.
     func use(_ record: InodeRecord, _ state: ManifestState) -> OpenFile {
         let file = opens(state).files[record.inode.number] ?? OpenFile(inode: record.inode)
-        if file.users == 0 {
-            file.nameClass = passthrough(state).smallFiles.nameClass(of: record.inode)
+        if file(state).users == 0 {
+            file(state).nameClass = passthrough(state).smallFiles.nameClass(of: record.inode)
             opens(state).files[record.inode.number] = file
         }
-        file.users += 1
+        file(state).users += 1
         record.pins += 1
         return file
     }
 
     /// Ends a `use`; under the manifest's lock.
     func endUse(_ file: OpenFile, _ state: ManifestState) {
-        file.users -= 1
-        if file.users == 0 {
+        file(state).users -= 1
+        if file(state).users == 0 {
             opens(state).files.removeValue(forKey: file.inode.number)
-            remoteFiles(state).endUse(of: file)
+            remoteFiles(state).endUse(of: file(state))
         }
         guard let record = try? state.inode(file.inode) else { return }
         record.pins -= 1
-        if file.users == 0 { reapIfUnused(record, state) }
+        if file(state).users == 0 { reapIfUnused(record, state) }
     }
 
     /// What close(2) of one descriptor asks for; errors of earlier writes were told by the writes.
@@ -101,11 +101,11 @@ extension Volume {
         let file = description.file
         var isRemoteDue = false
         let (isLastWriter, hasBacking, mustSynchronize) = manifest.withLock { state in
-            if description.flags.isWritable { file.writers -= 1 }
-            file.opens -= 1
-            let isLast = description.flags.isWritable && file.writers == 0
-            if file.opens == 0 { file.isServedByRequest = false }
-            let hasBacking = file.backing != nil
+            if description.flags.isWritable { file(state).writers -= 1 }
+            file(state).opens -= 1
+            let isLast = description.flags.isWritable && file(state).writers == 0
+            if file(state).opens == 0 { file(state).isServedByRequest = false }
+            let hasBacking = file(state).backing != nil
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
             if let fetcher {
@@ -123,7 +123,8 @@ extension Volume {
 
     /// Notes how large a file has become; under the manifest's lock.
     func noteSize(of file: OpenFile, _ state: ManifestState) {
-        guard let nameClass = file.nameClass, let record = try? state.inode(file.inode) else {
+        guard let nameClass = file(state).nameClass, let record = try? state.inode(file.inode)
+        else {
             return
         }
         passthrough(state).smallFiles.note(nameClass, isSmall: record.size <= options.inlineSizeMax)
@@ -135,17 +136,18 @@ extension Volume {
     func objectFile(
         _ file: OpenFile, object: UInt64, forWriting: Bool, _ state: ManifestState
     ) throws(Errno) -> ObjectFile {
-        if let open = file.file, open.id == object, file.isFileWritable || !forWriting {
+        if let open = file(state).file, open.id == object, file(state).isFileWritable || !forWriting
+        {
             return open
         }
         if let open = opens(state).unsynchronized[file.inode.number]?.file, open.id == object {
-            file.file = open
-            file.isFileWritable = true
+            file(state).file = open
+            file(state).isFileWritable = true
             return open
         }
         let opened = try filesAhead(state).file(object, forWriting: forWriting, state)
-        file.file = opened
-        file.isFileWritable = forWriting
+        file(state).file = opened
+        file(state).isFileWritable = forWriting
         return opened
     }
 

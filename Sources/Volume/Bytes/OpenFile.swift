@@ -1,16 +1,29 @@
 internal import Base
+internal import InodeManifest
 internal import ObjectStore
 internal import Synchronization
 
-/// What all open file descriptions of one inode share.
+/// An inode that is open: what all its open file descriptions share.
 ///
-/// Sendable although unchecked: the mutable fields are touched only under the manifest's lock.
-final class OpenFile: @unchecked Sendable {
+/// What changes of it is had with the manifest's state, as `file(state)`; here is what needs no lock.
+final class OpenFile: Sendable {
     let inode: Inode
     /// Held by whoever changes the bytes, the size or the object of the inode, so that such
     /// changes come one after another. Taken before the manifest's lock, never after it.
     let writeLock = Monitor<Void>((), rank: .file)
+    /// The mode has lost bits that the kernel may not know of; read without the lock.
+    let hasLostPrivileges = Atomic<Bool>(false)
+    private let state = LockBound(OpenFileState())
 
+    init(inode: Inode) {
+        self.inode = inode
+    }
+
+    func callAsFunction(_ lock: borrowing ManifestState) -> OpenFileState { state(lock) }
+}
+
+/// What changes of an open file; under the manifest's lock.
+final class OpenFileState {
     /// The flat file of `object`, once it was opened.
     var file: ObjectFile?
     /// Whether `file` was opened for writing.
@@ -31,15 +44,9 @@ final class OpenFile: @unchecked Sendable {
     var isServedByRequest = false
     /// The thread that removed `security.capability` last, and has asked for nothing since.
     var capabilityRemover: Int32?
-    /// The mode has lost bits that the kernel may not know of; read without the lock.
-    let hasLostPrivileges = Atomic<Bool>(false)
 
     /// Whether the bytes may be changed by somebody who has the file open.
     var hasWriters: Bool { writers > 0 || backing?.isWritable == true }
-
-    init(inode: Inode) {
-        self.inode = inode
-    }
 }
 
 /// One open file description.

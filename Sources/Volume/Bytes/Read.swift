@@ -56,7 +56,7 @@ extension Volume {
     /// Fails where a flat file that nobody changes any more is shorter than its content.
     private func refuseShort(_ flat: ObjectFile, of file: OpenFile, size: UInt64) throws(Errno) {
         let isSealed = try reading { (state) throws(Errno) in
-            guard file.backing == nil else { return false }
+            guard file(state).backing == nil else { return false }
             return try state.object(flat.id)?.state == .sealed
         }
         guard isSealed else { return }
@@ -116,7 +116,7 @@ extension Volume {
         case backing(ObjectFile)
 
         init(of file: OpenFile, _ record: InodeRecord) {
-            if let backing = file.backing, backing.isWritable {
+            if let backing = file(state).backing, backing.isWritable {
                 self = .backing(backing.file)
             } else {
                 self = .recorded(record.size)
@@ -137,7 +137,7 @@ extension Volume {
     func content(
         of file: OpenFile, _ record: InodeRecord, _ state: ManifestState
     ) throws(Errno) -> Content {
-        if let backing = file.backing { return .flat(backing.file) }
+        if let backing = file(state).backing { return .flat(backing.file) }
         guard let object = try state.object(of: record) else { return .empty }
         if object.isInline {
             let bytes = try state.inlineBytes(of: object)
@@ -150,7 +150,7 @@ extension Volume {
             return .inline(bytes)
         }
         if object.state == .remote {
-            remoteFiles(state).noteUse(object.id, of: file)
+            remoteFiles(state).noteUse(object.id, of: file(state))
             return .remote(try remoteFile(of: object, state))
         }
         fetcher?.cache.withLock { $0.use(object.id) }

@@ -12,7 +12,7 @@ extension Volume {
     ) throws(Errno) {
         guard size <= Self.fileSizeMax else { throw .fileTooLarge }
         try withWriteLock(of: file, keeping: size) { () throws(Errno) in
-            if let backing = manifest.withLock({ _ in file.backing }) {
+            if let backing = manifest.withLock({ state in file(state).backing }) {
                 return try truncate(file, backing, to: size, by: writer)
             }
             let isDone = try changing { (state) throws(Errno) in
@@ -22,7 +22,7 @@ extension Volume {
                     record.object = nil
                     record.blocks = 0
                     opens(state).forgetUnsynchronized(file.inode)
-                    file.file = nil
+                    file(state).file = nil
                     if let object { state.release(object) }
                 } else if object?.isInline ?? true, size <= options.inlineSizeMax {
                     if size > record.size { try checkRoom(state) }
@@ -124,7 +124,7 @@ extension Volume {
         let (known, isInline) = try reading { (state) throws(Errno) in
             let record = try record(file.inode, state)
             let object = try state.object(of: record)
-            let isInline = file.backing == nil && object?.isInline ?? true
+            let isInline = file(state).backing == nil && object?.isInline ?? true
             return (KnownSize(of: file, record), isInline)
         }
         return (try known.now, isInline)

@@ -32,7 +32,7 @@ extension Volume {
     private func hashAhead(_ file: OpenFile) {
         let flat = manifest.withLock { state -> ObjectFile? in
             // Once: a database that calls fsync all day would be hashed all day.
-            guard let backing = file.backing, backing.isWritable, !backing.wasHashedAhead else {
+            guard let backing = file(state).backing, backing.isWritable, !backing.wasHashedAhead else {
                 return nil
             }
             return backing.file
@@ -41,7 +41,7 @@ extension Volume {
             status.size >= Self.hashAheadSizeMin
         else { return }
         let isFirst = manifest.withLock { state in
-            guard let backing = file.backing, !backing.wasHashedAhead else { return false }
+            guard let backing = file(state).backing, !backing.wasHashedAhead else { return false }
             backing.wasHashedAhead = true
             opens(state).flushing.insert(file.inode.number)
             return true
@@ -138,7 +138,7 @@ extension Volume {
     func synchronizeClosedFiles() {
         let inodes = manifest.withLock { state in
             opens(state).unsynchronized.keys.filter {
-                !(opens(state).files[$0]?.hasWriters ?? false)
+                !(opens(state).files[$0]?(state).hasWriters ?? false)
             }
         }
         // What fails is logged, and stays to be asked for.

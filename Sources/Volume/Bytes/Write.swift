@@ -88,7 +88,7 @@ extension Volume {
             // beyond the end must not come to light when the file grows.
             let size = try reading { (state) throws(Errno) in
                 // A backing file's own size is the truth.
-                file.backing == nil ? try record(file.inode, state).size : nil
+                file(state).backing == nil ? try record(file.inode, state).size : nil
             }
             if let size { try? Sys.truncate(target.raw, to: size) }
             try noteFlatChange(of: file, target, end: 0, by: writer)
@@ -127,7 +127,7 @@ extension Volume {
     private func flatFileInPlace(
         of file: OpenFile, _ record: InodeRecord, _ state: ManifestState
     ) throws(Errno) -> ObjectFile? {
-        if let backing = file.backing, backing.isWritable { return backing.file }
+        if let backing = file(state).backing, backing.isWritable { return backing.file }
         guard let object = try state.object(of: record), !object.isInline,
             object.state == .staging, object.references == 1, !object.isUnsealUncommitted
         else { return nil }
@@ -174,7 +174,7 @@ extension Volume {
         let modified = try? Sys.status(of: flat.raw).modified
         try changing { (state) throws(Errno) in
             let record = try record(file.inode, state)
-            if let backing = file.backing {
+            if let backing = file(state).backing {
                 return try noteBackingChange(
                     of: record, backing, modified: modified, by: writer, state)
             }
@@ -199,7 +199,9 @@ extension Volume {
         let unsealed = try changing { (state) throws(Errno) -> (ObjectFile, Bool)? in
             let record = try record(file.inode, state)
             record.contentVersion += 1
-            if let backing = file.backing, backing.isWritable { return (backing.file, false) }
+            if let backing = file(state).backing, backing.isWritable {
+                return (backing.file, false)
+            }
             guard let object = try state.object(of: record), !object.isInline,
                 object.references == 1, object.state != .remote
             else { return nil }
@@ -255,8 +257,8 @@ extension Volume {
         record.size = size
         state.mark(record)
         if let old { state.release(old) }
-        file.file = made
-        file.isFileWritable = true
+        file(state).file = made
+        file(state).isFileWritable = true
         opens(state).noteUnsynchronized(made, of: file.inode)
         record.contentVersion += 1
         try outdateTree(above: record, state)

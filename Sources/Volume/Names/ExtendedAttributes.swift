@@ -165,7 +165,7 @@ extension Volume {
             record.changed = Timestamp.now()
             try state.setAttribute(name, of: record, to: nil)
             if name == Self.capabilityName {
-                opens(state).files[inode.number]?.capabilityRemover = caller?.pid
+                opens(state).files[inode.number]?(state).capabilityRemover = caller?.pid
             }
         }
     }

@@ -107,9 +107,9 @@ extension Volume {
     ) throws(Errno) {
         guard record.kind != .directory, record.mode & Self.setIDBits != 0 else { return }
         let file = opens(state).files[record.inode.number]
-        let isOpen = (file?.writers ?? 0) > 0
-        let hasRemovedCapability = file?.capabilityRemover == caller.pid
-        file?.capabilityRemover = nil
+        let isOpen = (file?(state).writers ?? 0) > 0
+        let hasRemovedCapability = file?(state).capabilityRemover == caller.pid
+        file?(state).capabilityRemover = nil
         let rights = Rights(of: caller)
         let mayBeWrite: Bool
         if rights.keepsSetID {
@@ -120,7 +120,7 @@ extension Volume {
         } else {
             mayBeWrite = isOpen
         }
-        if rights.owns(record) || (mayBeWrite && file?.backing?.isWritable == true) {
+        if rights.owns(record) || (mayBeWrite && file?(state).backing?.isWritable == true) {
             dropSetIDBits(of: record, by: caller, state)
         } else if !mayBeWrite, record.mode != modeWithoutSetID(of: record, by: caller) {
             throw .notPermitted

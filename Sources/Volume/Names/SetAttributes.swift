@@ -18,7 +18,7 @@ extension Volume {
         let known = try changing { (state) throws(Errno) in
             let record = try record(inode, state)
             // What was written before this is older than what is set here.
-            if let seen, opens(state).files[inode.number]?.backing === seen.backing {
+            if let seen, opens(state).files[inode.number]?(state).backing === seen.backing {
                 takeOverTimes(of: record, seen.backing, seen.status, state)
             }
             let now = Timestamp.now()
@@ -60,14 +60,14 @@ extension Volume {
             guard record.kind == .regular else { throw .invalidArgument }
             let file = use(record, state)
             // Like an open writer, so that nothing is sealed while the bytes are changed.
-            file.writers += 1
+            file(state).writers += 1
             return file
         }
         defer {
             let isUnused = manifest.withLock { state in
-                file.writers -= 1
+                file(state).writers -= 1
                 endUse(file, state)
-                return !file.hasWriters
+                return !file(state).hasWriters
             }
             if isUnused { enqueueSeal(inode) }
         }

@@ -109,7 +109,7 @@ extension Volume {
         try reading { (state) throws(Errno) in
             let record = try record(file.inode, state)
             let hasSetID = record.mode & 0o6000 != 0
-            if let backing = file.backing {
+            if let backing = file(state).backing {
                 if flags.isMappable { backing.isMappable = true }
                 if flags.isWritable, !backing.isWritable { return .makeWritable(backing) }
                 guard let id = backing.id else { return .register(backing) }
@@ -117,40 +117,42 @@ extension Volume {
                 return .done(.backingFile(id, byRequest: byRequest))
             }
             let byRequest = requestAccess(to: file, record, flags, state)
-            if file.isServedByRequest { return .done(byRequest) }
+            if file(state).isServedByRequest { return .done(byRequest) }
             let object = try state.object(of: record)
             guard let object, !object.isInline else {
                 // Nobody could keep a backing file from taking the room that the manifest needs.
                 guard flags.isWritable, !hasSetID, (try? checkRoom(state)) != nil else {
-                    return refuse(file, byRequest)
+                    return refuse(file, byRequest, state)
                 }
                 // What is read or mapped too may be a database's: that grows.
-                if !flags.isReadable, let nameClass = file.nameClass,
+                if !flags.isReadable, let nameClass = file(state).nameClass,
                     passthrough(state).smallFiles.isSmall(nameClass)
                 {
-                    return refuse(file, byRequest)
+                    return refuse(file, byRequest, state)
                 }
                 guard let object else { return .usePool([]) }
                 return .usePool(try state.inlineBytes(of: object))
             }
-            if object.state == .remote { return refuse(file, byRequest) }
+            if object.state == .remote { return refuse(file, byRequest, state) }
             if flags.isWritable, hasSetID || object.references > 1 {
-                return refuse(file, byRequest)
+                return refuse(file, byRequest, state)
             }
             if let holder = passthrough(state).backed[object.id], holder != file.inode {
-                return refuse(file, byRequest)
+                return refuse(file, byRequest, state)
             }
             return .useObject
         }
     }
 
-    private func refuse(_ file: OpenFile, _ access: FileAccess) -> AccessStep {
-        file.isServedByRequest = true
+    private func refuse(
+        _ file: OpenFile, _ access: FileAccess, _ state: ManifestState
+    ) -> AccessStep {
+        file(state).isServedByRequest = true
         return .done(access)
     }
 
     private func refuse(_ file: OpenFile) {
-        manifest.withLock { _ in file.isServedByRequest = true }
+        manifest.withLock { state in file(state).isServedByRequest = true }
     }
 
     /// The access by requests; notes that the cache before them holds what it reads from now on.
@@ -204,7 +206,7 @@ extension Volume {
             else { return false }
             let backing = Backing(file: flat, id: id, isPooled: false, status)
             _ = use(record, state)
-            file.backing = backing
+            file(state).backing = backing
             passthrough(state).backed[flat.id] = file.inode
             if flags.isWritable { noteWritable(backing, file, record, state) }
             return true
@@ -263,7 +265,7 @@ extension Volume {
                 let backing = Backing(file: ready.file, id: ready.id, isPooled: true, status)
                 backing.synced = (status.size, status.modified)
                 _ = use(record, state)
-                file.backing = backing
+                file(state).backing = backing
                 noteWritable(backing, file, record, state)
             }
         } catch {
@@ -338,7 +340,7 @@ extension Volume {
         // What is still mapped keeps its file; the name goes, where it is no object's.
         let unused = manifest.withLock { state in
             opens(state).files.values.compactMap { file -> UInt64? in
-                guard let backing = file.backing, backing.isPooled,
+                guard let backing = file(state).backing, backing.isPooled,
                     (try? state.inode(file.inode))?.object != backing.file.id
                 else { return nil }
                 return backing.file.id
@@ -391,8 +393,8 @@ extension Volume {
             if let old { state.release(old) }
             passthrough(state).backed[shared] = nil
             passthrough(state).backed[id] = file.inode
-            for other in opens(state).files.values where other.file?.id == shared {
-                other.file = nil
+            for other in opens(state).files.values where other(state).file?.id == shared {
+                other(state).file = nil
             }
             try outdateTree(above: record, state)
         }

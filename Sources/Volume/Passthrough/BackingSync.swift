@@ -19,7 +19,7 @@ extension Volume {
     func syncFromBacking(_ inode: Inode, isForced: Bool = false) throws(Errno) {
         let file = manifest.withLock { state in
             let file = opens(state).files[inode.number]
-            if isForced { file?.backing?.doubtSynced() }
+            if isForced { file?(state).backing?.doubtSynced() }
             return file
         }
         guard let file else { return }
@@ -32,7 +32,7 @@ extension Volume {
     ///   as long as it takes to copy a large file.
     func syncAllFromBacking(passesBusy: Bool = false) {
         let files = manifest.withLock { state in
-            opens(state).files.values.filter { $0.backing?.isWritable == true }
+            opens(state).files.values.filter { $0(state).backing?.isWritable == true }
         }
         for file in files {
             do throws(Errno) {
@@ -54,7 +54,7 @@ extension Volume {
     /// `syncFromBacking`; the caller holds the write lock.
     func syncFromBacking(_ file: OpenFile) throws(Errno) {
         let current = try manifest.withLock { (state) throws(Errno) -> (Backing, InodeRecord)? in
-            guard let backing = file.backing, backing.isWritable,
+            guard let backing = file(state).backing, backing.isWritable,
                 let record = try state.inode(file.inode)
             else { return nil }
             return (backing, record)
@@ -197,7 +197,9 @@ extension Volume {
         var isLarge = false
         var unused: BackingPool.Ready?
         file.writeLock.withLock { _ in
-            let backing = manifest.withLock { _ in file.opens == 0 ? file.backing : nil }
+            let backing = manifest.withLock { state in
+                file(state).opens == 0 ? file(state).backing : nil
+            }
             guard let backing else { return }
             if !backing.isPooled { endRegistration(of: backing) }
             guard isUnused(backing) else {
@@ -209,7 +211,7 @@ extension Volume {
             let isNameless = !syncFromBackingForLastTime(file, backing)
             manifest.withLock { state in
                 passthrough(state).mappedAfterClose.remove(file.inode.number)
-                file.backing = nil
+                file(state).backing = nil
                 backing.isDetached.store(true, ordering: .sequentiallyConsistent)
                 if passthrough(state).backed[backing.file.id] == file.inode {
                     passthrough(state).backed[backing.file.id] = nil

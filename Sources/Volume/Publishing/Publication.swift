@@ -9,7 +9,7 @@ extension Volume {
     func isBeingWritten(_ options: RemoteOptions) -> Bool {
         let files = manifest.withLock { state in
             opens(state).files.values.compactMap { file in
-                file.backing.flatMap { $0.isWritable ? $0.file : nil }
+                file(state).backing.flatMap { $0.isWritable ? $0.file : nil }
             }
         }
         let now = Timestamp.now().nanoseconds

@@ -218,7 +218,7 @@ final class TreeUpload {
     private func sealForSending(_ inode: Inode) throws(Volume.PublishFailure) -> Bool {
         for _ in 0..<3 {
             let isOpen = volume.manifest.withLock { state in
-                volume.opens(state).files[inode.number]?.hasWriters ?? false
+                volume.opens(state).files[inode.number]?(state).hasWriters ?? false
             }
             guard !isOpen else { return false }
             do throws(Errno) { _ = try volume.seal(inode, attempts: 1) } catch { throw .changed }

@@ -102,7 +102,9 @@ extension Volume {
         let (isSynced, object) = manifest.withLock { state -> (Bool, UInt64?) in
             guard let record = try? state.inode(inode), let id = record.object,
                 let object = try? state.object(id)
-            else { return (opens(state).files[inode.number]?.backing?.isWritable != true, nil) }
+            else {
+                return (opens(state).files[inode.number]?(state).backing?.isWritable != true, nil)
+            }
             guard object.state != .staging else { return (false, nil) }
             let isMissing = object.state == .sealed && !state.isPublished(object)
             return (true, isMissing ? id : nil)
@@ -170,9 +172,9 @@ extension Volume {
     ) -> (OpenFile, ObjectFile, first: UInt64, count: UInt64)? {
         let written = manifest.withLock { state in
             connection.ahead.withLock { ahead in
-                ahead.keep { opens(state).files[$0]?.hasWriters ?? false }
+                ahead.keep { opens(state).files[$0]?(state).hasWriters ?? false }
                 return opens(state).files.values.compactMap { file -> (OpenFile, ObjectFile)? in
-                    guard file.hasWriters, let flat = file.backing?.file ?? file.file,
+                    guard file(state).hasWriters, let flat = file(state).backing?.file ?? file(state).file,
                         MonotonicClock.milliseconds - ahead.sent(file.inode).since
                             >= Self.aheadMilliseconds
                     else { return nil }

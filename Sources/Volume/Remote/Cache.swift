@@ -252,7 +252,7 @@ extension Volume {
             guard let record = try? state.object(object), record.state == .sealed,
                 !record.isInline, state.isPublished(record), record.pins == 0,
                 passthrough(state).backed[object] == nil, opens(state).sharedReads[object] == nil,
-                !opens(state).files.values.contains(where: { $0.file?.id == object })
+                !opens(state).files.values.contains(where: { $0(state).file?.id == object })
             else { return false }
             state.evict(record)
             return true

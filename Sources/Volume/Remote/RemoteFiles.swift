@@ -8,7 +8,7 @@ final class RemoteFiles {
     var closed = ClosedRemotes()
 
     /// Notes that an open file reads a remote object.
-    func noteUse(_ object: UInt64, of file: OpenFile) {
+    func noteUse(_ object: UInt64, of file: OpenFileState) {
         guard file.remoteObject != object else { return }
         endUse(of: file)
         file.remoteObject = object
@@ -18,7 +18,7 @@ final class RemoteFiles {
     }
 
     /// Ends the use of the remote object that a file has read.
-    func endUse(of file: OpenFile) {
+    func endUse(of file: OpenFileState) {
         guard let object = file.remoteObject else { return }
         file.remoteObject = nil
         let left = users[object, default: 1] - 1

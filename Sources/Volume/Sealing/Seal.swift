@@ -171,7 +171,7 @@ extension Volume {
             guard let record = try state.inode(inode), record.kind == .regular else {
                 return (.gone, nil)
             }
-            let backing = opens(state).files[inode.number]?.backing
+            let backing = opens(state).files[inode.number]?(state).backing
             let written = backing.flatMap { $0.isWritable ? $0 : nil }
             if written != nil {
                 // What the manifest knows may be older than what the backing file holds.
@@ -284,7 +284,7 @@ extension Volume {
     ) throws(Errno) -> Bool {
         guard before.modified.isPast else { return false }
         let isMappable = manifest.withLock { state in
-            opens(state).files[inode.number]?.backing?.isMappable ?? false
+            opens(state).files[inode.number]?(state).backing?.isMappable ?? false
         }
         guard isMappable else { return true }
         guard store.tellsStores else { return false }
@@ -312,7 +312,7 @@ extension Volume {
         _ file: OpenFile, _ outcome: SealResult, version: UInt64, size: UInt64
     ) throws(Errno) -> Bool {
         defer { manifest.withLock { endUse(file, $0) } }
-        let hasWriters = manifest.withLock { _ in file.hasWriters }
+        let hasWriters = manifest.withLock { state in file(state).hasWriters }
         if hasWriters { return isCurrent(file.inode, version) }
         // A sealed object is not looked at after a crash: its bytes must be durable before it is.
         try synchronizeBytes(of: file.inode)
@@ -323,7 +323,7 @@ extension Volume {
             else { return (false, nil) }
             // With a writer about, the CID is told but not kept: the next write would have to
             // take it back durably first.
-            guard !file.hasWriters, !options.isReadOnly else { return (true, nil) }
+            guard !file(state).hasWriters, !options.isReadOnly else { return (true, nil) }
             guard record.size == size, let object = try state.object(of: record) else {
                 return (false, nil)
             }
@@ -332,7 +332,7 @@ extension Volume {
             seals(state).hashed[file.inode.number] = nil
             if let duplicate {
                 if try share(duplicate, with: record, outcome.cid, state) { return (true, nil) }
-                if file.backing != nil { seals(state).missedDuplicates.insert(file.inode.number) }
+                if file(state).backing != nil { seals(state).missedDuplicates.insert(file.inode.number) }
             }
             state.seal(object, as: outcome, size: size)
             return (true, object.isInline ? nil : object.id)
@@ -351,14 +351,14 @@ extension Volume {
     ) throws(Errno) -> Bool {
         let file = opens(state).files[record.inode.number]
         // Whoever has it open reads and maps the backing file that it had when they opened it.
-        guard file?.backing == nil, let object = try state.object(of: record),
+        guard file?(state).backing == nil, let object = try state.object(of: record),
             let other = try state.object(duplicate), other.state == .sealed, other.cid == cid
         else { return false }
         // The node has the blocks of one CID, whichever object they were sent for.
         if state.isPublished(object) { state.notePublished(other) }
         state.retain(other)
         record.object = other.id
-        file?.file = nil
+        file?(state).file = nil
         opens(state).forgetUnsynchronized(record.inode)
         state.mark(record)
         state.release(object)
