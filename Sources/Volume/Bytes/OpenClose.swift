@@ -104,7 +104,7 @@ extension Volume {
             if description.flags.isWritable { file(state).writers -= 1 }
             file(state).opens -= 1
             let isLast = description.flags.isWritable && file(state).writers == 0
-            if file(state).opens == 0 { file(state).isServedByRequest = false }
+            if file(state).opens == 0 { file(state).passthrough.noteClosed() }
             let hasBacking = file(state).backing != nil
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)

@@ -36,17 +36,18 @@ final class OpenFileState {
     var writers = 0
     /// What its name was when it was made, as far as it tells of its size; nil where nobody saw.
     var nameClass: SmallFilePredictor.NameClass?
-    /// Where the handles read and write without asking; nil while they ask, or there are none.
-    var backing: Backing?
+    /// How the handles get at its bytes.
+    var passthrough = FilePassthrough()
     /// The remote object that was read through it.
     var remoteObject: UInt64?
-    /// The first of the open handles was told to ask, and so must all others be.
-    var isServedByRequest = false
     /// The thread that removed `security.capability` last, and has asked for nothing since.
     var capabilityRemover: Int32?
 
+    /// Where the handles read and write without asking; nil while they ask, or there are none.
+    var backing: Backing? { passthrough.backing }
+
     /// Whether the bytes may be changed by somebody who has the file open.
-    var hasWriters: Bool { writers > 0 || backing?.isWritable == true }
+    var hasWriters: Bool { writers > 0 || passthrough.state.isWritable }
 }
 
 /// One open file description.

@@ -93,7 +93,7 @@ extension Volume {
             let record = try record(file.inode, state)
             if isAccess { noteAccess(to: record, state) }
             let content = try self.content(of: file, record, state)
-            let size = KnownSize(of: file, record)
+            let size = KnownSize(file(state).backing, record)
             var shared: UInt64?
             if case .flat(let flat) = content, let object = try state.object(of: record),
                 object.references > 1
@@ -115,8 +115,8 @@ extension Volume {
         /// Somebody may write to its backing file, unseen.
         case backing(ObjectFile)
 
-        init(of file: OpenFile, _ record: InodeRecord) {
-            if let backing = file(state).backing, backing.isWritable {
+        init(_ backing: Backing?, _ record: InodeRecord) {
+            if let backing, backing.isWritable {
                 self = .backing(backing.file)
             } else {
                 self = .recorded(record.size)

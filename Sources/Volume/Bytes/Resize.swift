@@ -56,16 +56,16 @@ extension Volume {
     private func truncate(
         _ file: OpenFile, _ backing: Backing, to size: UInt64, by writer: Writer
     ) throws(Errno) {
-        if !manifest.withLock({ _ in backing.isWritable }) { try makeWritable(file, backing) }
+        let flat = backing.isWritable ? backing.file : try makeWritable(file, backing)
         if size > 0 {
-            try Sys.truncate(backing.file.raw, to: size)
+            try Sys.truncate(flat.raw, to: size)
         } else {
-            try empty(backing.file)
+            try empty(flat)
         }
-        let modified = try? Sys.status(of: backing.file.raw).modified
+        let after = try? Sys.status(of: flat.raw)
         try changing { (state) throws(Errno) in
             try noteBackingChange(
-                of: try record(file.inode, state), backing, modified: modified, by: writer, state)
+                of: try record(file.inode, state), file, after, by: writer, state)
         }
     }
 
@@ -125,7 +125,7 @@ extension Volume {
             let record = try record(file.inode, state)
             let object = try state.object(of: record)
             let isInline = file(state).backing == nil && object?.isInline ?? true
-            return (KnownSize(of: file, record), isInline)
+            return (KnownSize(file(state).backing, record), isInline)
         }
         return (try known.now, isInline)
     }

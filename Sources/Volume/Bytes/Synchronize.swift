@@ -32,9 +32,8 @@ extension Volume {
     private func hashAhead(_ file: OpenFile) {
         let flat = manifest.withLock { state -> ObjectFile? in
             // Once: a database that calls fsync all day would be hashed all day.
-            guard let backing = file(state).backing, backing.isWritable, !backing.wasHashedAhead else {
-                return nil
-            }
+            guard let backing = file(state).backing, backing.isWritable, !backing.wasHashedAhead
+            else { return nil }
             return backing.file
         }
         guard let flat, let status = try? Sys.status(of: flat.raw),
@@ -42,7 +41,7 @@ extension Volume {
         else { return }
         let isFirst = manifest.withLock { state in
             guard let backing = file(state).backing, !backing.wasHashedAhead else { return false }
-            backing.wasHashedAhead = true
+            file(state).passthrough.noteHashedAhead()
             opens(state).flushing.insert(file.inode.number)
             return true
         }

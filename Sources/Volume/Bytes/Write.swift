@@ -171,12 +171,11 @@ extension Volume {
         of file: OpenFile, _ flat: ObjectFile, end: UInt64, by writer: Writer
     ) throws(Errno) {
         // Where it is the backing file; the write lock keeps it so.
-        let modified = try? Sys.status(of: flat.raw).modified
+        let after = try? Sys.status(of: flat.raw)
         try changing { (state) throws(Errno) in
             let record = try record(file.inode, state)
-            if let backing = file(state).backing {
-                return try noteBackingChange(
-                    of: record, backing, modified: modified, by: writer, state)
+            if file(state).backing != nil {
+                return try noteBackingChange(of: record, file, after, by: writer, state)
             }
             record.size = max(record.size, end)
             opens(state).noteUnsynchronized(flat, of: file.inode)

@@ -1,7 +1,6 @@
 internal import Base
 internal import InodeManifest
 internal import ObjectStore
-internal import Synchronization
 
 internal import struct SystemPackage.Errno
 
@@ -12,8 +11,8 @@ internal import struct SystemPackage.Errno
 struct KnownAttributes {
     /// Which flat file to ask, and for what.
     enum Rest {
-        /// Size and times, as its backing file had them when the manifest was asked.
-        case backing(Backing, ObjectFile, BackingTimes)
+        /// Size and times; the backing file as it was when the manifest was asked.
+        case backing(Backing)
         /// The room: bytes may have come and gone as holes.
         case room(ObjectFile)
     }
@@ -22,28 +21,13 @@ struct KnownAttributes {
     let rest: Rest?
 }
 
-/// What tells of a backing file's times that are newer than those of its inode.
-struct BackingTimes {
-    let modifiedSeen: Timestamp
-    let accessedSeen: Timestamp
-    let isWritable: Bool
-    let isMappable: Bool
-
-    init(_ backing: Backing) {
-        modifiedSeen = backing.modifiedSeen
-        accessedSeen = backing.accessedSeen
-        isWritable = backing.isWritable
-        isMappable = backing.isMappable
-    }
-}
-
 extension Volume {
     /// What the manifest knows of an inode's attributes; `attributes(_:)` finds the rest.
     func knownAttributes(of record: InodeRecord, _ state: ManifestState) -> KnownAttributes {
         var rest: KnownAttributes.Rest?
         if record.kind == .regular {
-            if let backing = opens(state).files[record.inode.number]?.backing {
-                rest = .backing(backing, backing.file, BackingTimes(backing))
+            if let backing = opens(state).files[record.inode.number]?(state).backing {
+                rest = .backing(backing)
             } else if let flat = opens(state).unsynchronized[record.inode.number]?.file {
                 rest = .room(flat)
             }
@@ -75,10 +59,10 @@ extension Volume {
                     known.attributes.blocks = status.blocks
                 }
                 return known.attributes
-            case .backing(let backing, let file, let times):
-                let status = try? Sys.status(of: file.raw)
-                guard backing.isDetached.load(ordering: .sequentiallyConsistent) else {
-                    if let status { known.attributes.take(status, times) }
+            case .backing(let backing):
+                let status = try? Sys.status(of: backing.file.raw)
+                guard backing.attachment.isOver else {
+                    if let status { known.attributes.take(status, of: backing) }
                     return known.attributes
                 }
                 // By now the file may be empty, or another inode's.
@@ -96,29 +80,10 @@ extension Volume {
 
 extension Attributes {
     /// Takes over what an inode's backing file knows and the inode does not yet.
-    fileprivate mutating func take(_ status: FileStatus, _ times: BackingTimes) {
-        (modified, changed, accessed) = times.newest(
-            of: (modified, changed, accessed), status)
-        guard times.isWritable else { return }
+    fileprivate mutating func take(_ status: FileStatus, of backing: Backing) {
+        (modified, changed, accessed) = backing.times(of: (modified, changed, accessed), status)
+        guard backing.isWritable else { return }
         (size, blocks) = (status.size, status.blocks)
-        mayChangeUnseen = times.isMappable
-    }
-}
-
-extension BackingTimes {
-    /// The times of an inode, with what its backing file knows and it does not yet.
-    func newest(
-        of known: (modified: Timestamp, changed: Timestamp, accessed: Timestamp),
-        _ status: FileStatus
-    ) -> (modified: Timestamp, changed: Timestamp, accessed: Timestamp) {
-        var times = known
-        if isWritable, status.modified != modifiedSeen {
-            times.modified = status.modified
-            times.changed = max(known.changed, status.modified)
-        }
-        if status.accessed != accessedSeen {
-            times.accessed = max(known.accessed, status.accessed)
-        }
-        return times
+        mayChangeUnseen = backing.isMappable
     }
 }

@@ -18,8 +18,10 @@ extension Volume {
         let known = try changing { (state) throws(Errno) in
             let record = try record(inode, state)
             // What was written before this is older than what is set here.
-            if let seen, opens(state).files[inode.number]?(state).backing === seen.backing {
-                takeOverTimes(of: record, seen.backing, seen.status, state)
+            if let seen, let file = opens(state).files[inode.number],
+                file(state).backing?.attachment === seen.attachment
+            {
+                takeOverTimes(of: record, file, seen.status, state)
             }
             let now = Timestamp.now()
             if change.uid != nil || change.gid != nil {
@@ -39,15 +41,14 @@ extension Volume {
         return try attributes(known)
     }
 
-    /// The backing file of an inode, if it has one, with what it tells of itself now.
-    private func backingStatus(of inode: Inode) -> (backing: Backing, status: FileStatus)? {
-        let found = manifest.withLock { state in
-            opens(state).files[inode.number]?.backing.map { ($0, $0.file) }
+    /// What the backing file of an inode tells of itself now, if it has one.
+    private func backingStatus(
+        of inode: Inode
+    ) -> (attachment: BackingAttachment, status: FileStatus)? {
+        let backing = manifest.withLock { state in opens(state).files[inode.number]?(state).backing
         }
-        guard let (backing, file) = found, let status = try? Sys.status(of: file.raw) else {
-            return nil
-        }
-        return (backing, status)
+        guard let backing, let status = try? Sys.status(of: backing.file.raw) else { return nil }
+        return (backing.attachment, status)
     }
 
     private func resize(

@@ -84,7 +84,7 @@ extension Volume {
                     try makeWritable(file, backing)
                 case .register(let backing):
                     let id = try registry.register(backing.file.raw)
-                    manifest.withLock { _ in backing.id = id }
+                    manifest.withLock { state in file(state).passthrough.register(id) }
                 case .usePool(let bytes):
                     if try !attachPoolFile(to: file, holding: bytes, registry) { refuse(file) }
                 case .useObject:
@@ -110,14 +110,14 @@ extension Volume {
             let record = try record(file.inode, state)
             let hasSetID = record.mode & 0o6000 != 0
             if let backing = file(state).backing {
-                if flags.isMappable { backing.isMappable = true }
+                file(state).passthrough.use(isMappable: flags.isMappable)
                 if flags.isWritable, !backing.isWritable { return .makeWritable(backing) }
                 guard let id = backing.id else { return .register(backing) }
                 let byRequest = flags.isSynchronous || (flags.isWritable && hasSetID)
                 return .done(.backingFile(id, byRequest: byRequest))
             }
             let byRequest = requestAccess(to: file, record, flags, state)
-            if file(state).isServedByRequest { return .done(byRequest) }
+            if file(state).passthrough.state == .byRequests { return .done(byRequest) }
             let object = try state.object(of: record)
             guard let object, !object.isInline else {
                 // Nobody could keep a backing file from taking the room that the manifest needs.
@@ -147,12 +147,12 @@ extension Volume {
     private func refuse(
         _ file: OpenFile, _ access: FileAccess, _ state: ManifestState
     ) -> AccessStep {
-        file(state).isServedByRequest = true
+        file(state).passthrough.refuse()
         return .done(access)
     }
 
     private func refuse(_ file: OpenFile) {
-        manifest.withLock { state in file(state).isServedByRequest = true }
+        manifest.withLock { state in file(state).passthrough.refuse() }
     }
 
     /// The access by requests; notes that the cache before them holds what it reads from now on.
@@ -204,11 +204,11 @@ extension Volume {
             guard record.object == flat.id,
                 passthrough(state).backed[flat.id] ?? file.inode == file.inode
             else { return false }
-            let backing = Backing(file: flat, id: id, isPooled: false, status)
             _ = use(record, state)
-            file(state).backing = backing
+            file(state).passthrough.attach(
+                Backing(file: flat, id: id, isPooled: false, status))
             passthrough(state).backed[flat.id] = file.inode
-            if flags.isWritable { noteWritable(backing, file, record, state) }
+            if flags.isWritable { noteWritable(file, record, state) }
             return true
         }
         if !isAttached { registry.unregister(id) }
@@ -216,9 +216,9 @@ extension Volume {
     }
 
     private func noteWritable(
-        _ backing: Backing, _ file: OpenFile, _ record: InodeRecord, _ state: ManifestState
+        _ file: OpenFile, as flat: ObjectFile? = nil, _ record: InodeRecord, _ state: ManifestState
     ) {
-        backing.isWritable = true
+        file(state).passthrough.makeWritable(flat)
         record.contentVersion += 1
         kernel(state).notePages(of: file.inode, hold: false)
     }
@@ -262,11 +262,10 @@ extension Volume {
             let status = try Sys.status(of: ready.file.raw)
             try reading { (state) throws(Errno) in
                 let record = try record(file.inode, state)
-                let backing = Backing(file: ready.file, id: ready.id, isPooled: true, status)
-                backing.synced = (status.size, status.modified)
                 _ = use(record, state)
-                file(state).backing = backing
-                noteWritable(backing, file, record, state)
+                file(state).passthrough.attach(
+                    Backing(file: ready.file, id: ready.id, isPooled: true, status))
+                noteWritable(file, record, state)
             }
         } catch {
             recycle(ready)
@@ -349,9 +348,10 @@ extension Volume {
         for id in unused { discard(id) }
     }
 
-    /// Lets a file that is open to read be written, in the backing file that it has. The caller
-    /// holds the write lock.
-    func makeWritable(_ file: OpenFile, _ backing: Backing) throws(Errno) {
+    /// Lets a file that is open to read be written, in the backing file that it has; gives that. The
+    /// caller holds the write lock.
+    @discardableResult
+    func makeWritable(_ file: OpenFile, _ backing: Backing) throws(Errno) -> ObjectFile {
         while true {
             let isShared = try changing { (state) throws(Errno) in
                 let record = try record(file.inode, state)
@@ -360,10 +360,9 @@ extension Volume {
             if isShared { try leaveSharing(file, backing) }
             guard let flat = try unsealedFlatFile(of: file) else { continue }
             try reading { (state) throws(Errno) in
-                backing.file = flat
-                noteWritable(backing, file, try record(file.inode, state), state)
+                noteWritable(file, as: flat, try record(file.inode, state), state)
             }
-            return
+            return flat
         }
     }
 

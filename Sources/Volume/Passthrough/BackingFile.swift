@@ -1,6 +1,5 @@
 public import Base
 internal import ObjectStore
-internal import Synchronization
 
 public import struct SystemPackage.Errno
 
@@ -29,52 +28,6 @@ public protocol BackingRegistry: Sendable {
     func unregister(_ id: BackingID)
 }
 
-/// The flat file that an open inode's bytes are read and written in behind the volume's back.
-///
-/// Sendable although unchecked: the mutable fields are touched only under the manifest's lock.
-final class Backing: @unchecked Sendable {
-    /// The inode's object, or a file of the pool that may become it.
-    var file: ObjectFile
-    /// Nil while a registration that ended is not needed again.
-    var id: BackingID?
-    /// Whether the file came from the pool.
-    let isPooled: Bool
-    /// Somebody can write. It stays true until the backing file is taken away, because a shared
-    /// mapping may outlive its file descriptor.
-    var isWritable = false
-    /// Somebody could map it to be written, which takes a handle to read and write (mmap(2), EACCES).
-    /// Of what is written by write(2) alone, the kernel knows.
-    var isMappable = false
-
-    /// Its hashing was begun before its close.
-    var wasHashedAhead = false
-    /// The size and modification time at which the manifest took the bytes over; nil where they may
-    /// be newer.
-    var synced: (size: UInt64, modified: Timestamp)?
-    /// The size and modification time when the manifest last took over; the bytes may be newer.
-    var taken: (size: UInt64, modified: Timestamp)?
-    /// The file's own times, as the inode's times last took notice of them.
-    var modifiedSeen: Timestamp
-    var accessedSeen: Timestamp
-    /// It is taken away, and its file may be emptied from now on; read without the lock. What was asked of the
-    /// file while this is false yet was the inode's.
-    let isDetached = Atomic<Bool>(false)
-
-    /// Has the bytes taken over again where they may have changed without the file's time telling:
-    /// by a store to a page that is mapped and dirty already. A seal that is under way begins again then.
-    func doubtSynced() {
-        if isMappable { synced = nil }
-    }
-
-    init(file: ObjectFile, id: BackingID, isPooled: Bool, _ status: FileStatus) {
-        self.file = file
-        self.id = id
-        self.isPooled = isPooled
-        modifiedSeen = status.modified
-        accessedSeen = status.accessed
-    }
-}
-
 /// Empty flat files that are registered and ready, so that making a file costs neither.
 ///
 /// Most new files of a registry are tiny: their content moves into the manifest, and the flat file
@@ -85,9 +38,25 @@ final class BackingPool: Sendable {
         let id: BackingID
     }
 
+    private enum Registering {
+        /// Nobody has said with whom.
+        case notYet
+        case on(any BackingRegistry)
+        /// Nothing is registered any more; registrations are ended there, where there are any.
+        case over((any BackingRegistry)?)
+
+        /// Where registrations are ended.
+        var registry: (any BackingRegistry)? {
+            switch self {
+            case .notYet: nil
+            case .on(let registry): registry
+            case .over(let registry): registry
+            }
+        }
+    }
+
     private struct State {
-        var registry: (any BackingRegistry)?
-        var isStopped = false
+        var registering = Registering.notYet
         var ready: [Ready] = []
         /// More are wanted, and nobody has begun to make them.
         var isLow = false
@@ -107,11 +76,14 @@ final class BackingPool: Sendable {
 
     /// Nil where nothing is registered any more.
     var registry: (any BackingRegistry)? {
-        state.withLock { $0.isStopped ? nil : $0.registry }
+        state.withLock { state in
+            guard case .on(let registry) = state.registering else { return nil }
+            return registry
+        }
     }
 
     func start(_ registry: any BackingRegistry) {
-        state.withLock { $0.registry = registry }
+        state.withLock { $0.registering = .on(registry) }
     }
 
     /// Ends the registering; gives what lay ready.
@@ -119,7 +91,7 @@ final class BackingPool: Sendable {
         defer { state.wakeAll() }
         return state.withLock { state in
             defer { state.ready = [] }
-            state.isStopped = true
+            state.registering = .over(state.registering.registry)
             return state.ready
         }
     }
@@ -127,11 +99,11 @@ final class BackingPool: Sendable {
     /// Waits until more should be made; nil where nothing is registered any more.
     func waitUntilLow() -> (any BackingRegistry)? {
         state.withLock { state in
-            while !state.isStopped {
+            while case .on(let registry) = state.registering {
                 // Since it was noted, the last round may have made enough.
                 if state.isLow, state.ready.count < Self.readyMin {
                     state.isLow = false
-                    return state.registry
+                    return registry
                 }
                 state.isLow = false
                 self.state.wait(&state)
@@ -142,7 +114,7 @@ final class BackingPool: Sendable {
 
     /// Ends a registration, also one that outlived the registering.
     func unregister(_ id: BackingID) {
-        state.withLock { $0.registry }?.unregister(id)
+        state.withLock { $0.registering.registry }?.unregister(id)
     }
 
     func take() -> Ready? { state.withLock { $0.ready.popLast() } }
@@ -159,7 +131,7 @@ final class BackingPool: Sendable {
     /// Puts an empty file back; false where there are enough.
     func put(_ file: Ready) -> Bool {
         state.withLock { state in
-            guard state.registry != nil, !state.isStopped, state.ready.count < Self.readyMax else {
+            guard case .on = state.registering, state.ready.count < Self.readyMax else {
                 return false
             }
             state.ready.append(file)

@@ -3,7 +3,6 @@ internal import Glibc
 internal import InodeManifest
 internal import Logging
 internal import ObjectStore
-internal import Synchronization
 
 internal import struct SystemPackage.Errno
 
@@ -19,7 +18,7 @@ extension Volume {
     func syncFromBacking(_ inode: Inode, isForced: Bool = false) throws(Errno) {
         let file = manifest.withLock { state in
             let file = opens(state).files[inode.number]
-            if isForced { file?(state).backing?.doubtSynced() }
+            if isForced { file?(state).passthrough.doubtSynced() }
             return file
         }
         guard let file else { return }
@@ -32,7 +31,7 @@ extension Volume {
     ///   as long as it takes to copy a large file.
     func syncAllFromBacking(passesBusy: Bool = false) {
         let files = manifest.withLock { state in
-            opens(state).files.values.filter { $0(state).backing?.isWritable == true }
+            opens(state).files.values.filter { $0(state).passthrough.state.isWritable }
         }
         for file in files {
             do throws(Errno) {
@@ -61,18 +60,18 @@ extension Volume {
         }
         guard let (backing, record) = current else { return }
         let status = try Sys.status(of: backing.file.raw)
-        let (isDone, isFlat, isReplacing) = manifest.withLock { _ in
-            let isSame =
-                backing.synced.map { $0.size == status.size && $0.modified == status.modified }
-                ?? false
-            return (isSame, record.object == backing.file.id, record.object != nil)
+        let (isDone, isFlat, isReplacing) = manifest.withLock { state in
+            (
+                file(state).passthrough.isSynced(status), record.object == backing.file.id,
+                record.object != nil
+            )
         }
         // A store to a page that is mapped and dirty already changes no time. Of a flat file the
         // next flush takes it along; bytes that are kept elsewhere are compared.
         guard !(isDone && isFlat) else { return }
         // A write within the clock's step after this would leave the time as it is; so it counts as
         // taken over only where that can no longer happen.
-        let isOld = status.modified.isPast
+        let isSettled = status.modified.isPast
         let inline =
             isFlat || status.size > options.inlineSizeMax
             ? nil : try inlineContent(of: backing, size: Int(status.size))
@@ -80,12 +79,11 @@ extension Volume {
         if inline == nil, !isFlat, isReplacing { try backing.file.synchronize(in: store) }
         try manifest.withLock { (state) throws(Errno) in
             if let inline {
-                try keep(inline, of: record, backing, status, state)
+                try keep(inline, of: record, file, status, state)
             } else {
-                try keepFlat(record, backing, status, state)
+                try keepFlat(backing.file, of: record, file, status, state)
             }
-            backing.synced = isOld ? (status.size, status.modified) : nil
-            backing.taken = (status.size, status.modified)
+            file(state).passthrough.noteSynced(status, isSettled: isSettled)
         }
         keepChangesBounded()
     }
@@ -101,7 +99,7 @@ extension Volume {
     }
 
     private func keep(
-        _ bytes: [UInt8], of record: InodeRecord, _ backing: Backing, _ status: FileStatus,
+        _ bytes: [UInt8], of record: InodeRecord, _ file: OpenFile, _ status: FileStatus,
         _ state: ManifestState
     ) throws(Errno) {
         let old = try state.object(of: record)
@@ -126,17 +124,18 @@ extension Volume {
             state.mark(record)
             try noteSynced(record, state)
         }
-        takeOverTimes(of: record, backing, status, state)
+        takeOverTimes(of: record, file, status, state)
     }
 
     private func keepFlat(
-        _ record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
+        _ flat: ObjectFile, of record: InodeRecord, _ file: OpenFile, _ status: FileStatus,
+        _ state: ManifestState
     ) throws(Errno) {
-        if record.object != backing.file.id {
+        if record.object != flat.id {
             let old = try state.object(of: record)
-            record.object = state.makeObject(id: backing.file.id, size: status.size).id
+            record.object = state.makeObject(id: flat.id, size: status.size).id
             if let old { state.release(old) }
-            passthrough(state).backed[backing.file.id] = record.inode
+            passthrough(state).backed[flat.id] = record.inode
             state.mark(record)
         }
         // Of its bytes the row tells nothing, so a second fsync of the same has nothing to commit.
@@ -145,9 +144,9 @@ extension Volume {
             record.blocks = status.blocks
             state.mark(record)
         }
-        opens(state).noteUnsynchronized(backing.file, of: record.inode)
+        opens(state).noteUnsynchronized(flat, of: record.inode)
         try noteSynced(record, state)
-        takeOverTimes(of: record, backing, status, state)
+        takeOverTimes(of: record, file, status, state)
     }
 
     private func noteSynced(_ record: InodeRecord, _ state: ManifestState) throws(Errno) {
@@ -157,11 +156,10 @@ extension Volume {
 
     /// The inode's times follow its backing file's; under the manifest's lock.
     func takeOverTimes(
-        of record: InodeRecord, _ backing: Backing, _ status: FileStatus, _ state: ManifestState
+        of record: InodeRecord, _ file: OpenFile, _ status: FileStatus, _ state: ManifestState
     ) {
-        let (modified, changed, accessed) = times(of: record, backing, status)
-        backing.modifiedSeen = status.modified
-        backing.accessedSeen = status.accessed
+        let (modified, changed, accessed) = file(state).passthrough.times(of: record, status)
+        file(state).passthrough.noteTimes(status)
         guard
             record.modified != modified || record.changed != changed || record.accessed != accessed
         else { return }
@@ -171,24 +169,16 @@ extension Volume {
         state.mark(record)
     }
 
-    /// The times of an inode, with what its backing file knows and it does not yet.
-    func times(
-        of record: InodeRecord, _ backing: Backing, _ status: FileStatus
-    ) -> (modified: Timestamp, changed: Timestamp, accessed: Timestamp) {
-        BackingTimes(backing).newest(
-            of: (record.modified, record.changed, record.accessed), status)
-    }
-
     /// Notes that the volume itself changed a backing file, by a request; under the manifest's lock.
     ///
-    /// - Parameter modified: the file's time after the change, where it could be had.
+    /// - Parameter after: what the file tells of itself after the change, where it could be asked.
     func noteBackingChange(
-        of record: InodeRecord, _ backing: Backing, modified: Timestamp?, by writer: Writer,
+        of record: InodeRecord, _ file: OpenFile, _ after: FileStatus?, by writer: Writer,
         _ state: ManifestState
     ) throws(Errno) {
         try noteChange(of: record, by: writer, state)
-        backing.synced = nil
-        if let modified { backing.modifiedSeen = modified }
+        file(state).passthrough.noteChange()
+        if let after { file(state).passthrough.noteModified(after) }
     }
 
     /// Takes the backing file away after the last close, once no mapping of it is left either.
@@ -201,18 +191,18 @@ extension Volume {
                 file(state).opens == 0 ? file(state).backing : nil
             }
             guard let backing else { return }
-            if !backing.isPooled { endRegistration(of: backing) }
+            if !backing.isPooled { endRegistration(of: file) }
             guard isUnused(backing) else {
                 manifest.withLock { state in
-                    _ = passthrough(state).mappedAfterClose.insert(file.inode.number)
+                    passthrough(state).mappedAfterClose.insert(file.inode.number)
+                    file(state).passthrough.keepMapped()
                 }
                 return
             }
             let isNameless = !syncFromBackingForLastTime(file, backing)
             manifest.withLock { state in
                 passthrough(state).mappedAfterClose.remove(file.inode.number)
-                file(state).backing = nil
-                backing.isDetached.store(true, ordering: .sequentiallyConsistent)
+                file(state).passthrough.takeAway()
                 if passthrough(state).backed[backing.file.id] == file.inode {
                     passthrough(state).backed[backing.file.id] = nil
                 }
@@ -226,7 +216,7 @@ extension Volume {
                 endUse(file, state)
             }
             if backing.isPooled, unused == nil {
-                endRegistration(of: backing)
+                if let id = backing.id { backings.unregister(id) }
                 backings.noteKept()
             }
         }
@@ -237,11 +227,8 @@ extension Volume {
         if wasWritable || missedDuplicate { enqueueSeal(file.inode, isLarge: isLarge) }
     }
 
-    private func endRegistration(of backing: Backing) {
-        let id = manifest.withLock { _ in
-            defer { backing.id = nil }
-            return backing.id
-        }
+    private func endRegistration(of file: OpenFile) {
+        let id = manifest.withLock { state in file(state).passthrough.endRegistration() }
         if let id { backings.unregister(id) }
     }
 
@@ -257,7 +244,7 @@ extension Volume {
     /// - Returns: false where nobody can open the file again, so that its bytes are of no use.
     private func syncFromBackingForLastTime(_ file: OpenFile, _ backing: Backing) -> Bool {
         let isNameless = manifest.withLock { state in
-            backing.doubtSynced()
+            file(state).passthrough.doubtSynced()
             guard let record = try? state.inode(file.inode) else { return true }
             return record.linkCount == 0
                 && kernel(state).references[file.inode.number] == nil
@@ -275,14 +262,14 @@ extension Volume {
             if let status = try? Sys.status(of: backing.file.raw) {
                 manifest.withLock { state in
                     guard let record = try? state.inode(file.inode) else { return }
-                    try? keepFlat(record, backing, status, state)
+                    try? keepFlat(backing.file, of: record, file, status, state)
                 }
             }
         }
         guard let status = try? Sys.status(of: backing.file.raw) else { return true }
         manifest.withLock { state in
             guard let record = try? state.inode(file.inode) else { return }
-            takeOverTimes(of: record, backing, status, state)
+            takeOverTimes(of: record, file, status, state)
         }
         return true
     }

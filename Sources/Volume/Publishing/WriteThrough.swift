@@ -174,7 +174,8 @@ extension Volume {
             connection.ahead.withLock { ahead in
                 ahead.keep { opens(state).files[$0]?(state).hasWriters ?? false }
                 return opens(state).files.values.compactMap { file -> (OpenFile, ObjectFile)? in
-                    guard file(state).hasWriters, let flat = file(state).backing?.file ?? file(state).file,
+                    guard file(state).hasWriters,
+                        let flat = file(state).backing?.file ?? file(state).file,
                         MonotonicClock.milliseconds - ahead.sent(file.inode).since
                             >= Self.aheadMilliseconds
                     else { return nil }
@@ -189,7 +190,8 @@ extension Volume {
                 connection.ahead.withLock { ahead in
                     let first = ahead.sent(file.inode).count
                     guard whole >= first + Self.aheadLeavesMax + Self.aheadMargin,
-                        file.hasWriters, (file.backing?.file ?? file.file) === flat,
+                        file(state).hasWriters,
+                        (file(state).backing?.file ?? file(state).file) === flat,
                         let record = try? state.inode(file.inode), record.linkCount > 0
                     else { return nil }
                     _ = use(record, state)

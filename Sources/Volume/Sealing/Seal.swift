@@ -143,16 +143,17 @@ extension Volume {
 
     /// Begins to seal; the file of `content` is in use then until `endUse`.
     func beginSeal(_ inode: Inode) throws(Errno) -> SealSource {
-        let (source, backing) = try beginSealOfKnown(inode)
-        guard let backing, case .content(.flat(let flat), _, let version, _, let file) = source
+        let (source, isBehindBacking) = try beginSealOfKnown(inode)
+        guard isBehindBacking, case .content(.flat(let flat), _, let version, _, let file) = source
         else { return source }
         do throws(Errno) {
             let status = try Sys.status(of: flat.raw)
             // A commit must not tell of a CID above this one that belongs to newer bytes than it has of this
             // file.
-            if manifest.withLock({ _ in
-                backing.taken?.size == status.size && backing.taken?.modified == status.modified
-            }) {
+            let isTaken = manifest.withLock { state in
+                file(state).passthrough.hasTaken(status)
+            }
+            if isTaken {
                 return .content(
                     .flat(flat), size: status.size, version: version, modified: status.modified,
                     file)
@@ -165,23 +166,23 @@ extension Volume {
         return .behindBacking
     }
 
-    /// `beginSeal` as far as the manifest knows, with the backing file where somebody may write to it.
-    private func beginSealOfKnown(_ inode: Inode) throws(Errno) -> (SealSource, Backing?) {
+    /// `beginSeal` as far as the manifest knows, and whether somebody may write to a backing file.
+    private func beginSealOfKnown(_ inode: Inode) throws(Errno) -> (SealSource, Bool) {
         try reading { (state) throws(Errno) in
             guard let record = try state.inode(inode), record.kind == .regular else {
-                return (.gone, nil)
+                return (.gone, false)
             }
             let backing = opens(state).files[inode.number]?(state).backing
-            let written = backing.flatMap { $0.isWritable ? $0 : nil }
-            if written != nil {
+            let isBehindBacking = backing?.isWritable ?? false
+            if isBehindBacking {
                 // What the manifest knows may be older than what the backing file holds.
             } else if let object = try state.object(of: record) {
                 if object.state != .staging, let cid = object.cid {
-                    return (.known(cid, treeSize: object.treeSize), nil)
+                    return (.known(cid, treeSize: object.treeSize), false)
                 }
             } else {
                 let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
-                return (.known(leaf.cid, treeSize: leaf.treeSize), nil)
+                return (.known(leaf.cid, treeSize: leaf.treeSize), false)
             }
             let file = use(record, state)
             do throws(Errno) {
@@ -190,7 +191,7 @@ extension Volume {
                     .content(
                         content, size: record.size, version: record.contentVersion, modified: nil,
                         file),
-                    written
+                    isBehindBacking
                 )
             } catch {
                 endUse(file, state)
@@ -332,7 +333,9 @@ extension Volume {
             seals(state).hashed[file.inode.number] = nil
             if let duplicate {
                 if try share(duplicate, with: record, outcome.cid, state) { return (true, nil) }
-                if file(state).backing != nil { seals(state).missedDuplicates.insert(file.inode.number) }
+                if file(state).backing != nil {
+                    seals(state).missedDuplicates.insert(file.inode.number)
+                }
             }
             state.seal(object, as: outcome, size: size)
             return (true, object.isInline ? nil : object.id)
