@@ -104,6 +104,18 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
+        .target(
+            name: "CResolv", path: "Sources/CResolv", linkerSettings: [.linkedLibrary("resolv")]),
+        // From a name to a CID: IPNS records, DNSLink, keys.
+        .target(
+            name: "Naming",
+            dependencies: [
+                "Base", "CResolv", "Multiformats", "MerkleDAG", "HTTP",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "CryptoExtras", package: "swift-crypto"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .systemLibrary(
             name: "CFuse", path: "Sources/CFuse", pkgConfig: "fuse3",
             providers: [.apt(["libfuse3-dev"])]),
@@ -120,7 +132,8 @@ let package = Package(
         .executableTarget(
             name: "registryfs",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "Remotes", "Kubo", "Volume", "Checking",
+                "Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP", "Kubo", "Naming", "Volume",
+                "Checking",
                 "FuseSession",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -182,6 +195,13 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             exclude: ["Transcripts"], swiftSettings: settings),
+        .testTarget(
+            name: "NamingTests",
+            dependencies: [
+                "Naming", "HTTP", "HTTPScript", "Base", "Multiformats", "MerkleDAG",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         // What every remote has to be, over all that there are.
         .testTarget(
             name: "RemotesTests",

@@ -78,7 +78,7 @@ enum NodeReply {
                     "already exists", "already has entry", "cannot unlink existing file",
                     "path is a directory", "was not a file", "not a file", "not a directory",
                     "dag node is a directory", "directory not empty",
-                    "was already recursively pinned",
+                    "was already recursively pinned", "existing ipns record has sequence",
                 ]
             ),
             (
@@ -88,6 +88,7 @@ enum NodeReply {
                     "not recursively pinned", "no link named", "failed to get config value",
                     "block not found",
                     "merkledag: not found", "key not found", "key with given name not found",
+                    "routing: not found", "could not resolve name",
                 ]
             ),
             (.timeout, ["deadline exceeded", "timed out", "timeout"]),

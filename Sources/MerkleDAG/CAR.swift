@@ -62,23 +62,17 @@ public enum CAR {
 
     /// The header of a CARv1 with its length in front.
     package static func encodedHeader(roots: [CID]) -> [UInt8] {
-        var header: [UInt8] = []
-        header.appendCBORHead(.map, 2)
-        header.appendCBORText("roots")
-        header.appendCBORHead(.array, UInt64(roots.count))
-        for root in roots {
-            header.append(contentsOf: CBORHeader.linkTag)
-            header.appendCBORHead(.bytes, UInt64(root.byteCount + 1))
-            // The binary CID as a multibase "identity" text.
-            header.append(0)
-            root.append(to: &header)
-        }
-        header.appendCBORText("version")
-        header.appendCBORHead(.unsigned, 1)
+        var header = DAGCBORWriter()
+        header.appendMapHead(count: 2)
+        header.append(text: "roots")
+        header.appendListHead(count: roots.count)
+        for root in roots { header.append(root) }
+        header.append(text: "version")
+        header.append(UInt64(1))
 
         var bytes: [UInt8] = []
-        Varint.append(UInt64(header.count), to: &bytes)
-        return bytes + header
+        Varint.append(UInt64(header.bytes.count), to: &bytes)
+        return bytes + header.bytes
     }
 
     /// What stands before a block in a section: the length and the CID.
@@ -90,118 +84,45 @@ public enum CAR {
     }
 }
 
-/// The kinds of values that a header has; the number is CBOR's major type.
-enum CBORMajor: UInt8 {
-    case unsigned = 0
-    case bytes = 2
-    case text = 3
-    case array = 4
-    case map = 5
-    case tag = 6
-}
-
-extension [UInt8] {
-    fileprivate mutating func appendCBORHead(_ major: CBORMajor, _ value: UInt64) {
-        let kind = major.rawValue << 5
-        let width: Int
-        switch value {
-        case ..<24:
-            append(kind | UInt8(value))
-            return
-        case ...0xff: (width, _) = (1, append(kind | 24))
-        case ...0xffff: (width, _) = (2, append(kind | 25))
-        case ...0xffff_ffff: (width, _) = (4, append(kind | 26))
-        default: (width, _) = (8, append(kind | 27))
-        }
-        for index in (0..<width).reversed() {
-            append(UInt8(truncatingIfNeeded: value >> UInt64(8 * index)))
-        }
-    }
-
-    fileprivate mutating func appendCBORText(_ text: String) {
-        appendCBORHead(.text, UInt64(text.utf8.count))
-        append(contentsOf: text.utf8)
-    }
-}
-
 /// Reads the header of a CARv1, and the pragma of a CARv2, which has the same form.
-struct CBORHeader {
-    /// Tag 42, "this is a CID".
-    static let linkTag: [UInt8] = [0xd8, 0x2a]
-
+struct CARHeader {
     var version: UInt64
     /// Nil if the header has none, as the pragma.
     var roots: [CID]?
 
     init(decoding bytes: UnsafeRawBufferPointer) throws(CARError) {
-        var reader = Reader(bytes: bytes)
-        let keyCount = try reader.readHead(.map)
-        guard keyCount == 1 || keyCount == 2 else { throw .badHeader }
-        if keyCount == 2 {
-            // DAG-CBOR sorts keys by length first.
-            try reader.readText("roots")
-            roots = try reader.readRoots()
+        do throws(DAGCBORError) {
+            var reader = DAGCBORReader(bytes)
+            (version, roots) = try Self.read(&reader)
+            try reader.finish()
+        } catch {
+            guard case .cid(let error) = error else { throw .badHeader }
+            throw .cid(error)
         }
-        try reader.readText("version")
-        version = try reader.readHead(.unsigned)
-        guard reader.offset == bytes.count else { throw .badHeader }
     }
 
-    private struct Reader {
-        let bytes: UnsafeRawBufferPointer
-        var offset = 0
-
-        init(bytes: UnsafeRawBufferPointer) {
-            self.bytes = bytes
-        }
-
-        /// The number in the head of a value, which must be of this kind and in its shortest form.
-        mutating func readHead(_ major: CBORMajor) throws(CARError) -> UInt64 {
-            guard offset < bytes.count, bytes[offset] >> 5 == major.rawValue else {
-                throw .badHeader
-            }
-            let short = bytes[offset] & 0x1f
-            offset += 1
-            guard short >= 24 else { return UInt64(short) }
-            guard short <= 27 else { throw .badHeader }
-            let width = 1 << Int(short - 24)
-            guard bytes.count - offset >= width else { throw .badHeader }
-            let value = bytes[offset..<(offset + width)].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
-            offset += width
-            let least: UInt64 = width == 1 ? 24 : 1 << UInt64(4 * width)
-            guard value >= least else { throw .badHeader }
-            return value
-        }
-
-        mutating func readBytes(_ major: CBORMajor) throws(CARError) -> UnsafeRawBufferPointer {
-            let length = try readHead(major)
-            guard length <= UInt64(bytes.count - offset) else { throw .badHeader }
-            let start = offset
-            offset += Int(length)
-            return UnsafeRawBufferPointer(rebasing: bytes[start..<offset])
-        }
-
-        mutating func readText(_ expected: String) throws(CARError) {
-            guard try readBytes(.text).elementsEqual(expected.utf8) else { throw .badHeader }
-        }
-
-        mutating func readRoots() throws(CARError) -> [CID] {
-            let count = try readHead(.array)
-            var roots: [CID] = []
+    /// The keys are these and no others, in the order that DAG-CBOR gives them.
+    private static func read(
+        _ reader: inout DAGCBORReader
+    ) throws(DAGCBORError) -> (UInt64, [CID]?) {
+        var keys = try reader.readMapHead()
+        var roots: [CID]?
+        if keys.left == 2 {
+            try expect("roots", &reader, &keys)
             // Each root takes bytes, so a wrong count ends at the end of the header.
-            for _ in 0..<count {
-                guard try readHead(.tag) == 42 else { throw .badHeader }
-                let link = try readBytes(.bytes)
-                guard link.first == 0 else { throw .badHeader }
-                do throws(CIDError) {
-                    roots.append(
-                        try CID(bytes: UnsafeRawBufferPointer(rebasing: link.dropFirst())))
-                } catch {
-                    throw CARError.cid(error)
-                }
-            }
-            return roots
+            roots = []
+            for _ in 0..<(try reader.readListHead()) { roots?.append(try reader.readLink()) }
         }
+        try expect("version", &reader, &keys)
+        guard keys.left == 0 else { throw .unexpected(offset: reader.offset) }
+        return (try reader.readUnsigned(), roots)
+    }
+
+    private static func expect(
+        _ key: String, _ reader: inout DAGCBORReader, _ keys: inout DAGCBORReader.Keys
+    ) throws(DAGCBORError) {
+        let offset = reader.offset
+        guard try reader.readKey(&keys) == key else { throw .unexpected(offset: offset) }
     }
 }
 

@@ -183,11 +183,11 @@ public struct CARReader {
         self.isVerifying = isVerifying
     }
 
-    private static func readHeader(_ input: inout CARInput) throws(CARError) -> CBORHeader {
+    private static func readHeader(_ input: inout CARInput) throws(CARError) -> CARHeader {
         let length = try input.takeVarint().value
         guard length <= UInt64(CAR.headerLengthMax) else { throw .headerTooLong(length: length) }
         let bytes = try input.take(Int(length))
-        return try bytes.withRawBytes { (raw) throws(CARError) in try CBORHeader(decoding: raw) }
+        return try bytes.withRawBytes { (raw) throws(CARError) in try CARHeader(decoding: raw) }
     }
 
     /// The next block, or nil at the end.

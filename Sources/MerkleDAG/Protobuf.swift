@@ -1,9 +1,10 @@
-// The little of protobuf that dag-pb and UnixFS need: varints, byte strings and fixed 32-bit words.
+// The little of protobuf that dag-pb, UnixFS, IPNS records and keys need: varints, byte strings and fixed
+// 32-bit words.
 // Source: https://protobuf.dev/programming-guides/encoding
 
 internal import Multiformats
 
-enum WireType: UInt64 {
+package enum WireType: UInt64 {
     case varint = 0
     case fixed64 = 1
     case bytes = 2
@@ -11,21 +12,21 @@ enum WireType: UInt64 {
 }
 
 /// Reads the fields of one message where it lies.
-struct ProtobufReader {
-    let bytes: UnsafeRawBufferPointer
-    private(set) var offset: Int
-    let end: Int
+package struct ProtobufReader {
+    package let bytes: UnsafeRawBufferPointer
+    package private(set) var offset: Int
+    package let end: Int
 
     /// - Parameter range: the message, as offsets into `bytes`.
-    init(_ bytes: UnsafeRawBufferPointer, in range: Range<Int>) {
+    package init(_ bytes: UnsafeRawBufferPointer, in range: Range<Int>) {
         self.bytes = bytes
         offset = range.lowerBound
         end = range.upperBound
     }
 
-    var isAtEnd: Bool { offset == end }
+    package var isAtEnd: Bool { offset == end }
 
-    mutating func readVarint() throws(BlockFormatError) -> UInt64 {
+    package mutating func readVarint() throws(BlockFormatError) -> UInt64 {
         do throws(VarintError) {
             let (value, length) = try Varint.decode(
                 UnsafeRawBufferPointer(rebasing: bytes[offset..<end]),
@@ -38,7 +39,8 @@ struct ProtobufReader {
     }
 
     /// The number and the wire type of the next field.
-    mutating func readTag() throws(BlockFormatError) -> (field: UInt64, wireType: WireType) {
+    package mutating func readTag() throws(BlockFormatError) -> (field: UInt64, wireType: WireType)
+    {
         let tag = try readVarint()
         let field = tag >> 3
         // Protobuf numbers fields from 1 to 2^29 - 1.
@@ -50,7 +52,7 @@ struct ProtobufReader {
     }
 
     /// Where the next byte string or message lies, as offsets into `bytes`.
-    mutating func readRange() throws(BlockFormatError) -> Range<Int> {
+    package mutating func readRange() throws(BlockFormatError) -> Range<Int> {
         let length = try readVarint()
         guard length <= UInt64(end - offset) else { throw .truncated }
         let start = offset
@@ -65,7 +67,7 @@ struct ProtobufReader {
         return UInt32(littleEndian: value)
     }
 
-    mutating func skip(_ wireType: WireType) throws(BlockFormatError) {
+    package mutating func skip(_ wireType: WireType) throws(BlockFormatError) {
         switch wireType {
         case .varint:
             _ = try readVarint()
@@ -80,12 +82,12 @@ struct ProtobufReader {
 }
 
 extension [UInt8] {
-    mutating func appendVarintField(tag: UInt8, _ value: UInt64) {
+    package mutating func appendVarintField(tag: UInt8, _ value: UInt64) {
         append(tag)
         Varint.append(value, to: &self)
     }
 
-    mutating func appendBytesField(tag: UInt8, _ value: some Collection<UInt8>) {
+    package mutating func appendBytesField(tag: UInt8, _ value: some Collection<UInt8>) {
         append(tag)
         Varint.append(UInt64(value.count), to: &self)
         append(contentsOf: value)

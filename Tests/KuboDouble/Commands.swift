@@ -185,7 +185,79 @@ extension Commands {
             guard let path = call.node.name(key) else { throw .failed("could not resolve name") }
             try call.reply.emitOnce(.object([("Path", .string(path))]))
         },
+        // Since 0.40; a node before has routing/get and routing/put alone.
+        "name/get": Command(arguments: ["name"]) { (call) throws(Halt) in
+            let record = try storedRecord(call)
+            try call.reply.startStream(type: "application/vnd.ipfs.ipns-record")
+            try call.reply.write(record)
+        },
+        "name/put": Command(
+            arguments: ["name"], file: "record", options: ["allow-offline": .bool, "force": .bool]
+        ) { (call) throws(Halt) in try storeRecord(call) },
+        "routing/get": Command(arguments: ["key"]) { (call) throws(Halt) in
+            let text = Data(try storedRecord(call)).base64EncodedString()
+            try call.reply.emit(
+                .object([
+                    ("Extra", .string(text)), ("ID", .string(Identity.peer)),
+                    ("Responses", .null), ("Type", .integer(5)),
+                ]))
+        },
+        "routing/put": Command(
+            arguments: ["key"], file: "value-file", options: ["allow-offline": .bool]
+        ) { (call) throws(Halt) in try storeRecord(call) },
     ]
+
+    /// The name of a record: the text of the call without /ipns/.
+    private static func recordName(_ call: Call) throws(Halt) -> String {
+        let text = call.argument(0)
+        let name = text.hasPrefix("/ipns/") ? String(text.dropFirst(6)) : text
+        guard let cid = try? CID(parsing: name), cid.codec == .libp2pKey else {
+            throw .failed("invalid IPNS name: \(name)")
+        }
+        return cid.encoded(in: .base36)
+    }
+
+    private static func storedRecord(_ call: Call) throws(Halt) -> [UInt8] {
+        guard let record = call.node.record(try recordName(call)) else {
+            throw .failed("routing: not found")
+        }
+        return record
+    }
+
+    private static func storeRecord(_ call: Call) throws(Halt) {
+        let name = try recordName(call)
+        guard try call.nextPart() != nil else { throw .failed("no record") }
+        let record = try call.readWholePart(limit: 1 << 20)
+        guard let sequence = sequence(of: record) else { throw .failed("invalid IPNS record") }
+        if let known = call.node.record(name), known != record, !call.isSet("force"),
+            let last = Self.sequence(of: known), last >= sequence
+        {
+            throw .failed(
+                "existing IPNS record has sequence \(last) >= new record sequence \(sequence), "
+                    + "use --force to override")
+        }
+        call.node.setRecord(name, record)
+        try call.reply.emitOnce(.object([("Name", .string(name))]))
+    }
+
+    /// What stands in the record's data; no signature is looked at. Nil for what is no record.
+    private static func sequence(of record: [UInt8]) -> UInt64? {
+        record.withUnsafeBytes { raw in
+            var reader = ProtobufReader(raw, in: 0..<raw.count)
+            while !reader.isAtEnd, let (field, type) = try? reader.readTag() {
+                guard field == 9, type == .bytes else {
+                    guard (try? reader.skip(type)) != nil else { return nil }
+                    continue
+                }
+                guard let range = try? reader.readRange(),
+                    case .unsigned(let sequence)? = try? DAGCBOR(
+                        decoding: Array(raw[range]))["Sequence"]
+                else { return nil }
+                return sequence
+            }
+            return nil
+        }
+    }
 
     private static func listKeys(_ call: Call) throws(Halt) {
         let keys = call.node.keys.map { key in

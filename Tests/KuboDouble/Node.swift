@@ -80,6 +80,8 @@ public final class DoubleNode: @unchecked Sendable {
     /// The names of keys and their texts, `self` first.
     private var keyNames: [(name: String, id: String)] = []
     private var names: [String: String] = [:]
+    /// Records of names, as they came.
+    private var records: [String: [UInt8]] = [:]
     private let mfsLock = NSLock()
     private var mfs: MFSTree
 
@@ -286,6 +288,8 @@ public final class DoubleNode: @unchecked Sendable {
     func setName(_ key: String, _ value: String) { locked { names[key] = value } }
 
     func name(_ key: String) -> String? { locked { names[key] } }
+    func setRecord(_ name: String, _ record: [UInt8]) { locked { records[name] = record } }
+    func record(_ name: String) -> [UInt8]? { locked { records[name] } }
 
     // MARK: MFS
 
