@@ -7,7 +7,7 @@
 
 internal import Base
 
-/// Reads and writes the time until which a record holds.
+/// Reads and writes the times until which records hold.
 enum RecordTime {
     /// The point in time of a text; nil for what is none. One before 1677 or behind 2262 counts as the first
     /// or last that there is.
@@ -34,7 +34,7 @@ enum RecordTime {
         return Timestamp(seconds: seconds, nanoseconds: nanoseconds)
     }
 
-    /// The text of a point in time.
+    /// The text of a point in time, with nine digits behind the point.
     static func text(_ time: Timestamp) -> String {
         let (day, second) = (floored(time.seconds, 86_400), modulo(time.seconds, 86_400))
         let (year, month, date) = civil(day)

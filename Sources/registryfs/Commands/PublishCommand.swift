@@ -1,0 +1,323 @@
+import ArgumentParser
+import Base
+import Kubo
+import Logging
+import Multiformats
+import Naming
+
+struct PublishCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "publish",
+        abstract: "Have an IPNS name lead to a tree: sign a record, and hand it to a Kubo node.",
+        discussion: """
+            Prints what was signed, and the TXT line that has a domain lead to the name. The record is \
+            kept beside its key. What reads as a CID is taken as one: write ./NAME for a directory of \
+            such a name.
+            """)
+
+    @Argument(help: "A CID, or a mount point or a path on a mount.", completion: .file())
+    var target: String
+
+    @Option(help: ArgumentHelp("The key to sign with (default: self).", valueName: "key"))
+    var key: String = KeyStore.defaultLabel
+
+    @Option(
+        help: ArgumentHelp("How long the record holds (default: 48h).", valueName: "duration"))
+    var lifetime: String = "48h"
+
+    @Option(
+        help: ArgumentHelp(
+            "How long others need not ask again (default: 5m).", valueName: "duration"))
+    var ttl: String = "5m"
+
+    @Option(
+        help: ArgumentHelp(
+            "The least sequence: for a key that was used elsewhere before.", valueName: "number"))
+    var sequence: UInt64?
+
+    @OptionGroup var node: NodeOption
+
+    @Flag(help: "Hand the record to nobody.")
+    var offline = false
+
+    @Flag(help: "Publish each new root of the mount, until a signal ends it.")
+    var watch = false
+
+    @Option(
+        help: ArgumentHelp(
+            "With --watch, how often the root is looked at (default: 5).", valueName: "seconds"))
+    var interval: Int = 5
+
+    @Option(
+        help: ArgumentHelp(
+            "The state directory with the key: else the mount's own, or that of the one mounted volume.",
+            valueName: "dir"),
+        completion: .directory)
+    var stateDir: String?
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func validate() throws {
+        guard (1...86_400).contains(interval) else {
+            throw ValidationError("--interval: it must be from 1 to 86400 seconds")
+        }
+        guard !offline || node.kubo == nil else {
+            throw ValidationError("--offline and --kubo exclude each other")
+        }
+        guard sequence ?? 0 <= UInt64(Int64.max) else {
+            throw ValidationError("--sequence: it must be below 2^63")
+        }
+    }
+
+    func run() throws {
+        var settings = PublishSettings(label: key)
+        try KeyRun.check(key)
+        // Ten years, as records hold that nobody renews.
+        settings.lifetimeSeconds = try Duration.seconds(
+            lifetime, "--lifetime", in: 60...(3650 * 86_400))
+        settings.ttlSeconds = try Duration.seconds(
+            ttl, "--ttl", in: 1...settings.lifetimeSeconds)
+        settings.sequenceMin = sequence
+        settings.isOffline = offline
+        settings.stateDirectory = stateDir
+        settings.json = json
+        let place = try PublishTarget(target)
+        if watch {
+            try PublishRun.watch(place, settings, node, seconds: interval)
+        } else {
+            try PublishRun.run(place, settings, node)
+        }
+    }
+}
+
+/// What `publish` was asked for.
+struct PublishSettings {
+    var label: String
+    var lifetimeSeconds: Int64 = 0
+    var ttlSeconds: Int64 = 0
+    var sequenceMin: UInt64?
+    var isOffline = false
+    var stateDirectory: String?
+    var json = false
+}
+
+/// What a name is to lead to.
+enum PublishTarget {
+    case content(ContentPath)
+    /// A path as it was written, and the mount that it lies on.
+    case path(String, MountEntry, isRoot: Bool)
+
+    init(_ text: String) throws(Failure) {
+        let bytes = RawText.bytes(of: text)
+        if let cid = try? CID(parsing: text) {
+            self = .content(
+                try Failure.ofUsage { () throws(NamingError) in
+                    try ContentPath(Array("/ipfs/\(cid)".utf8))
+                })
+            return
+        }
+        if text.hasPrefix("/ipfs/") || text.hasPrefix("/ipns/"),
+            let path = try? ContentPath(bytes)
+        {
+            self = .content(path)
+            return
+        }
+        let place = try PathWalk.place(of: bytes, in: try MountTable.read())
+        guard case .registry(let mount, let names, _) = place else {
+            throw Failure(
+                "\(RawText.shown(text)) is neither a CID nor on a mount of registryfs: "
+                    + "'registryfs status' lists them")
+        }
+        let isRoot = names.allSatisfy { $0.bytes.elementsEqual(".".utf8) }
+        self = .path(text, mount, isRoot: isRoot)
+    }
+
+    /// The state directory of the mount; nil for content.
+    var stateDirectory: String? {
+        guard case .path(_, let mount, _) = self else { return nil }
+        return mount.stateDirectory
+    }
+}
+
+/// What `publish` does once its arguments are read.
+enum PublishRun {
+    /// How long the node may take for a record: to find peers that keep it takes minutes.
+    private static let putMilliseconds = 300_000
+    /// How long the node may look for the last record.
+    private static let getMilliseconds = 10_000
+    /// The pause behind a round of `--watch` that failed, at most, in seconds.
+    private static let pauseSecondsMax = 60
+
+    static func run(
+        _ target: PublishTarget, _ settings: PublishSettings, _ node: NodeOption
+    ) throws(Failure) {
+        let keys = try KeyRun.open(settings.stateDirectory ?? target.stateDirectory)
+        let client = try client(node, target, settings)
+        let value = try value(of: target, isPublishing: client != nil && node.kubo == nil)
+        try publish(value, keys, client, settings)
+    }
+
+    /// Goes on until a signal ends the process, which may come at any moment: a record is kept whole, or not
+    /// at all.
+    static func watch(
+        _ target: PublishTarget, _ settings: PublishSettings, _ node: NodeOption, seconds: Int
+    ) throws(Failure) {
+        guard case .path = target else {
+            throw Failure("--watch is for a mount: a CID never changes", exitCode: 64)
+        }
+        let keys = try KeyRun.open(settings.stateDirectory ?? target.stateDirectory)
+        let client = try client(node, target, settings)
+        var last: ContentPath?
+        var renewAt: Int64 = 0
+        var pause = seconds
+        while true {
+            do throws(Failure) {
+                let value = try value(
+                    of: target, isPublishing: client != nil && node.kubo == nil)
+                let now = MonotonicClock.milliseconds
+                if value != last || now >= renewAt {
+                    try publish(value, keys, client, settings)
+                    // Long before it ends, so that a node that is away then does no harm.
+                    renewAt = now + settings.lifetimeSeconds * 1000 / 2
+                    last = value
+                }
+                pause = seconds
+            } catch {
+                guard error.kind != .foreign else { throw error }
+                Program.complain(error.message)
+                pause = max(seconds, min(2 * pause, pauseSecondsMax))
+            }
+            for _ in 0..<pause { Threads.sleep(milliseconds: 1000) }
+        }
+    }
+
+    /// The node that records are handed to: the one that was named, or the mount's own.
+    private static func client(
+        _ node: NodeOption, _ target: PublishTarget, _ settings: PublishSettings
+    ) throws(Failure) -> KuboClient? {
+        guard !settings.isOffline else { return nil }
+        var own: String?
+        if case .path(_, let mount, _) = target, node.kubo == nil {
+            let client = ControlClient(stateDirectory: mount.stateDirectory)
+            own = try client.ask(ControlRequest(command: .status)).status?.kubo?.address
+        }
+        // What a command has to say, it says by its failure.
+        let log = Logger(label: "registryfs") { _ in
+            LineLogHandler(file: LogFile(), level: .error)
+        }
+        return try node.settings(or: own)?.client(log: log)
+    }
+
+    /// The path that the name is to lead to, as it is now.
+    ///
+    /// - Parameter isPublishing: whether the mount's own node is to have the tree first.
+    private static func value(
+        of target: PublishTarget, isPublishing: Bool
+    ) throws(Failure) -> ContentPath {
+        switch target {
+        case .content(let path): return path
+        case .path(let path, let mount, let isRoot):
+            if isPublishing {
+                var request = ControlRequest(command: .sync)
+                request.stallMilliseconds = 60_000
+                let published = try ControlClient(stateDirectory: mount.stateDirectory)
+                    .ask(request).cid
+                if isRoot, let published {
+                    return ContentPath(.content(try ContentID.parse(published)))
+                }
+            }
+            var finder = VolumeFinder(stateDirectory: nil, seals: true)
+            let cid = try finder.cid(ofPath: path)
+            try finder.close()
+            return ContentPath(.content(cid))
+        }
+    }
+
+    private static func publish(
+        _ value: ContentPath, _ keys: KeyStore, _ client: KuboClient?,
+        _ settings: PublishSettings
+    ) throws(Failure) {
+        let key = try Failure.naming { () throws(NamingError) in
+            try keys.key(labelled: settings.label)
+        }
+        guard let key else {
+            throw Failure(
+                "there is no key '\(settings.label)': registryfs key generate makes one",
+                kind: .absent)
+        }
+        guard let text = String(validating: value.bytes, as: UTF8.self) else {
+            throw Failure("\(RawText.shown(value.bytes)): a record leads to a path of UTF-8 alone")
+        }
+        var seen = client.flatMap { sequence(of: key.name, at: $0) }
+        if let least = settings.sequenceMin, least > 0 { seen = max(seen ?? 0, least - 1) }
+        let now = Timestamp.now()
+        let until = Timestamp(
+            seconds: now.seconds + settings.lifetimeSeconds,
+            nanoseconds: now.subsecondNanoseconds)
+        let record = try Failure.naming { [seen] () throws(NamingError) in
+            try keys.sign(
+                text, with: settings.label, validUntil: until,
+                ttlNanoseconds: UInt64(settings.ttlSeconds) * 1_000_000_000, above: seen)
+        }
+        var failure: KuboError?
+        if let client {
+            do throws(KuboError) {
+                try client.putRecord(
+                    record.bytes, of: key.name.description, deadlineMilliseconds: putMilliseconds)
+            } catch {
+                failure = error
+            }
+        }
+        let report = PublishReport(
+            record, of: key.name, file: keys.recordPath(of: settings.label),
+            node: failure == nil ? client.map { "\($0.configuration.address)" } : nil)
+        try Output.line(settings.json ? try ReportText.json(report) : words(for: report))
+        if let failure {
+            throw Failure("the record is kept, and was not handed over: \(failure)")
+        }
+    }
+
+    /// The sequence that the node has; nil where it has none, or does not say.
+    private static func sequence(of name: IPNSName, at client: KuboClient) -> UInt64? {
+        guard
+            let bytes = try? client.record(
+                of: name.description, isOffline: true, deadlineMilliseconds: getMilliseconds)
+        else { return nil }
+        return (try? IPNSRecord(verifying: bytes, of: name, at: nil))?.sequence
+    }
+
+    private static func words(for report: PublishReport) -> String {
+        let handed = report.kubo.map { "handed to \($0)" } ?? "handed to nobody"
+        return RawText.shown(
+            "/ipns/\(report.name) -> \(report.value), sequence \(report.sequence), until "
+                + "\(report.validUntil), \(handed)") + "\n" + report.dnsRecord
+    }
+}
+
+/// What `publish --json` prints. The keys are part of the program's interface.
+struct PublishReport: Codable, Sendable {
+    /// The IPNS name.
+    var name: String
+    var value: String
+    var sequence: UInt64
+    var validUntil: String
+    var ttlSeconds: UInt64
+    /// The file with the record.
+    var record: String
+    /// The node that took it; nil for none.
+    var kubo: String?
+    /// The line that has a domain lead to the name, for a zone's file.
+    var dnsRecord: String
+
+    init(_ record: IPNSRecord, of name: IPNSName, file: String, node: String?) {
+        self.name = name.description
+        value = record.value
+        sequence = record.sequence
+        validUntil = Figures.time(record.validUntil)
+        ttlSeconds = record.ttlNanoseconds / 1_000_000_000
+        self.record = file
+        kubo = node
+        dnsRecord = DNSLink.record(ContentPath(.key(name)), domain: "example.org")
+    }
+}
