@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "Checking", targets: ["Checking"]),
         // For the mount tests: a Kubo node's double, as a program of its own.
         .executable(name: "kubo-double", targets: ["KuboDoubleServer"]),
+        .executable(name: "gateway-double", targets: ["GatewayDoubleServer"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -116,6 +117,11 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
+        // A trustless HTTP gateway as a remote.
+        .target(
+            name: "Gateway",
+            dependencies: ["Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP"],
+            swiftSettings: settings),
         .systemLibrary(
             name: "CFuse", path: "Sources/CFuse", pkgConfig: "fuse3",
             providers: [.apt(["libfuse3-dev"])]),
@@ -180,6 +186,10 @@ let package = Package(
         .executableTarget(
             name: "KuboDoubleServer", dependencies: ["KuboDouble"],
             path: "Tests/KuboDoubleServer", swiftSettings: settings),
+        // The gateway of that double alone.
+        .executableTarget(
+            name: "GatewayDoubleServer", dependencies: ["KuboDouble"],
+            path: "Tests/GatewayDoubleServer", swiftSettings: settings),
         // A server that answers as a test's script says.
         .target(
             name: "HTTPScript", dependencies: ["Base"], path: "Tests/HTTPScript",
@@ -200,6 +210,13 @@ let package = Package(
             dependencies: [
                 "Naming", "HTTP", "HTTPScript", "Base", "Multiformats", "MerkleDAG",
                 .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "GatewayTests",
+            dependencies: [
+                "Remotes", "Gateway", "KuboDouble", "HTTP", "HTTPScript", "Base", "Multiformats",
+                "MerkleDAG",
             ],
             swiftSettings: settings),
         // What every remote has to be, over all that there are.

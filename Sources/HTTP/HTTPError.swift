@@ -1,3 +1,5 @@
+internal import Base
+
 /// Why a request has no reply.
 ///
 /// A reply of any status is a reply and no error. Texts that come from the other side or from libcurl
@@ -55,19 +57,7 @@ public struct HTTPError: Error, Sendable, CustomStringConvertible {
     /// A text of somebody else's on one line of bounded length, for people: control characters and what
     /// ends a line become spaces.
     public static func line(_ text: String) -> String {
-        var line = ""
-        var length = 0
-        for scalar in text.unicodeScalars {
-            // C0, DEL, C1, and the two separators that end a line.
-            let isControl =
-                scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value)
-                || scalar.value == 0x2028 || scalar.value == 0x2029
-            let shown: Unicode.Scalar = isControl ? " " : scalar
-            length += UTF8.width(shown)
-            guard length <= messageLengthMax - 3 else { return line + "…" }
-            line.unicodeScalars.append(shown)
-        }
-        return line
+        oneLine(text, lengthMax: messageLengthMax)
     }
 }
 

@@ -45,8 +45,8 @@ public struct CARVerifier {
             isHeaderTaken = true
             end = header.count
         }
-        while let section = try Self.section(
-            UnsafeRawBufferPointer(rebasing: bytes[end...]))
+        while let section = try CARSectionView.first(
+            in: UnsafeRawBufferPointer(rebasing: bytes[end...]))
         {
             try verify(section)
             end += section.byteCount
@@ -54,48 +54,9 @@ public struct CARVerifier {
         return end
     }
 
-    private mutating func verify(_ section: Section) throws(CARError) {
+    private mutating func verify(_ section: CARSectionView) throws(CARError) {
         guard isRootTaken || section.cid == root else { throw .wrongBytes(root) }
-        do throws(MultihashError) {
-            try section.cid.verify(section.block)
-        } catch {
-            switch error {
-            case .unsupportedFunction: throw .unsupportedHash(section.cid)
-            default: throw .wrongBytes(section.cid)
-            }
-        }
+        try section.verify()
         isRootTaken = true
-    }
-
-    private struct Section {
-        let cid: CID
-        let block: UnsafeRawBufferPointer
-        /// With its length in front.
-        let byteCount: Int
-    }
-
-    /// The section that the bytes begin with; nil where they do not have all of it.
-    private static func section(_ bytes: UnsafeRawBufferPointer) throws(CARError) -> Section? {
-        let (length, lengthCount): (UInt64, Int)
-        do throws(VarintError) {
-            (length, lengthCount) = try Varint.decode(bytes)
-        } catch {
-            guard error == .truncated else { throw .varint(error) }
-            return nil
-        }
-        guard length <= UInt64(DAGNode.blockSizeMax + CAR.cidLengthMax) else {
-            throw .sectionTooLong(length: length)
-        }
-        let byteCount = lengthCount + Int(length)
-        guard bytes.count >= byteCount else { return nil }
-        let content = UnsafeRawBufferPointer(rebasing: bytes[lengthCount..<byteCount])
-        do throws(CIDError) {
-            let (cid, cidCount) = try CID.decodePrefix(content)
-            return Section(
-                cid: cid, block: UnsafeRawBufferPointer(rebasing: content[cidCount...]),
-                byteCount: byteCount)
-        } catch {
-            throw .cid(error)
-        }
     }
 }

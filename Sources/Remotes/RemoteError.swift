@@ -30,10 +30,14 @@ public struct RemoteError: Error, Sendable, CustomStringConvertible {
     public var kind: Kind
     /// The remote, what it was asked, and what happened.
     public var description: String
+    /// When the remote wants to be asked again, where it said so; by `MonotonicClock.milliseconds`. It has
+    /// been bounded by whoever made the error.
+    public var notBefore: Int64?
 
-    public init(_ kind: Kind, _ description: String) {
+    public init(_ kind: Kind, _ description: String, notBefore: Int64? = nil) {
         self.kind = kind
         self.description = description
+        self.notBefore = notBefore
     }
 }
 

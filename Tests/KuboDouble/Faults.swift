@@ -26,6 +26,19 @@ public struct Fault: Codable, Sendable {
         case trailer
         /// Takes the request and never answers.
         case hang
+
+        // Of the gateway alone:
+
+        /// Answers with a page of HTML, as a hotel's network does, with the status 200.
+        case page
+        /// Answers with bytes that never end.
+        case endless
+        /// Sends on to `message`, a URL or a path.
+        case redirect
+        /// Answers 429 with `Retry-After: value`, 1 unless given.
+        case busy
+        /// Sends the body byte by byte, `value` milliseconds between two.
+        case drip
     }
 
     /// `block/get`, or `files/*` for all that begin so; nil for every command.

@@ -13,9 +13,9 @@ struct Gateway {
         ("Access-Control-Expose-Headers", "X-Stream-Output"),
     ]
 
-    private let exchange: Exchange
-    private let node: DoubleNode
-    private let faults: [Fault]
+    let exchange: Exchange
+    let node: DoubleNode
+    let faults: [Fault]
     private let path: String
     private let query: [String: String]
     private let deadline = Date(timeIntervalSinceNow: Self.fetchSeconds)
@@ -66,22 +66,7 @@ struct Gateway {
     }
 
     private func answer() throws(Halt) {
-        for fault in faults {
-            switch fault.kind {
-            case .latency: Thread.sleep(forTimeInterval: Double(fault.value ?? 0) / 1000)
-            case .status:
-                return try fail(fault.value ?? 500, fault.message ?? "an error on purpose")
-            case .hang:
-                let generation = node.switches.currentGeneration
-                while !exchange.isGone, !node.isStopped,
-                    node.switches.currentGeneration == generation
-                {
-                    Thread.sleep(forTimeInterval: 0.02)
-                }
-                throw .gone
-            default: break
-            }
-        }
+        if try failOnPurpose() { return }
         guard ["GET", "HEAD"].contains(exchange.head.method) else {
             return try fail(405, "method \(exchange.head.method) not allowed")
         }
@@ -123,7 +108,7 @@ struct Gateway {
         }
     }
 
-    private func fail(
+    func fail(
         _ status: Int, _ message: String, extra: [(String, String)] = []
     ) throws(Halt) {
         let body = Array((message + "\n").utf8)

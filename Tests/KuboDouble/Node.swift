@@ -37,6 +37,8 @@ public final class DoubleNode: @unchecked Sendable {
     public struct Options: Sendable {
         /// Where the RPC listens on 127.0.0.1; 0 for any port that is free.
         public var port = 0
+        /// Where the gateway listens on 127.0.0.1; 0 for any port that is free.
+        public var gatewayPort = 0
         /// Where the RPC listens besides.
         public var unixPath: String?
         /// Where blocks and state lie; in memory if nil.
@@ -121,7 +123,7 @@ public final class DoubleNode: @unchecked Sendable {
             servers.append(try HTTPServer(.unix(path), answer: answer))
         }
         control = try HTTPServer(.port(0), answer: answer)
-        gateway = try HTTPServer(.port(0)) { [weak self] exchange in
+        gateway = try HTTPServer(.port(options.gatewayPort)) { [weak self] exchange in
             guard let self else { return exchange.cut() }
             Gateway.answer(exchange, self)
         }
@@ -159,9 +161,9 @@ public final class DoubleNode: @unchecked Sendable {
     /// Whether blocks are refused with "no space left on device".
     public func setFull(_ isFull: Bool) { blocks.setFull(isFull) }
 
-    /// Whether nothing listens; connections that are there end.
+    /// Whether neither RPC nor gateway listen; connections that are there end.
     public func setRefusing(_ isRefusing: Bool) throws {
-        for server in servers {
+        for server in servers + [gateway].compactMap({ $0 }) {
             if isRefusing { server.refuse() } else { try server.listen() }
         }
     }

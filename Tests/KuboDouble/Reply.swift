@@ -152,7 +152,14 @@ struct FaultyBody {
         }
         if let cutAt { bytes = Array(bytes.prefix(cutAt)) }
         byteCount += bytes.count
-        try exchange.write(bytes)
+        if let pause = faults.first(where: { $0.kind == .drip }) {
+            for byte in bytes {
+                pause.rest()
+                try exchange.write([byte])
+            }
+        } else {
+            try exchange.write(bytes)
+        }
         guard cutAt == nil else {
             exchange.cut()
             throw .gone
