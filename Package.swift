@@ -122,6 +122,14 @@ let package = Package(
             name: "Gateway",
             dependencies: ["Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP"],
             swiftSettings: settings),
+        // A CAR file as a remote.
+        .target(
+            name: "CARSource",
+            dependencies: [
+                "Base", "Multiformats", "MerkleDAG", "Remotes",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .systemLibrary(
             name: "CFuse", path: "Sources/CFuse", pkgConfig: "fuse3",
             providers: [.apt(["libfuse3-dev"])]),
@@ -218,6 +226,10 @@ let package = Package(
                 "Remotes", "Gateway", "KuboDouble", "HTTP", "HTTPScript", "Base", "Multiformats",
                 "MerkleDAG",
             ],
+            swiftSettings: settings),
+        .testTarget(
+            name: "CARSourceTests",
+            dependencies: ["Remotes", "CARSource", "Base", "Multiformats", "MerkleDAG"],
             swiftSettings: settings),
         // What every remote has to be, over all that there are.
         .testTarget(
