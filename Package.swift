@@ -53,7 +53,7 @@ let package = Package(
             dependencies: ["CSHA256", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: settings),
         .target(name: "MerkleDAG", dependencies: ["Multiformats"], swiftSettings: settings),
-        // What is elsewhere, by protocol only: to get a block, and to keep blocks.
+        // What is elsewhere, by protocol: to get a block, and to keep blocks; and several of them as one.
         .target(
             name: "Remotes", dependencies: ["Base", "Multiformats"], swiftSettings: settings),
         .target(
@@ -235,7 +235,8 @@ let package = Package(
         .testTarget(
             name: "RemotesTests",
             dependencies: [
-                "Remotes", "Kubo", "KuboDouble", "Base", "Multiformats", "MerkleDAG",
+                "Remotes", "Gateway", "CARSource", "Kubo", "KuboDouble", "Base", "Multiformats",
+                "MerkleDAG",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),

@@ -162,7 +162,7 @@ struct SourceHealth {
     /// Rests for a time that grows with each failure of a request that began after the rest before it:
     /// many that fail together are one failure.
     private mutating func rest(began: Int64, now: Int64) {
-        guard began >= restBegan else { return }
+        guard began > restBegan else { return }
         restMilliseconds = min(max(Self.restMin, restMilliseconds * 2), Self.restMax)
         restsUntil = max(restsUntil, now + restMilliseconds)
         restBegan = now

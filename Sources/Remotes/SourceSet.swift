@@ -226,6 +226,9 @@ public final class SourceSet: RemoteTrees {
 
     // MARK: Hedges
 
+    /// How long a hedge that could not be made is put off, at least.
+    private static let retryMilliseconds: Int64 = 10
+
     /// A ticket that is known only when what it is for may already be under way.
     private final class Arming: Sendable {
         let ticket = Monitor<Hedger.Ticket?>(nil)
@@ -239,11 +242,13 @@ public final class SourceSet: RemoteTrees {
         return arming
     }
 
-    private func arm(_ race: SourceRace, behind source: Int, _ arming: Arming) {
+    private func arm(
+        _ race: SourceRace, behind source: Int, _ arming: Arming, milliseconds least: Int64 = 0
+    ) {
         let milliseconds = state.withLock {
             $0.health[source].hedgeMilliseconds(within: options.hedgeMilliseconds)
         }
-        let ticket = hedger.arm(milliseconds: milliseconds) { [weak self] in
+        let ticket = hedger.arm(milliseconds: max(least, milliseconds)) { [weak self] in
             self?.hedge(race, behind: source, arming)
         }
         arming.ticket.withLock { $0 = ticket }
@@ -258,7 +263,9 @@ public final class SourceSet: RemoteTrees {
         guard !race.isOver else { return }
         guard let attempt = race.begin(order(counts: false), runningMax: options.parallelMax) else {
             // One that rests now may be there later, when those that run still do not answer.
-            if !race.isOver { arm(race, behind: source, arming) }
+            if !race.isOver {
+                arm(race, behind: source, arming, milliseconds: Self.retryMilliseconds)
+            }
             return
         }
         let isTaken = hedger.run { [self] in
@@ -274,7 +281,7 @@ public final class SourceSet: RemoteTrees {
             arm(race, behind: attempt.source, arming)
         } else {
             race.giveBack(attempt)
-            arm(race, behind: source, arming)
+            arm(race, behind: source, arming, milliseconds: Self.retryMilliseconds)
         }
     }
 
@@ -372,7 +379,8 @@ public final class SourceSet: RemoteTrees {
     ) throws(RemoteStreamError<Failure>) -> TreeEnding {
         let deadline = options.clock() + Int64(max(0, request.deadlineMilliseconds))
         var last = RemoteError(
-            .refused, "\(address): \(request.root): none gives more than a block at a time (refused)")
+            .refused,
+            "\(address): \(request.root): none gives more than a block at a time (refused)")
         for index in order(counts: false) {
             guard let remote = sources[index].remote as? any RemoteTrees else { continue }
             let began = options.clock()

@@ -1,5 +1,7 @@
 import Base
+import CARSource
 import Foundation
+import Gateway
 import Kubo
 import KuboDouble
 import Logging
@@ -14,30 +16,45 @@ import Testing
     enum Subject: Sendable, CustomTestStringConvertible {
         case directory
         case kubo(TestNode.Kind)
+        case gateway
+        /// A CAR file of that version, the second with an index.
+        case archive(version: Int)
+        /// A file and a gateway, which have a part of the blocks each.
+        case set
 
+        /// Those that take blocks and keep them.
         static let all = [Subject.directory] + TestNode.kinds.map { .kubo($0) }
         static let kubos = TestNode.kinds.map { Subject.kubo($0) }
+        /// All.
+        static let readers =
+            all + [.gateway, .archive(version: 1), .archive(version: 2), .set]
 
         var testDescription: String {
             switch self {
             case .directory: "directory of blocks"
             case .kubo(let kind): "kubo, \(kind.rawValue)"
+            case .gateway: "gateway"
+            case .archive(let version): "CAR, version \(version)"
+            case .set: "set"
             }
         }
     }
 
     /// A remote, and what must outlive it.
     private struct Stand {
-        let store: any RemoteStore
+        let blocks: any RemoteBlocks
         let names: (any MutableFileSystem)?
         private let node: TestNode?
-        private let path = NSTemporaryDirectory() + "registryfs-remote-" + UUID().uuidString
+        private let gateway: DoubleNode?
+        private let path: String
 
-        init(_ subject: Subject) throws {
+        /// - Parameter held: blocks that it has from the beginning.
+        init(_ subject: Subject, holding held: [(cid: CID, bytes: [UInt8])] = []) throws {
+            path = NSTemporaryDirectory() + "registryfs-remote-" + UUID().uuidString
             switch subject {
             case .directory:
-                store = try BlockDirectory(path)
-                (names, node) = (nil, nil)
+                blocks = try BlockDirectory(path)
+                (names, node, gateway) = (nil, nil, nil)
             case .kubo(let kind):
                 var options = DoubleNode.Options()
                 options.isOffline = true
@@ -47,21 +64,86 @@ import Testing
                 let remote = KuboRemote(
                     try KuboClient(
                         KuboConfiguration(address: try KuboAddress(node.address)), log: log))
-                (store, names, self.node) = (remote, remote, node)
+                (blocks, names, self.node, gateway) = (remote, remote, node, nil)
+            case .gateway:
+                let gateway = try Self.gateway(held)
+                blocks = try Self.remote(of: gateway)
+                (names, node, self.gateway) = (nil, nil, gateway)
+                return
+            case .archive(let version):
+                blocks = try Self.archive(path, version: version, held)
+                (names, node, gateway) = (nil, nil, nil)
+                return
+            case .set:
+                let gateway = try Self.gateway(Array(held[(held.count / 2)...]))
+                blocks = SourceSet([
+                    .init(
+                        try Self.archive(path, version: 1, Array(held[..<(held.count / 2)])),
+                        .archive),
+                    .init(try Self.remote(of: gateway), .gateway),
+                ])
+                (names, node, self.gateway) = (nil, nil, gateway)
+                return
             }
+            if !held.isEmpty { try send(held) }
         }
 
-        func end() { try? FileManager.default.removeItem(atPath: path) }
+        private static func gateway(_ held: [(cid: CID, bytes: [UInt8])]) throws -> DoubleNode {
+            var options = DoubleNode.Options()
+            options.isOffline = true
+            let node = try DoubleNode(options)
+            for (cid, bytes) in held { try node.addBlock(cid, bytes) }
+            return node
+        }
+
+        private static func remote(of gateway: DoubleNode) throws -> GatewayRemote {
+            try GatewayRemote(GatewayConfiguration(try GatewayURL(gateway.gatewayAddress)))
+        }
+
+        private static func archive(
+            _ path: String, version: Int, _ held: [(cid: CID, bytes: [UInt8])]
+        ) throws -> CARFileRemote {
+            _ = FileManager.default.createFile(atPath: path, contents: nil)
+            guard let file = FileHandle(forWritingAtPath: path) else {
+                throw CocoaError(.fileWriteUnknown)
+            }
+            if version == 1 {
+                var writer = try CARWriter<any Error>(roots: []) { bytes in
+                    try file.write(contentsOf: Data(bytes))
+                }
+                for (cid, bytes) in held { try writer.write(cid, bytes) }
+            } else {
+                var writer = try CARv2Writer<any Error>(roots: []) { bytes, offset in
+                    try file.seek(toOffset: offset)
+                    try file.write(contentsOf: Data(bytes))
+                }
+                for (cid, bytes) in held { try writer.write(cid, bytes) }
+                try writer.finish()
+            }
+            try file.close()
+            return try CARFileRemote(path)
+        }
+
+        /// The remote as one that keeps blocks.
+        var store: any RemoteStore {
+            get throws { try #require(blocks as? any RemoteStore) }
+        }
+
+        func end() {
+            gateway?.stop()
+            try? FileManager.default.removeItem(atPath: path)
+        }
 
         func send(_ blocks: [(cid: CID, bytes: [UInt8])]) throws {
             var rest = blocks[...]
+            let store = try store
             try store.importBlocks(cancellation: nil) { () throws(Never) in rest.popFirst() }
         }
 
         func block(_ cid: CID, _ cancellation: Cancellation? = nil) throws -> [UInt8] {
             var request = BlockRequest(cid, deadlineMilliseconds: 20_000)
             request.cancellation = cancellation
-            return try store.block(request, memory: nil)
+            return try blocks.block(request, memory: nil)
         }
     }
 
@@ -115,6 +197,65 @@ import Testing
         #expect(try stand.block(blocks[3].cid) == blocks[3].bytes)
     }
 
+    @Test(arguments: Subject.readers) func whatItHoldsComesBack(_ subject: Subject) throws {
+        let held = (0..<20).map { _ in Self.raw() }
+        let stand = try Stand(subject, holding: held)
+        defer { stand.end() }
+        let memory = ReplyMemory()
+        for asksPeers in [false, true] {
+            for (cid, bytes) in held {
+                var request = BlockRequest(cid, deadlineMilliseconds: 20_000)
+                request.asksPeers = asksPeers
+                let found = try stand.blocks.block(request, memory: memory)
+                #expect(found == bytes)
+                memory.keep(found)
+            }
+        }
+        #expect(!stand.blocks.address.isEmpty && !stand.blocks.address.contains { $0.isNewline })
+    }
+
+    @Test(arguments: Subject.readers) func whatItDoesNotHoldIsNotFound(_ subject: Subject) throws {
+        let stand = try Stand(subject, holding: [Self.raw(), Self.raw()])
+        defer { stand.end() }
+        #expect(kind { _ = try stand.block(Self.raw().cid) } == .notFound)
+    }
+
+    @Test(arguments: Subject.readers)
+    func aCIDThatHoldsItsContentIsAnswered(_ subject: Subject) throws {
+        let stand = try Stand(subject)
+        defer { stand.end() }
+        let cid = CID(codec: .raw, multihash: try Multihash(code: .identity, digest: [1, 2, 3]))
+        #expect(try stand.block(cid) == [1, 2, 3])
+    }
+
+    @Test(arguments: Subject.readers)
+    func aBlockThatIsCancelledBeforeIsNotGiven(_ subject: Subject) throws {
+        let block = Self.raw()
+        let stand = try Stand(subject, holding: [block])
+        defer { stand.end() }
+        let cancellation = Cancellation()
+        cancellation.cancel()
+        #expect(kind { _ = try stand.block(block.cid, cancellation) } == .cancelled)
+        #expect(try stand.block(block.cid) == block.bytes)
+    }
+
+    @Test(arguments: Subject.readers) func manyThreadsMayAsk(_ subject: Subject) throws {
+        let held = (0..<16).map { _ in Self.raw() }
+        let stand = try Stand(subject, holding: held)
+        defer { stand.end() }
+        let remote = stand.blocks
+        let threads = try (0..<16).map { first in
+            try Threads.start(name: "ask") {
+                for step in 0..<16 {
+                    let (cid, bytes) = held[(first + step) % held.count]
+                    let request = BlockRequest(cid, deadlineMilliseconds: 60_000)
+                    #expect((try? remote.block(request, memory: nil)) == bytes)
+                }
+            }
+        }
+        for thread in threads { thread.join() }
+    }
+
     @Test(arguments: Subject.all) func whatNobodySentIsNotFound(_ subject: Subject) throws {
         let stand = try Stand(subject)
         defer { stand.end() }
@@ -145,8 +286,9 @@ import Testing
         defer { stand.end() }
         var first: (cid: CID, bytes: [UInt8])? = Self.raw()
         var isStopped = false
+        let store = try stand.store
         do throws(RemoteStreamError<Stop>) {
-            try stand.store.importBlocks(cancellation: nil) { () throws(Stop) in
+            try store.importBlocks(cancellation: nil) { () throws(Stop) in
                 guard let block = first else { throw Stop() }
                 first = nil
                 return block
@@ -180,7 +322,6 @@ import Testing
         let identity = try stand.store.identity(cancellation: nil)
         #expect(!identity.id.isEmpty && !identity.version.isEmpty)
         #expect(try stand.store.identity(cancellation: nil) == identity)
-        #expect(!stand.store.address.isEmpty)
     }
 
     @Test(arguments: Subject.all) func aPinTakesThePlaceOfAnotherOne(_ subject: Subject) throws {
