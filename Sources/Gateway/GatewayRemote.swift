@@ -81,8 +81,9 @@ public final class GatewayRemote: RemoteTrees {
                 throw self.error(.refused, of: ask, "the hash function \(code) is not known here")
             default:
                 let type = reply.headers["Content-Type"] ?? "no type"
+                // A reply that ends with its connection may as well have been cut off.
                 throw self.error(
-                    .wrongBytes, of: ask,
+                    reply.isDelimited ? .wrongBytes : .unreachable, of: ask,
                     "the gateway gave \(reply.body.count) bytes (\(type)) that are not this block")
             }
         }
@@ -128,6 +129,8 @@ public final class GatewayRemote: RemoteTrees {
         if !ask.asksPeers { request.headers.append("Cache-Control", "only-if-cached") }
         request.acceptedStatuses = 200...200
         request.redirectsMax = Self.redirectsMax
+        // What came is compared with hashes, so nothing has to be known of its end.
+        request.takesUnknownEnd = true
         request.cancellation = ask.cancellation
         request.limits.connectMilliseconds = configuration.connectMilliseconds
         request.limits.firstByteMilliseconds =

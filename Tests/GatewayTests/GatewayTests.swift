@@ -277,6 +277,18 @@ struct GatewayTests {
         #expect(error?.kind == .failed || error?.kind == .unreachable)
     }
 
+    @Test func aReplyWithoutALengthCountsWhereItIsTheBlock() throws {
+        for (count, kind) in [(block.bytes.count, nil), (10, RemoteError.Kind.unreachable)] {
+            let server = try answering([
+                .send(Reply.head(200, ["Connection: close"]) + block.bytes[..<count]), .close,
+            ])
+            defer { server.stop() }
+            let gateway = try makeGateway("http://\(server.address)")
+            let error = failure { _ = try gateway.get(block.cid) }
+            #expect(error?.kind == kind)
+        }
+    }
+
     // MARK: Ends
 
     @Test func aCutReplyIsNone() throws {
