@@ -146,8 +146,8 @@ let package = Package(
         .executableTarget(
             name: "registryfs",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP", "Kubo", "Naming", "Volume",
-                "Checking",
+                "Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP", "Kubo", "Gateway",
+                "CARSource", "Naming", "Volume", "Checking",
                 "FuseSession",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),

@@ -5,7 +5,7 @@
 // one of these members:
 //
 //     {"working":true}   still at it; sent every second while nothing else is
-//     {"progress":{…}}   how far `sync` is
+//     {"progress":{…}}   how far `sync` or an import is
 //     {"data":N}         N raw bytes follow the newline, at most `dataCountMax`
 //     {"done":{…}}       the end: what was asked is done
 //     {"failed":{…}}     the end: it is not, and why
@@ -74,6 +74,8 @@ extension ControlRequest {
             return ControlPatience(seconds: 7 * day, stallSeconds: stall + 60)
         case .cid, .unmount:
             return ControlPatience(seconds: day)
+        case .importTree:
+            return ControlPatience(seconds: fetches ? 7 * day : 600)
         }
     }
 }
@@ -81,7 +83,7 @@ extension ControlRequest {
 /// What a client asks for.
 struct ControlRequest: Codable, Sendable {
     enum Command: String, Codable, Sendable {
-        case status, cid, inspect, block, exportCAR, sync, unmount
+        case status, cid, inspect, block, exportCAR, sync, unmount, importTree
     }
 
     var version = ControlProtocol.version
@@ -101,6 +103,10 @@ struct ControlRequest: Codable, Sendable {
     var isLazy = false
     /// `sync`: how long nothing may move, in milliseconds.
     var stallMilliseconds: Int?
+    /// `importTree`: the path from /ipfs/ or /ipns/ on, of any bytes. `names` are those of the new place.
+    var reference: Data?
+    /// `importTree`: fetch all of it.
+    var fetches = false
 }
 
 /// One line of an answer.
@@ -112,7 +118,7 @@ struct ControlReply: Codable, Sendable {
     var failed: ControlFailure?
 }
 
-/// How far `sync` is, in bytes.
+/// How far `sync` or `importTree` is, in bytes.
 struct ControlProgress: Codable, Sendable, Equatable {
     var done: UInt64
     var left: UInt64
@@ -129,6 +135,8 @@ struct ControlResult: Codable, Sendable {
     var elsewhere: Data?
     /// `unmount --lazy`: files are still open, and the daemon stays until they are closed.
     var isLingering: Bool?
+    /// `importTree`.
+    var imported: ImportReport?
 }
 
 /// The end of an answer that did not go well.

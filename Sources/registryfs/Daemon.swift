@@ -15,16 +15,21 @@ import struct SystemPackage.Errno
 /// say that it is ready. End, whoever asks for it: make everything durable → take the mount away
 /// → the kernel ends the session → close the volume → tell who waits → exit.
 final class Daemon: Sendable {
-    private let settings: MountSettings
-    private let volume: Volume
+    let settings: MountSettings
+    let volume: Volume
+    let sources: MountSources
     private let session: FuseSession
-    private let log: Logger
+    let log: Logger
     private let leaving = Leaving()
 
     /// The mount point, as the kernel lists it now.
     private var mountPoint: String { session.mountPath ?? settings.mountPoint }
 
-    private init(settings: MountSettings, volume: Volume, session: FuseSession, log: Logger) {
+    private init(
+        settings: MountSettings, volume: Volume, sources: MountSources, session: FuseSession,
+        log: Logger
+    ) {
+        self.sources = sources
         self.settings = settings
         self.volume = volume
         self.session = session
@@ -54,11 +59,12 @@ final class Daemon: Sendable {
         try checkMountPoint(settings)
         let log = try openLog(settings, inBackground: inBackground)
         DaemonProcess.prepare()
-        let volume = try openVolume(settings, log)
+        let (volume, sources) = try openVolume(settings, log)
         let outcome: Failure?
         do throws(Failure) {
             let session = try makeSession(settings, volume, log)
-            let daemon = Daemon(settings: settings, volume: volume, session: session, log: log)
+            let daemon = Daemon(
+                settings: settings, volume: volume, sources: sources, session: session, log: log)
             outcome = try daemon.serve(readiness, signals)
         } catch {
             try? ControlSocket.remove(stateDirectory: settings.stateDirectory)
@@ -109,15 +115,30 @@ final class Daemon: Sendable {
 
     private static func openVolume(
         _ settings: MountSettings, _ log: Logger
-    ) throws(Failure) -> Volume {
+    ) throws(Failure) -> (Volume, MountSources) {
         var options = VolumeOptions()
         options.profile = settings.profile.flatMap { ImportProfile(name: $0) }
-        options.isReadOnly = settings.fuse.isReadOnly
+        // Of what goes with a name, the kernel refuses changes.
+        options.isReadOnly = settings.fuse.isReadOnly && !settings.sources.follows
         options.directoryCIDs = settings.directoryCIDs
         options.remote = try settings.node?.options(log: log)
+        let sources = try MountSources(settings.sources, beside: options.remote?.store)
+        if let all = sources.all {
+            options.remote?.addSources(all)
+            if options.remote == nil { options.sources = FetchOptions(all) }
+        }
+        if var fetch = options.remote?.fetch ?? options.sources {
+            try settings.fetch.apply(to: &fetch)
+            options.remote?.fetch = fetch
+            options.sources = options.remote == nil ? fetch : nil
+        }
+        options.origin = try sources.origin(
+            node: settings.node, stateDirectory: settings.stateDirectory, log: log)
         do throws(VolumeError) {
-            return try Volume.open(
-                stateDirectory: settings.stateDirectory, options: options, log: log)
+            return (
+                try Volume.open(
+                    stateDirectory: settings.stateDirectory, options: options, log: log), sources
+            )
         } catch {
             throw Failure(volume: error)
         }
@@ -282,6 +303,8 @@ final class Daemon: Sendable {
                 try publish(request, answer)
             case .unmount:
                 try unmount(request, answer)
+            case .importTree:
+                try importTree(request, answer)
             case .cid, .inspect, .block, .exportCAR:
                 let result = try volume.answer(request) { (bytes) throws(Failure) in
                     try answer.data(bytes)
@@ -374,6 +397,8 @@ final class Daemon: Sendable {
         do throws(Errno) {
             var status = MountStatus(try volume.status())
             status.kubo = try volume.remoteStatus().map { NodeReport($0) }
+            status.sources = sources.all?.status().map { SourceReport($0) }
+            status.origin = volume.originStatus().map { OriginReport($0) }
             return status
         } catch {
             throw Failure("the volume's figures: \(error.reason)")

@@ -14,10 +14,32 @@ struct MountSettings: Sendable, Equatable {
     var directoryCIDs = DirectoryCIDs.owner
     /// The Kubo node that the volume publishes to; nil for none.
     var node: NodeSettings?
+    /// Where content comes from beside it, and what the tree begins with.
+    var sources = SourceSettings()
+    /// How content is fetched, from whomever.
+    var fetch = FetchSettings()
     /// The options of `-o` that are not for the daemon itself, as FUSE takes them.
     var fuseOptions: [String] = []
     /// How the volume is mounted, `fuseOptions` among it.
     var fuse = FuseConfiguration()
+
+    /// Says what is wrong between the settings.
+    func check() throws(Failure) {
+        let hasSources = !sources.gateways.isEmpty || !sources.archives.isEmpty
+        guard fetch == FetchSettings() || node != nil || hasSources else {
+            throw Failure(
+                "options for what is fetched need somebody who has it: add --kubo, --gateway or --car",
+                exitCode: 64)
+        }
+        guard !(node?.adoptsTree ?? false) || sources.origin == nil else {
+            throw Failure("--from and --from-mfs exclude each other", exitCode: 64)
+        }
+        guard sources.origin == nil || node != nil || hasSources else {
+            throw Failure(
+                "--from needs somebody who has the content: add --gateway, --car or --kubo",
+                exitCode: 64)
+        }
+    }
 
     /// Adds a list of options as mount(8) passes them, separated by commas.
     mutating func add(options list: String) throws(Failure) {
@@ -31,7 +53,9 @@ struct MountSettings: Sendable, Equatable {
             case ("log-level", let value): logLevel = try Self.level(named: value)
             case ("directory-cids", let value): directoryCIDs = try Self.directoryCIDs(named: value)
             case (let name, let value):
-                guard try !NodeSettings.apply(name, value, to: &node) else { continue }
+                guard try !NodeSettings.apply(name, value, to: &node),
+                    !sources.apply(name, value), try !fetch.apply(name, value)
+                else { continue }
                 try add(fuseOption: option)
             }
         }

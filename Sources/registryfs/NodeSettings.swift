@@ -10,32 +10,24 @@ struct NodeSettings: Sendable, Equatable {
     /// An address, or `auto` for that of the Kubo node whose repository `$IPFS_PATH` names.
     var address: String
     var path: String?
-    var cacheSize: UInt64?
     var publishSeconds: Double?
     var uploadLimit: UInt64?
     var isDurableAtRemote = false
     var adoptsTree = false
-    var trustsModes = false
-    var keptPaths: [String] = []
     /// A file with the credentials.
     var credentialsFile: String?
     var sendsCredentialsInTheOpen = false
-    var fetchSeconds: Double?
 
     /// The arguments of `mount` that say the same.
     var arguments: [String] {
         var arguments = ["--kubo", address]
         if let path { arguments += ["--mfs-path", path] }
-        if let cacheSize { arguments += ["--cache-size", String(cacheSize)] }
         if let publishSeconds { arguments += ["--publish-interval", String(publishSeconds)] }
         if let uploadLimit { arguments += ["--upload-limit", String(uploadLimit)] }
         if isDurableAtRemote { arguments += ["--durability", "kubo"] }
         if adoptsTree { arguments.append("--from-mfs") }
-        if trustsModes { arguments.append("--trust-modes") }
-        for path in keptPaths { arguments += ["--keep", path] }
         if let credentialsFile { arguments += ["--kubo-auth-file", credentialsFile] }
         if sendsCredentialsInTheOpen { arguments.append("--kubo-auth-over-http") }
-        if let fetchSeconds { arguments += ["--fetch-timeout", String(fetchSeconds)] }
         return arguments
     }
 
@@ -80,20 +72,14 @@ struct NodeSettings: Sendable, Equatable {
         }
         var options = RemoteOptions(KuboRemote(client))
         options.path = try checkedPath()
-        options.fetch.cacheSizeMax = cacheSize
         if let publishSeconds {
             options.publishIntervalMilliseconds = try Self.milliseconds(
                 publishSeconds, "--publish-interval")
             options.quietMilliseconds = min(
                 options.quietMilliseconds, options.publishIntervalMilliseconds)
         }
-        if let fetchSeconds {
-            options.fetch.fetchMilliseconds = try Self.milliseconds(fetchSeconds, "--fetch-timeout")
-        }
         options.isDurableAtRemote = isDurableAtRemote
         options.adoptsTree = adoptsTree
-        options.fetch.trustsModes = trustsModes
-        options.fetch.keptPaths = keptPaths
         return options
     }
 
@@ -128,7 +114,7 @@ struct NodeSettings: Sendable, Equatable {
         return path
     }
 
-    private static func milliseconds(_ seconds: Double, _ name: String) throws(Failure) -> Int {
+    static func milliseconds(_ seconds: Double, _ name: String) throws(Failure) -> Int {
         guard seconds >= 0.1, seconds <= 86_400 else {
             throw Failure("\(name): it must be from 0.1 to 86400 seconds", exitCode: 64)
         }
@@ -172,11 +158,6 @@ struct NodeArguments: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "The most content to keep here that the node has, too, as in 10G.", valueName: "size"))
-    var cacheSize: String?
-
-    @Option(
-        help: ArgumentHelp(
             "How long a tree that never rests waits to be published (default: 5).",
             valueName: "seconds"))
     var publishInterval: Double?
@@ -194,15 +175,6 @@ struct NodeArguments: ParsableArguments {
     @Flag(help: "Begin a new volume with the tree that stands at the MFS path.")
     var fromMfs = false
 
-    @Flag(help: "Let modes that come from the node allow writing to the group and to others.")
-    var trustModes = false
-
-    @Option(
-        help: ArgumentHelp(
-            "Content that always stays here: paths from the mount point on, with * and ?.",
-            valueName: "glob"))
-    var keep: [String] = []
-
     @Option(
         help: ArgumentHelp(
             "A file with the node's credentials: bearer:TOKEN or basic:USER:PASSWORD.",
@@ -217,18 +189,12 @@ struct NodeArguments: ParsableArguments {
         help: "Let the credentials go over plain http to another machine.")
     var kuboAuthOverHTTP = false
 
-    @Option(
-        help: ArgumentHelp(
-            "How long a read waits for a block (default: 30).", valueName: "seconds"))
-    var fetchTimeout: Double?
-
     /// The settings; nil without a Kubo node.
     func settings(over base: NodeSettings?) throws(Failure) -> NodeSettings? {
         guard let address = kubo ?? base?.address else {
             let isAlone =
-                mfsPath == nil && cacheSize == nil && publishInterval == nil && uploadLimit == nil
-                && durability == nil && !fromMfs && !trustModes && keep.isEmpty
-                && kuboAuthFile == nil && fetchTimeout == nil && !kuboAuthOverHTTP
+                mfsPath == nil && publishInterval == nil && uploadLimit == nil
+                && durability == nil && !fromMfs && kuboAuthFile == nil && !kuboAuthOverHTTP
             guard isAlone else {
                 throw Failure("options for a node need the node: add --kubo ADDR", exitCode: 64)
             }
@@ -237,16 +203,12 @@ struct NodeArguments: ParsableArguments {
         var settings = base ?? NodeSettings(address: address)
         settings.address = address
         if let mfsPath { settings.path = mfsPath }
-        if let cacheSize { settings.cacheSize = try NodeSettings.size(cacheSize) }
         if let publishInterval { settings.publishSeconds = publishInterval }
         if let uploadLimit { settings.uploadLimit = try NodeSettings.size(uploadLimit) }
         if let durability { try settings.set(durability: durability) }
         if fromMfs { settings.adoptsTree = true }
-        if trustModes { settings.trustsModes = true }
-        settings.keptPaths += keep
         if let kuboAuthFile { settings.credentialsFile = kuboAuthFile }
         if kuboAuthOverHTTP { settings.sendsCredentialsInTheOpen = true }
-        if let fetchTimeout { settings.fetchSeconds = fetchTimeout }
         return settings
     }
 }
@@ -267,23 +229,18 @@ extension NodeSettings {
         _ name: String, _ value: String, to settings: inout NodeSettings?
     ) throws(Failure) -> Bool {
         let names = [
-            "kubo", "mfs-path", "cache-size", "publish-interval", "upload-limit", "durability",
-            "from-mfs", "trust-modes", "keep", "kubo-auth-file", "kubo-auth-over-http",
-            "fetch-timeout",
+            "kubo", "mfs-path", "publish-interval", "upload-limit", "durability", "from-mfs",
+            "kubo-auth-file", "kubo-auth-over-http",
         ]
         guard names.contains(name) else { return false }
         var node = settings ?? NodeSettings(address: "")
         switch name {
         case "kubo": node.address = value
         case "mfs-path": node.path = value
-        case "cache-size": node.cacheSize = try size(value)
         case "upload-limit": node.uploadLimit = try size(value)
         case "publish-interval": node.publishSeconds = try seconds(value, name)
-        case "fetch-timeout": node.fetchSeconds = try seconds(value, name)
         case "durability": try node.set(durability: value)
         case "from-mfs": node.adoptsTree = true
-        case "trust-modes": node.trustsModes = true
-        case "keep": node.keptPaths.append(value)
         case "kubo-auth-over-http": node.sendsCredentialsInTheOpen = true
         default: node.credentialsFile = value
         }
@@ -291,7 +248,7 @@ extension NodeSettings {
         return true
     }
 
-    private static func seconds(_ text: String, _ name: String) throws(Failure) -> Double {
+    static func seconds(_ text: String, _ name: String) throws(Failure) -> Double {
         guard let seconds = Double(text) else {
             throw Failure("\(name)=\(RawText.shown(text)): a number of seconds", exitCode: 64)
         }

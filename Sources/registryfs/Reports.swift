@@ -2,6 +2,7 @@ import Base
 import FoundationEssentials
 import FuseSession
 import Multiformats
+import Remotes
 import Volume
 
 /// What `status --json` prints. The keys are part of the program's interface.
@@ -48,6 +49,10 @@ struct MountStatus: Codable, Sendable {
     var commitFailure: String?
     /// The Kubo node that the volume publishes to; nil without one.
     var kubo: NodeReport?
+    /// Where content comes from that is not here; nil for a Kubo node alone, or for nobody.
+    var sources: [SourceReport]?
+    /// What the tree began with; nil for one that began empty.
+    var origin: OriginReport?
     /// The requests that were served since the mount, by operation.
     var operations: [String: OperationFigures]?
     /// Why no daemon answers.
@@ -98,12 +103,7 @@ struct NodeReport: Codable, Sendable {
     var lastErrorAt: String?
 
     init(_ status: RemoteStatus) {
-        func time(_ seconds: Double?) -> String? {
-            seconds.map {
-                Figures.time(
-                    Timestamp(nanoseconds: Int64(exactly: ($0 * 1e9).rounded()) ?? .max), digits: 3)
-            }
-        }
+        func time(_ seconds: Double?) -> String? { seconds.map { Figures.time(seconds: $0) } }
         address = status.address
         reachable = status.isReachable
         version = status.version
@@ -121,6 +121,72 @@ struct NodeReport: Codable, Sendable {
         cacheSize = status.cacheSizeMax
         lastError = status.lastError
         lastErrorAt = time(status.lastErrorAt)
+    }
+}
+
+/// What `status` says of one source of content.
+struct SourceReport: Codable, Sendable {
+    var address: String
+    /// `archive`, `kubo` or `gateway`.
+    var kind: String
+    /// `ok`, `resting` or `excluded`.
+    var state: String
+    /// Why it is not `ok`.
+    var reason: String?
+    var blocks: UInt64
+    var bytes: UInt64
+    var absences: UInt64
+    var failures: UInt64
+    var wrongAnswers: UInt64
+    var latencyMilliseconds: Double?
+    var lastError: String?
+    var lastErrorAt: String?
+
+    init(_ status: SourceStatus) {
+        address = status.address
+        kind = status.kind.rawValue
+        switch status.state {
+        case .ok: state = "ok"
+        case .backingOff(let milliseconds, let cause):
+            (state, reason) = ("resting", "for \(milliseconds) ms: \(cause)")
+        case .excluded(let cause): (state, reason) = ("excluded", cause)
+        }
+        blocks = status.blocks
+        bytes = status.bytes
+        absences = status.absences
+        failures = status.failures
+        wrongAnswers = status.wrongAnswers
+        latencyMilliseconds = status.latencyMilliseconds
+        lastError = status.problem
+        lastErrorAt = status.problemTime.map { Figures.time($0, digits: 3) }
+    }
+}
+
+/// What `status` says of where the tree came from.
+struct OriginReport: Codable, Sendable {
+    var reference: String
+    var root: String
+    /// When that root was taken, as RFC 3339 in UTC.
+    var rootAt: String
+    var followed: Bool
+    var nextLookAt: String?
+    var lastError: String?
+
+    init(_ status: OriginStatus) {
+        reference = status.reference
+        root = "\(status.root)"
+        rootAt = Figures.time(seconds: status.rootAt)
+        followed = status.isFollowed
+        nextLookAt = status.nextLookAt.map { Figures.time(seconds: $0) }
+        lastError = status.lastError
+    }
+}
+
+extension Figures {
+    /// A time in seconds since the epoch, as RFC 3339 in UTC with milliseconds.
+    static func time(seconds: Double) -> String {
+        time(
+            Timestamp(nanoseconds: Int64(exactly: (seconds * 1e9).rounded()) ?? .max), digits: 3)
     }
 }
 

@@ -54,8 +54,14 @@ struct MountCommand: ParsableCommand {
             valueName: DirectoryCIDs.allCases.map(\.rawValue).joined(separator: "|")))
     var directoryCids: String?
 
+    @OptionGroup(title: "Source options")
+    var sources: SourceArguments
+
     @OptionGroup(title: "Kubo options")
     var node: NodeArguments
+
+    @OptionGroup(title: "Options of what is fetched")
+    var fetch: FetchArguments
 
     @Flag(help: "Stay in the foreground and log to standard error.")
     var foreground = false
@@ -94,6 +100,10 @@ struct MountCommand: ParsableCommand {
             settings.directoryCIDs = try MountSettings.directoryCIDs(named: directoryCids)
         }
         settings.node = try node.settings(over: settings.node)
+        settings.sources = sources.settings(over: settings.sources)
+        settings.fetch = try fetch.settings(over: settings.fetch)
+        // What goes with a name nobody else may change.
+        if settings.sources.follows { settings.fuse.isReadOnly = true }
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
         return settings
     }
@@ -106,6 +116,7 @@ enum MountRun {
     ) throws(Failure) {
         _ = try wanted.node?.configuration()
         let settings = try located(wanted)
+        try settings.check()
         try Unmounting.removeDeadMounts(at: RawText.bytes(of: settings.mountPoint))
         if foreground {
             try Daemon.run(settings, pipe: pipe)
@@ -132,6 +143,7 @@ enum MountRun {
         settings.mountPoint = RawText.text(of: point)
         settings.stateDirectory = RawText.text(of: state)
         settings.node = settings.node?.located()
+        settings.sources = try settings.sources.located()
         return settings
     }
 
@@ -166,6 +178,7 @@ enum MountRun {
         }
         arguments += ["--directory-cids", settings.directoryCIDs.rawValue]
         arguments += settings.node?.arguments ?? []
+        arguments += settings.sources.arguments + settings.fetch.arguments
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if !settings.fuse.usesRings { arguments.append("--no-io-uring") }
         if settings.fuse.keepsFileHandles { arguments.append("--file-handles") }

@@ -131,6 +131,8 @@ enum StatusRun {
         table.add(
             "stored",
             "\(Figures.bytes(status.objectBytes ?? 0)) in \(objects), \(saved) saved by sharing")
+        if let origin = status.origin { add(origin, to: &table) }
+        for source in status.sources ?? [] { add(source, to: &table) }
         if let node = status.kubo { add(node, to: &table) }
         if let failure = status.commitFailure {
             table.add("trouble", "changes cannot be made durable: \(failure)")
@@ -140,6 +142,23 @@ enum StatusRun {
 }
 
 extension StatusRun {
+    private static func add(_ origin: OriginReport, to table: inout Table) {
+        table.add("from", "\(origin.reference), \(origin.root) since \(origin.rootAt)")
+        if origin.followed {
+            table.add("next look", origin.nextLookAt ?? "not known yet")
+            if let error = origin.lastError { table.add("last look", error) }
+        }
+    }
+
+    private static func add(_ source: SourceReport, to table: inout Table) {
+        let blocks = Figures.count(source.blocks, "block")
+        table.add(
+            source.kind,
+            "\(source.address), \(source.state): \(Figures.bytes(source.bytes)) in \(blocks)"
+                + (source.wrongAnswers > 0 ? ", \(source.wrongAnswers) wrong" : "")
+                + (source.reason.map { " (\($0))" } ?? ""))
+    }
+
     private static func add(_ node: NodeReport, to table: inout Table) {
         let version = node.version.map { "Kubo \($0)" } ?? "not reached yet"
         table.add("node", "\(node.address), \(version)\(node.reachable ? "" : ", away")")
