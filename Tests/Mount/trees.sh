@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# A tree leaves its machine: an image is pushed to a registry on a mount, the tree becomes a CAR file, and
+# everybody mounts it from its CID, by a gateway (the double, with faults), from the file, by a domain (a name
+# server on the loopback) and by an IPNS name.
+source "$(dirname "$0")/lib.sh"
+
+gateway_double=${registryfs%/*}/gateway-double
+[[ -x $gateway_double ]] || die "no $gateway_double: build it first (swift build -c release --build-tests)"
+
+# gateway_up NAME OPTION...: a gateway that serves $work/tree.car; sets ${NAME}_url and ${NAME}_pid.
+gateway_up() {
+    local name=$1 port
+    shift
+    port=$(free_port)
+    setsid "$gateway_double" --port "$port" --car "$work/tree.car" \
+        --control-port-file "$work/$name.control" "$@" >"$work/$name.log" 2>&1 </dev/null &
+    printf -v "${name}_pid" %s $!
+    background+=("$!")
+    printf -v "${name}_url" %s "http://127.0.0.1:$port"
+    wait_for 30 grep -q "listens on" "$work/$name.log" || fail "no gateway: $(tail -n 3 "$work/$name.log")"
+}
+# tree_up NUMBER OPTION...: mounts a new volume; what it is at is $at.
+tree_up() {
+    at=$work/at-$1
+    mkdir -p "$at"
+    local directory=$work/state-$1
+    shift
+    "$registryfs" mount --state-dir "$directory" "$@" "$at"
+    is_mounted "$at" || fail "mount returned, and $at is not mounted"
+}
+tree_down() {
+    "$registryfs" unmount "$at"
+    "$registryfs" check --state-dir "${at/at-/state-}" >"$work/check" 2>&1 ||
+        fail "check is not clean: $(tail -n 3 "$work/check" | tr '\n' ' ')"
+}
+status_of() { "$registryfs" status --json "$at" | jq -r ".mounts[0]$1"; }
+listing() { (cd "$1" && find . -type f -exec sha256sum {} + | sort -k 2); }
+refused() { # refused WORDS COMMAND...
+    local words=$1 output
+    shift
+    ! output=$("$@" 2>&1) || fail "$* succeeded"
+    [[ $output == *"$words"* ]] || fail "$*: expected '$words', found: $output"
+    same "lines of what it says" 1 "$(wc -l <<<"$output")"
+}
+
+begin "an image is pushed, and the tree becomes a CAR file"
+volume_up
+registry_up
+digest=$(make_image "$work/image" --layers 6 --bytes $((20 << 20)) --seed 7)
+push "$work/image" "team/app:1"
+registry_down
+mkdir "$mnt/wide"
+for number in {1..3000}; do echo "$number" >"$mnt/wide/a-longer-name-of-a-file-$number"; done
+root=$("$registryfs" cid "$mnt")
+"$registryfs" export-car "$mnt" -o "$work/tree.car"
+listing "$mnt" >"$work/listing"
+volume_down
+
+begin "by a gateway: the stock registry pulls the image, and all reads as it was"
+gateway_up first
+tree_up 1 --from "$root" --gateway "$first_url"
+same "origin" "/ipfs/$root" "$(status_of .origin.reference)"
+registry_up "$at"
+pull "team/app:1" "$digest"
+pull "team/app:1" "$digest"
+registry_down
+diff <(listing "$at") "$work/listing" || fail "not all reads as it was"
+same "root CID" "$root" "$("$registryfs" cid "$at")"
+
+begin "by a gateway: what is changed is the volume's own, and all else keeps its CID"
+wide=$("$registryfs" cid "$at/wide")
+echo new >"$at/new"
+[[ $("$registryfs" cid "$at") != "$root" ]] || fail "the root CID is as it was"
+same "CID of what did not change" "$wide" "$("$registryfs" cid "$at/wide")"
+rm "$at/new"
+same "root CID" "$root" "$("$registryfs" cid "$at")"
+tree_down
+
+begin "a volume keeps its origin, and needs nobody to be mounted again"
+kill "$first_pid"
+tree_up 1 --from "/ipfs/$root" --gateway "$first_url"
+diff <(listing "$at") "$work/listing" || fail "not all is here"
+tree_down
+refused "has the tree of" "$registryfs" mount --state-dir "$work/state-1" \
+    --from "/ipfs/$root/wide" --gateway "$first_url" "$at"
+"$registryfs" mount --state-dir "$state" "$mnt"
+volume_down
+refused "has a tree of its own" "$registryfs" mount --state-dir "$state" --from "$root" \
+    --gateway "$first_url" "$mnt"
+
+begin "by a CAR file: no network at all"
+tree_up 2 --from "$work/tree.car"
+diff <(listing "$at") "$work/listing" || fail "not all reads as it was"
+same "root CID" "$root" "$("$registryfs" cid "$at")"
+tree_down
+
+begin "read-only, a path below, and what is no directory"
+gateway_up second
+tree_up 3 --from "ipfs://$root/wide" --gateway "$second_url" --read-only
+same "a file" 17 "$(<"$at/a-longer-name-of-a-file-17")"
+! touch "$at/new" 2>/dev/null || fail "a read-only mount was changed"
+tree_down
+refused "no directory" "$registryfs" mount --state-dir "$work/state-4" \
+    --from "/ipfs/$root/wide/a-longer-name-of-a-file-1" --gateway "$second_url" "$at"
+refused "no entry" "$registryfs" mount --state-dir "$work/state-4" \
+    --from "/ipfs/$root/nowhere" --gateway "$second_url" "$at"
+refused "add --gateway" "$registryfs" mount --state-dir "$work/state-4" --from "$root" "$at"
+
+begin "a gateway that lies is asked no more, and named; another one gives all"
+gateway_up liar --fault flip
+tree_up 5 --from "$root" --gateway "$liar_url" --gateway "$second_url"
+diff <(listing "$at") "$work/listing" || fail "wrong bytes were served"
+same "state of the liar" excluded \
+    "$(status_of ".sources[] | select(.address | startswith(\"$liar_url\")).state")"
+tree_down
+
+begin "a gateway that stalls holds nobody up, and one that vanishes is replaced"
+gateway_up staller --fault hang
+tree_up 6 --from "$root" --gateway "$staller_url" --gateway "$second_url"
+diff <(listing "$at/wide") <(grep " \./wide/" "$work/listing" | sed 's, \./wide/, ./,') ||
+    fail "not all reads as it was"
+gateway_up third
+tree_down
+tree_up 7 --from "$root" --gateway "$second_url" --gateway "$third_url"
+ls "$at" >/dev/null
+kill "$second_pid"
+diff <(listing "$at") "$work/listing" || fail "not all reads as it was"
+tree_down
+
+begin "import gives a name to a CID at the cost of one entry, and --pin fetches it"
+rm -rf "$state"
+volume_up --gateway "$third_url"
+mkdir "$mnt/mirror"
+same "the CID told" "$root" "$("$registryfs" import "$root" "$mnt/mirror/all")"
+same "its CID" "$root" "$("$registryfs" cid "$mnt/mirror/all")"
+same "remote objects" 0 "$("$registryfs" status --json "$mnt" | jq '.mounts[0].remoteObjects')"
+same "a file" 99 "$(<"$mnt/mirror/all/wide/a-longer-name-of-a-file-99")"
+refused "File exists" "$registryfs" import "$root" "$mnt/mirror/all"
+"$registryfs" import --pin --json "/ipfs/$root" "$mnt/pinned" >"$work/imported"
+same "files fetched" "$(wc -l <"$work/listing")" "$(jq .files "$work/imported")"
+kill "$third_pid"
+volume_again
+diff <(listing "$mnt/pinned") "$work/listing" || fail "not all is here"
+volume_down
+volume_check
+finish
