@@ -243,7 +243,7 @@ let package = Package(
         .testTarget(
             name: "CommandTests",
             dependencies: [
-                "registryfs", "Base", "Volume", "MerkleDAG", "Multiformats",
+                "registryfs", "Base", "Volume", "ObjectStore", "MerkleDAG", "Multiformats",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),

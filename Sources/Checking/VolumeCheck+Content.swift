@@ -1,7 +1,5 @@
 internal import Base
 internal import DequeModule
-internal import Glibc
-internal import InodeManifest
 internal import MerkleDAG
 internal import Multiformats
 internal import ObjectStore

@@ -1,5 +1,4 @@
 internal import Base
-internal import InodeManifest
 
 internal import struct SystemPackage.Errno
 

@@ -1,4 +1,3 @@
-internal import InodeManifest
 internal import MerkleDAG
 internal import Multiformats
 

@@ -1,6 +1,4 @@
 internal import Base
-internal import Glibc
-internal import InodeManifest
 internal import MerkleDAG
 internal import ObjectStore
 

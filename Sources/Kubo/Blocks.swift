@@ -137,7 +137,7 @@ extension KuboClient {
             if let root = line.Root {
                 if let message = root.PinErrorMsg, !message.isEmpty {
                     throw call.error(
-                        NodeReply.kind(status: 500, code: nil, message),
+                        ErrorReply.kind(status: 500, code: nil, message),
                         "a root was not pinned: \(message)")
                 }
                 pinnedRoots.insert(try call.cid(root.Cid.cid).asV1)

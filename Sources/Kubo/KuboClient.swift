@@ -238,7 +238,7 @@ public final class KuboClient: Sendable {
             .failure(.init(error: error, attemptsMax: mayRepeat ? attemptsMax : 1))
         }
         guard reply.status == 200 else {
-            let error = NodeReply.error(of: call, status: reply.status, body: reply.body)
+            let error = ErrorReply.error(of: call, status: reply.status, body: reply.body)
             // Only what stands before the node answers so without having tried.
             let isPassing = [429, 502, 503, 504].contains(reply.status)
             return failure(error, attemptsMax: isPassing ? .max : 1)
@@ -247,7 +247,7 @@ public final class KuboClient: Sendable {
         let name = "X-Stream-Error"
         if let text = reply.trailers[name] ?? reply.headers[name] {
             return failure(
-                NodeReply.error(of: call, trailer: KuboError.line(text), body: reply.body))
+                ErrorReply.error(of: call, trailer: KuboError.line(text), body: reply.body))
         }
         guard reply.isDelimited else {
             return failure(

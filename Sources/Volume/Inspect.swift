@@ -24,8 +24,8 @@ public struct InodeReport: Sendable {
         case inline
         /// In a flat file of this number.
         case object(UInt64)
-        /// At the node, and as many bytes of it here.
-        case node(cachedBytes: UInt64)
+        /// At the remote, and as many bytes of it here.
+        case remote(cachedBytes: UInt64)
     }
 
     public internal(set) var attributes: Attributes
@@ -112,7 +112,7 @@ extension Volume {
             var placement = InodeReport.Placement.none
             if let object {
                 if object.state == .remote {
-                    placement = .node(
+                    placement = .remote(
                         cachedBytes: remoteFiles(state).files[object.id]?.presentBytes ?? 0)
                 } else {
                     placement = object.isInline ? .inline : .object(object.id)

@@ -50,7 +50,7 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
             "\(cid): it is not here, and not to be had from the node: \(reason)"
         case .export(let cid, let reason):
             "\(cid): cannot be exported: \(reason)"
-        case .node(let reason), .tree(let reason):
+        case .remote(let reason), .tree(let reason):
             reason
         case .operation(let operation, let errno):
             "\(operation): \(errno)"

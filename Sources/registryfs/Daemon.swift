@@ -121,7 +121,7 @@ final class Daemon: Sendable {
         // Of what goes with a name, the kernel refuses changes.
         options.isReadOnly = settings.fuse.isReadOnly && !settings.sources.follows
         options.directoryCIDs = settings.directoryCIDs
-        options.remote = try settings.node?.options(log: log)
+        options.remote = try settings.kubo?.options(log: log)
         let sources = try MountSources(settings.sources, beside: options.remote?.store)
         if let all = sources.all {
             options.remote?.addSources(all)
@@ -133,7 +133,7 @@ final class Daemon: Sendable {
             options.sources = options.remote == nil ? fetch : nil
         }
         options.origin = try sources.origin(
-            node: settings.node, stateDirectory: settings.stateDirectory, log: log)
+            node: settings.kubo, stateDirectory: settings.stateDirectory, log: log)
         do throws(VolumeError) {
             return (
                 try Volume.open(
@@ -396,7 +396,7 @@ final class Daemon: Sendable {
     private func volumeStatus() throws(Failure) -> MountStatus {
         do throws(Errno) {
             var status = MountStatus(try volume.status())
-            status.kubo = try volume.remoteStatus().map { NodeReport($0) }
+            status.kubo = try volume.remoteStatus().map { KuboReport($0) }
             status.sources = sources.all?.status().map { SourceReport($0) }
             status.origin = volume.originStatus().map { OriginReport($0) }
             return status

@@ -24,15 +24,15 @@ struct FetchSettings: Sendable, Equatable {
         options.trustsModes = trustsModes
         options.keptPaths = keptPaths
         if let seconds {
-            options.fetchMilliseconds = try NodeSettings.milliseconds(seconds, "--fetch-timeout")
+            options.fetchMilliseconds = try KuboSettings.milliseconds(seconds, "--fetch-timeout")
         }
     }
 
     /// Takes an option of `-o`; false where it is none of these.
     mutating func apply(_ name: String, _ value: String) throws(Failure) -> Bool {
         switch name {
-        case "cache-size": cacheSize = try NodeSettings.size(value)
-        case "fetch-timeout": seconds = try NodeSettings.seconds(value, name)
+        case "cache-size": cacheSize = try KuboSettings.size(value)
+        case "fetch-timeout": seconds = try KuboSettings.seconds(value, name)
         case "trust-modes": trustsModes = true
         case "keep": keptPaths.append(value)
         default: return false
@@ -64,7 +64,7 @@ struct FetchArguments: ParsableArguments {
 
     func settings(over base: FetchSettings) throws(Failure) -> FetchSettings {
         var settings = base
-        if let cacheSize { settings.cacheSize = try NodeSettings.size(cacheSize) }
+        if let cacheSize { settings.cacheSize = try KuboSettings.size(cacheSize) }
         if trustModes { settings.trustsModes = true }
         settings.keptPaths += keep
         if let fetchTimeout { settings.seconds = fetchTimeout }

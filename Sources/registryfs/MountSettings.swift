@@ -13,7 +13,7 @@ struct MountSettings: Sendable, Equatable {
     /// Whom the CID of a directory is for.
     var directoryCIDs = DirectoryCIDs.owner
     /// The Kubo node that the volume publishes to; nil for none.
-    var node: NodeSettings?
+    var kubo: KuboSettings?
     /// Where content comes from beside it, and what the tree begins with.
     var sources = SourceSettings()
     /// How content is fetched, from whomever.
@@ -26,15 +26,15 @@ struct MountSettings: Sendable, Equatable {
     /// Says what is wrong between the settings.
     func check() throws(Failure) {
         let hasSources = !sources.gateways.isEmpty || !sources.archives.isEmpty
-        guard fetch == FetchSettings() || node != nil || hasSources else {
+        guard fetch == FetchSettings() || kubo != nil || hasSources else {
             throw Failure(
                 "options for what is fetched need somebody who has it: add --kubo, --gateway or --car",
                 exitCode: 64)
         }
-        guard !(node?.adoptsTree ?? false) || sources.origin == nil else {
+        guard !(kubo?.adoptsTree ?? false) || sources.origin == nil else {
             throw Failure("--from and --from-mfs exclude each other", exitCode: 64)
         }
-        guard sources.origin == nil || node != nil || hasSources else {
+        guard sources.origin == nil || kubo != nil || hasSources else {
             throw Failure(
                 "--from needs somebody who has the content: add --gateway, --car or --kubo",
                 exitCode: 64)
@@ -53,7 +53,7 @@ struct MountSettings: Sendable, Equatable {
             case ("log-level", let value): logLevel = try Self.level(named: value)
             case ("directory-cids", let value): directoryCIDs = try Self.directoryCIDs(named: value)
             case (let name, let value):
-                guard try !NodeSettings.apply(name, value, to: &node),
+                guard try !KuboSettings.apply(name, value, to: &kubo),
                     !sources.apply(name, value), try !fetch.apply(name, value)
                 else { continue }
                 try add(fuseOption: option)

@@ -13,7 +13,7 @@ struct NameSettings: Sendable, Equatable {
     /// The URLs of gateways that give records.
     var gateways: [String] = []
     /// A Kubo node that gives records.
-    var node: NodeSettings?
+    var node: KuboSettings?
     /// A file with a record.
     var record: String?
     /// Where is kept what was seen of each name; nil where it is not.
@@ -64,7 +64,7 @@ struct NameSettings: Sendable, Equatable {
     }
 }
 
-extension NodeSettings {
+extension KuboSettings {
     /// A client of the node, for a command. Sends nothing.
     func client(log: Logger) throws(Failure) -> KuboClient {
         var configuration = try configuration()
@@ -127,14 +127,14 @@ struct NodeOption: ParsableArguments {
     /// The settings of the node; nil where there is none.
     ///
     /// - Parameter other: the address of one that is taken where none was given.
-    func settings(or other: String? = nil) throws(Failure) -> NodeSettings? {
+    func settings(or other: String? = nil) throws(Failure) -> KuboSettings? {
         guard let address = kubo ?? other else {
             guard kuboAuthFile == nil, !kuboAuthOverHTTP else {
                 throw Failure("options for a node need the node: add --kubo ADDR", exitCode: 64)
             }
             return nil
         }
-        var settings = NodeSettings(address: address)
+        var settings = KuboSettings(address: address)
         settings.credentialsFile = kuboAuthFile
         settings.sendsCredentialsInTheOpen = kuboAuthOverHTTP
         return settings

@@ -48,7 +48,7 @@ struct MountStatus: Codable, Sendable {
     /// Why changes cannot be made durable at the moment.
     var commitFailure: String?
     /// The Kubo node that the volume publishes to; nil without one.
-    var kubo: NodeReport?
+    var kubo: KuboReport?
     /// Where content comes from that is not here; nil for a Kubo node alone, or for nobody.
     var sources: [SourceReport]?
     /// What the tree began with; nil for one that began empty.
@@ -78,7 +78,7 @@ struct OperationFigures: Codable, Sendable {
 }
 
 /// What `status` says of the Kubo node.
-struct NodeReport: Codable, Sendable {
+struct KuboReport: Codable, Sendable {
     var address: String
     var reachable: Bool
     var version: String?
@@ -282,7 +282,7 @@ extension PathReport {
 
     private static func copies(_ report: InodeReport) -> [Copy] {
         var copies: [Copy] = []
-        if case .node(let bytes) = report.placement {
+        if case .remote(let bytes) = report.placement {
             copies.append(
                 Copy(
                     place: "local", state: bytes == 0 ? "evicted" : "partial",
@@ -304,7 +304,7 @@ extension PathReport {
         case .none: "manifest"
         case .inline: "manifest, inline"
         case .object(let number): "object \(number)"
-        case .node: "node"
+        case .remote: "node"
         }
     }
 

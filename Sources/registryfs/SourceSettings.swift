@@ -131,7 +131,7 @@ struct MountSources: Sendable {
 
     /// What the tree begins with, or follows; nil where nothing was said.
     func origin(
-        node: NodeSettings?, stateDirectory: String, log: Logger
+        node: KuboSettings?, stateDirectory: String, log: Logger
     ) throws(Failure) -> OriginOptions? {
         guard let text = settings.origin else { return nil }
         var options: OriginOptions
@@ -162,11 +162,11 @@ struct MountSources: Sendable {
     func root(
         of path: ContentPath, _ mount: MountSettings, log: Logger
     ) throws(Failure) -> OriginRoot {
-        try names(node: mount.node, stateDirectory: mount.stateDirectory).root(
+        try names(node: mount.kubo, stateDirectory: mount.stateDirectory).root(
             of: path, milliseconds: Self.resolveMilliseconds, Cancellation(), log: log)
     }
 
-    private func names(node: NodeSettings?, stateDirectory: String) -> NameSettings {
+    private func names(node: KuboSettings?, stateDirectory: String) -> NameSettings {
         var names = NameSettings()
         names.dns = settings.dns
         names.gateways = settings.gateways

@@ -3,6 +3,7 @@ import Foundation
 import Logging
 import MerkleDAG
 import Multiformats
+import ObjectStore
 import Testing
 import Volume
 
@@ -38,7 +39,7 @@ struct OfflineTests {
             do throws(VolumeError) {
                 return try Volume.open(stateDirectory: state, options: VolumeOptions(), log: log)
             } catch {
-                guard case .inUse = error else { throw error }
+                guard case .stateDirectory(.inUse) = error else { throw error }
                 Thread.sleep(forTimeInterval: 0.01)
             }
         }

@@ -143,7 +143,7 @@ extension Volume {
         // A volume that has published or adopted one goes on with what it has.
         guard !isAdopted else { return }
         guard isNew else {
-            throw .node(
+            throw .remote(
                 "--from-mfs is for a new volume, and \(stateDirectoryPath) has files already")
         }
         let (peer, status): (String, MFSStatus?)
@@ -152,10 +152,10 @@ extension Volume {
             status = try connection.names.status(
                 of: connection.path, cancellation: connection.cancellation)
         } catch {
-            throw .node("the tree at MFS \(connection.path) cannot be had: \(error)")
+            throw .remote("the tree at MFS \(connection.path) cannot be had: \(error)")
         }
         guard let status, status.kind == .directory else {
-            throw .node(
+            throw .remote(
                 status == nil
                     ? "there is nothing at MFS \(connection.path): give its --mfs-path"
                     : "MFS \(connection.path) is no directory: give another --mfs-path")

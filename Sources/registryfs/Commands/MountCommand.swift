@@ -58,7 +58,7 @@ struct MountCommand: ParsableCommand {
     var sources: SourceArguments
 
     @OptionGroup(title: "Kubo options")
-    var node: NodeArguments
+    var kuboOptions: KuboArguments
 
     @OptionGroup(title: "Options of what is fetched")
     var fetch: FetchArguments
@@ -99,7 +99,7 @@ struct MountCommand: ParsableCommand {
         if let directoryCids {
             settings.directoryCIDs = try MountSettings.directoryCIDs(named: directoryCids)
         }
-        settings.node = try node.settings(over: settings.node)
+        settings.kubo = try kuboOptions.settings(over: settings.kubo)
         settings.sources = sources.settings(over: settings.sources)
         settings.fetch = try fetch.settings(over: settings.fetch)
         // What goes with a name nobody else may change.
@@ -114,7 +114,7 @@ enum MountRun {
     static func run(
         _ wanted: MountSettings, foreground: Bool, pipe: Int32?
     ) throws(Failure) {
-        _ = try wanted.node?.configuration()
+        _ = try wanted.kubo?.configuration()
         let settings = try located(wanted)
         try settings.check()
         try Unmounting.removeDeadMounts(at: RawText.bytes(of: settings.mountPoint))
@@ -142,7 +142,7 @@ enum MountRun {
         }
         settings.mountPoint = RawText.text(of: point)
         settings.stateDirectory = RawText.text(of: state)
-        settings.node = settings.node?.located()
+        settings.kubo = settings.kubo?.located()
         settings.sources = try settings.sources.located()
         return settings
     }
@@ -177,7 +177,7 @@ enum MountRun {
             arguments += ["-o", settings.fuseOptions.joined(separator: ",")]
         }
         arguments += ["--directory-cids", settings.directoryCIDs.rawValue]
-        arguments += settings.node?.arguments ?? []
+        arguments += settings.kubo?.arguments ?? []
         arguments += settings.sources.arguments + settings.fetch.arguments
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if !settings.fuse.usesRings { arguments.append("--no-io-uring") }

@@ -133,7 +133,7 @@ enum StatusRun {
             "\(Figures.bytes(status.objectBytes ?? 0)) in \(objects), \(saved) saved by sharing")
         if let origin = status.origin { add(origin, to: &table) }
         for source in status.sources ?? [] { add(source, to: &table) }
-        if let node = status.kubo { add(node, to: &table) }
+        if let kubo = status.kubo { add(kubo, to: &table) }
         if let failure = status.commitFailure {
             table.add("trouble", "changes cannot be made durable: \(failure)")
         }
@@ -159,24 +159,24 @@ extension StatusRun {
                 + (source.reason.map { " (\($0))" } ?? ""))
     }
 
-    private static func add(_ node: NodeReport, to table: inout Table) {
-        let version = node.version.map { "Kubo \($0)" } ?? "not reached yet"
-        table.add("node", "\(node.address), \(version)\(node.reachable ? "" : ", away")")
-        table.add("MFS", node.mfsPath)
+    private static func add(_ kubo: KuboReport, to table: inout Table) {
+        let version = kubo.version.map { "Kubo \($0)" } ?? "not reached yet"
+        table.add("node", "\(kubo.address), \(version)\(kubo.reachable ? "" : ", away")")
+        table.add("MFS", kubo.mfsPath)
         table.add(
             "published",
-            node.publishedRoot.map { "\($0), \(node.publishedAt ?? "?")" } ?? "nothing yet")
-        let files = Figures.count(node.outboxFiles, "file")
-        table.add("outbox", "\(Figures.bytes(node.outboxBytes)) in \(files)")
+            kubo.publishedRoot.map { "\($0), \(kubo.publishedAt ?? "?")" } ?? "nothing yet")
+        let files = Figures.count(kubo.outboxFiles, "file")
+        table.add("outbox", "\(Figures.bytes(kubo.outboxBytes)) in \(files)")
         table.add(
             "rates",
-            "\(Figures.bytes(node.sendRate))/s sent, \(Figures.bytes(node.fetchRate))/s fetched")
+            "\(Figures.bytes(kubo.sendRate))/s sent, \(Figures.bytes(kubo.fetchRate))/s fetched")
         table.add(
             "cache",
-            Figures.bytes(node.cachedBytes)
-                + (node.cacheSize.map { " of \(Figures.bytes($0))" } ?? ", no limit"))
-        if let error = node.lastError {
-            table.add("last error", "\(error), \(node.lastErrorAt ?? "?")")
+            Figures.bytes(kubo.cachedBytes)
+                + (kubo.cacheSize.map { " of \(Figures.bytes($0))" } ?? ", no limit"))
+        if let error = kubo.lastError {
+            table.add("last error", "\(error), \(kubo.lastErrorAt ?? "?")")
         }
     }
 }

@@ -6,7 +6,7 @@ import Logging
 import Volume
 
 /// What `mount` was told of the Kubo node that the volume publishes to.
-struct NodeSettings: Sendable, Equatable {
+struct KuboSettings: Sendable, Equatable {
     /// An address, or `auto` for that of the Kubo node whose repository `$IPFS_PATH` names.
     var address: String
     var path: String?
@@ -32,7 +32,7 @@ struct NodeSettings: Sendable, Equatable {
     }
 
     /// The settings for a process with another working directory.
-    func located() -> NodeSettings {
+    func located() -> KuboSettings {
         var settings = self
         if let file = credentialsFile, !file.hasPrefix("/"), let here = getcwd(nil, 0) {
             settings.credentialsFile = String(cString: here) + "/" + file
@@ -142,7 +142,7 @@ struct NodeSettings: Sendable, Equatable {
 }
 
 /// The options of `mount` that are about a Kubo node.
-struct NodeArguments: ParsableArguments {
+struct KuboArguments: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "The Kubo node that the content goes to; 'auto' takes that of $IPFS_PATH.",
@@ -190,7 +190,7 @@ struct NodeArguments: ParsableArguments {
     var kuboAuthOverHTTP = false
 
     /// The settings; nil without a Kubo node.
-    func settings(over base: NodeSettings?) throws(Failure) -> NodeSettings? {
+    func settings(over base: KuboSettings?) throws(Failure) -> KuboSettings? {
         guard let address = kubo ?? base?.address else {
             let isAlone =
                 mfsPath == nil && publishInterval == nil && uploadLimit == nil
@@ -200,11 +200,11 @@ struct NodeArguments: ParsableArguments {
             }
             return nil
         }
-        var settings = base ?? NodeSettings(address: address)
+        var settings = base ?? KuboSettings(address: address)
         settings.address = address
         if let mfsPath { settings.path = mfsPath }
         if let publishInterval { settings.publishSeconds = publishInterval }
-        if let uploadLimit { settings.uploadLimit = try NodeSettings.size(uploadLimit) }
+        if let uploadLimit { settings.uploadLimit = try KuboSettings.size(uploadLimit) }
         if let durability { try settings.set(durability: durability) }
         if fromMfs { settings.adoptsTree = true }
         if let kuboAuthFile { settings.credentialsFile = kuboAuthFile }
@@ -213,7 +213,7 @@ struct NodeArguments: ParsableArguments {
     }
 }
 
-extension NodeSettings {
+extension KuboSettings {
     mutating func set(durability text: String) throws(Failure) {
         switch text {
         case "local": isDurableAtRemote = false
@@ -226,25 +226,25 @@ extension NodeSettings {
 
     /// Takes an option of `-o`; false where it is none of these.
     static func apply(
-        _ name: String, _ value: String, to settings: inout NodeSettings?
+        _ name: String, _ value: String, to settings: inout KuboSettings?
     ) throws(Failure) -> Bool {
         let names = [
             "kubo", "mfs-path", "publish-interval", "upload-limit", "durability", "from-mfs",
             "kubo-auth-file", "kubo-auth-over-http",
         ]
         guard names.contains(name) else { return false }
-        var node = settings ?? NodeSettings(address: "")
+        var kubo = settings ?? KuboSettings(address: "")
         switch name {
-        case "kubo": node.address = value
-        case "mfs-path": node.path = value
-        case "upload-limit": node.uploadLimit = try size(value)
-        case "publish-interval": node.publishSeconds = try seconds(value, name)
-        case "durability": try node.set(durability: value)
-        case "from-mfs": node.adoptsTree = true
-        case "kubo-auth-over-http": node.sendsCredentialsInTheOpen = true
-        default: node.credentialsFile = value
+        case "kubo": kubo.address = value
+        case "mfs-path": kubo.path = value
+        case "upload-limit": kubo.uploadLimit = try size(value)
+        case "publish-interval": kubo.publishSeconds = try seconds(value, name)
+        case "durability": try kubo.set(durability: value)
+        case "from-mfs": kubo.adoptsTree = true
+        case "kubo-auth-over-http": kubo.sendsCredentialsInTheOpen = true
+        default: kubo.credentialsFile = value
         }
-        settings = node
+        settings = kubo
         return true
     }
 

@@ -6,7 +6,7 @@ internal import HTTP
 /// A node answers an error as 500 with JSON `{"Message", "Code", "Type"}`, as 400 to 405 with a
 /// text, or, when the reply has begun, as 200 with the trailer X-Stream-Error. The wording is all
 /// that tells one error from the other; it was taken from recorded replies of 0.43.
-enum NodeReply {
+enum ErrorReply {
     private struct Message: Decodable {
         var Message: String
         var Code: Int?
