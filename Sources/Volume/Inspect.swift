@@ -113,7 +113,7 @@ extension Volume {
             if let object {
                 if object.state == .remote {
                     placement = .remote(
-                        cachedBytes: remoteFiles(state).files[object.id]?.presentBytes ?? 0)
+                        cachedBytes: remotes(state).files[object.id]?.presentBytes ?? 0)
                 } else {
                     placement = object.isInline ? .inline : .object(object.id)
                 }
@@ -184,7 +184,7 @@ extension Volume {
 
     /// Has the rows say what is so now. Waits for a moment at most, whatever that has to wait for.
     func refreshFigures() {
-        figures.run { [self] in
+        clock.figures.run { [self] in
             syncAllFromBacking(passesBusy: true)
             // A full disk is told by the figures.
             try? manifest.checkpoint()

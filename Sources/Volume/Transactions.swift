@@ -29,13 +29,15 @@ extension Volume {
             _ volume: Volume, _ state: ManifestState, _ body: () throws(Errno) -> Result
         ) throws(Errno) -> Result {
             (unknown, wanted) = (nil, nil)
-            volume.filesAhead(state).begin(files)
-            defer { volume.filesAhead(state).end(state) }
+            volume.opens.filesAhead(state).begin(files)
+            defer { volume.opens.filesAhead(state).end(state) }
             do throws(Errno) {
                 return try body()
             } catch {
                 unknown = state.takeNotLoaded()
-                if error == FilesAhead.notOpen { wanted = volume.filesAhead(state).takeWanted() }
+                if error == FilesAhead.notOpen {
+                    wanted = volume.opens.filesAhead(state).takeWanted()
+                }
                 throw error
             }
         }
@@ -130,7 +132,7 @@ extension Volume {
             // A failure is told by the next fsync, and by ENOSPC to whoever needs room.
             try? manifest.commit()
         } else if wantsCommit {
-            requestCommit()
+            clock.requestCommit()
         }
     }
 

@@ -31,57 +31,34 @@ public final class Volume: Sendable {
     let stateDirectory: StateDirectory
     let manifest: InodeManifest
     let store: ObjectStore
-    // What the rooms know, each its own; all of it under the manifest's lock.
-    let kernel = LockBound(KernelReferences())
-    let opens = LockBound(OpenFiles())
-    let filesAhead = LockBound(FilesAhead())
-    let passthrough = LockBound(PassthroughState())
-    let seals = LockBound(SealingState())
-    let remoteFiles = LockBound(RemoteFiles())
+    let log: Logger
+    let clock = VolumeClock()
+
+    // The rooms: `room(state)` is what one knows under the manifest's lock, its fields have locks of their own.
+
+    /// `Names`: what the kernel holds of inodes, and who tells it of changes.
+    let kernel = NamesRoom()
+    /// `Bytes`: open files.
+    let opens = BytesRoom()
+    /// `Passthrough`: backing files.
+    let passthrough = PassthroughRoom()
+    /// `Sealing`.
+    let seals = SealingRoom()
+    /// `Remote`: what is elsewhere.
+    let remotes: RemoteRoom
+    /// `Publishing`.
     let publishing = LockBound(PublishingState())
-    let handles = HandleTable()
-    /// Inodes that wait to be sealed in the background, each from a point in time on.
-    let sealQueue = WorkQueue<Inode>()
-    let backings = BackingPool()
+    /// `Trees`: how a tree that goes with a name stands to it.
+    let following = Following()
+
     /// Where the bytes come from that are not here; nil for nowhere.
-    let fetcher: Fetcher?
-    /// The node that the volume publishes to; nil without one.
-    let connection: RemoteConnection?
-    /// The user of this process.
-    let ownUser = geteuid()
+    var fetcher: Fetcher? { remotes.fetcher }
+    /// The remote that the volume publishes to; nil without one.
+    var connection: RemoteConnection? { remotes.connection }
     /// Whether content may be elsewhere, so that a call may wait for it.
     public var hasRemote: Bool { fetcher != nil }
     /// Work that keeps processors busy beside the operations.
-    public let background = BackgroundWork()
-    /// Who is told of names that others change at the node.
-    let names = Monitor<(any NamesObserver)?>(nil)
-    /// Who is told of inodes that lost set-id bits.
-    let privileges = Monitor<(@Sendable (Inode) -> Void)?>(nil)
-    /// Operations that wait for it.
-    let waits = RemoteWaits()
-    /// Threads that may hash beside those that seal, all seals together. Measured on two processors:
-    /// 1 GiB in 0.8 s with one of them, 1.1 s without.
-    let hashHelpers = Monitor(max(0, Threads.processorCount - 1))
-    /// Files that are being hashed, by inode number: each by one at a time.
-    let hashing = Monitor<Set<UInt64>>([])
-    /// Files whose content is being fetched because it is to be changed, by inode number.
-    let arriving = Monitor<Set<UInt64>>([], rank: .arrivals)
-    /// Expansions of what is here alone.
-    let localExpansions = Expansions()
-    /// How a tree that goes with a name stands to it.
-    let following = Following()
-    /// Who brings the figures of `status` up to date.
-    let figures = FigureRefresh()
-    /// One computation of tree CIDs at a time.
-    let treeLock = Monitor<Void>((), rank: .tree)
-    let log: Logger
-    let threads = Monitor<[JoinableThread]>([])
-    private let ticker = Monitor<TickerState>(TickerState())
-
-    struct TickerState {
-        var isStopping = false
-        var isCommitWanted = false
-    }
+    public var background: BackgroundWork { clock.work }
 
     /// Opens the volume in a state directory, which is made where it is missing, and mends what a
     /// crash left behind. Blocks for disk reads.
@@ -133,7 +110,7 @@ public final class Volume: Sendable {
         do throws(ManifestError) {
             manifest = try InodeManifest.open(
                 directory: path, profileName: wanted ?? ImportProfile.unixfsV1_2025.name,
-                background: background, log: log)
+                background: clock.work, log: log)
         } catch {
             throw .manifest(error)
         }
@@ -154,10 +131,10 @@ public final class Volume: Sendable {
         }
         let uuid = manifest.uuid
         let fetcher = (options.remote?.fetch ?? options.sources).map { Fetcher($0, log: log) }
-        self.fetcher = fetcher
-        connection = options.remote.flatMap { remote in
+        let connection = options.remote.flatMap { remote in
             fetcher.map { RemoteConnection(options: remote, $0, volume: uuid, log: log) }
         }
+        remotes = RemoteRoom(fetcher: fetcher, connection: connection)
     }
 
     /// Refuses objects without a manifest: a new one in its place would make all of them nameless.
@@ -180,21 +157,20 @@ public final class Volume: Sendable {
             let commits = try Threads.start(name: "rfs-commit") { [weak self] in
                 while let volume = self, volume.tick() {}
             }
-            threads.withLock { $0.append(commits) }
+            clock.add([commits])
             for _ in 0..<options.sealThreads {
-                let seals = try Threads.start(name: "rfs-seal") { [weak self, sealQueue] in
+                let sealing = try Threads.start(name: "rfs-seal") {
+                    [weak self, queue = seals.queue] in
                     Threads.lowerPriority()
-                    while let inode = sealQueue.take() { self?.sealInBackground(inode) }
+                    while let inode = queue.take() { self?.sealInBackground(inode) }
                 }
-                threads.withLock { $0.append(seals) }
+                clock.add([sealing])
             }
             if let origin = options.origin, origin.follows {
-                let follower = try startFollowing(origin)
-                threads.withLock { $0.append(follower) }
+                clock.add([try startFollowing(origin)])
             }
             guard let connection, !options.isReadOnly else { return }
-            let publishers = try startPublishing(connection)
-            threads.withLock { $0 += publishers }
+            clock.add(try startPublishing(connection))
         } catch {
             throw .operation("starting threads", error)
         }
@@ -202,15 +178,9 @@ public final class Volume: Sendable {
 
     /// One round of the background: commits what waits, and tidies up.
     private func tick() -> Bool {
-        let isStopping = ticker.withLock { state in
-            if !state.isStopping && !state.isCommitWanted {
-                ticker.wait(&state, milliseconds: options.commitIntervalMilliseconds)
-            }
-            state.isCommitWanted = false
-            return state.isStopping
-        }
+        let goesOn = clock.waitForRound(milliseconds: options.commitIntervalMilliseconds)
         background.run(tidyUp)
-        return !isStopping
+        return goesOn
     }
 
     private func tidyUp() {
@@ -227,12 +197,6 @@ public final class Volume: Sendable {
         if let fetcher { trimCache(fetcher) }
         if manifest.withLock({ $0.cache.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
-    }
-
-    /// Wakes the background for a commit without waiting for it.
-    func requestCommit() {
-        ticker.withLock { $0.isCommitWanted = true }
-        ticker.wakeAll()
     }
 
     /// Unlinks the flat files that a commit has made nameless.
@@ -255,8 +219,8 @@ public final class Volume: Sendable {
     /// Makes everything durable, ends the background threads and frees the state directory.
     /// Handles that are still open are released.
     public func close() throws(VolumeError) {
-        waits.end()
-        for handle in handles.all() { release(handle) }
+        remotes.waits.end()
+        for handle in opens.handles.all() { release(handle) }
         syncAllFromBacking()
         stopBackingFiles()
         endThreads()
@@ -281,19 +245,13 @@ public final class Volume: Sendable {
     }
 
     private func endThreads() {
-        sealQueue.stop()
-        figures.stop()
+        seals.queue.stop()
+        clock.figures.stop()
         connection?.stop()
         fetcher?.stop()
         following.stop()
-        ticker.withLock { $0.isStopping = true }
-        ticker.wakeAll()
-        let ended = threads.withLock { threads in
-            // Each is joined once, also where closing fails and is tried again.
-            defer { threads = [] }
-            return threads
-        }
-        for thread in ended { thread.join() }
+        clock.stop()
+        clock.join()
         fetcher?.fetchPool.stop()
         fetcher?.searchPool.stop()
     }

@@ -21,8 +21,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     case blockAtRemote(CID, reason: String)
     /// The DAG below a CID could not be written out.
     case export(CID, reason: String)
-    /// The Kubo node cannot be used as was asked.
-    case node(String)
+    /// The remote cannot be used as was asked.
+    case remote(String)
     /// The tree cannot begin with what it was to begin with, or a DAG cannot become a part of it; one line.
     case tree(String)
     /// An operation on the volume failed.

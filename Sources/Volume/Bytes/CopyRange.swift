@@ -16,8 +16,8 @@ extension Volume {
         from source: HandleID, at sourceOffset: UInt64, to destination: HandleID,
         at destinationOffset: UInt64, length: UInt64, caller: Caller? = nil
     ) throws(Errno) -> UInt64 {
-        let from = try handles.handle(source)
-        let to = try handles.handle(destination)
+        let from = try opens.handles.handle(source)
+        let to = try opens.handles.handle(destination)
         guard from.flags.isReadable, to.flags.isWritable else { throw .badFileDescriptor }
         let writer = Writer(changing: caller)
         defer { tellLostPrivileges(of: to.file) }

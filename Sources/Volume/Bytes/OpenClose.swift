@@ -36,7 +36,7 @@ extension Volume {
         file(state).opens += 1
         if flags.isWritable { file(state).writers += 1 }
         let description = FileHandle(file: file, flags: flags)
-        return (handles.insert(description), description)
+        return (opens.handles.insert(description), description)
     }
 
     /// Empties the file where O_TRUNC asks for it, and decides how its bytes are got at.
@@ -83,7 +83,7 @@ extension Volume {
         file(state).users -= 1
         if file(state).users == 0 {
             opens(state).files.removeValue(forKey: file.inode.number)
-            remoteFiles(state).endUse(of: file(state))
+            remotes(state).endUse(of: file(state))
         }
         guard let record = try? state.inode(file.inode) else { return }
         record.pins -= 1
@@ -92,12 +92,12 @@ extension Volume {
 
     /// What close(2) of one descriptor asks for; errors of earlier writes were told by the writes.
     public func flush(_ handle: HandleID) throws(Errno) {
-        _ = try handles.handle(handle)
+        _ = try opens.handles.handle(handle)
     }
 
     /// Ends a handle. What it wrote is sealed in the background after the last writer left.
     public func release(_ handle: HandleID) {
-        guard let description = handles.remove(handle) else { return }
+        guard let description = opens.handles.remove(handle) else { return }
         let file = description.file
         var isRemoteDue = false
         let (isLastWriter, hasBacking, mustSynchronize) = manifest.withLock { state in
@@ -109,7 +109,7 @@ extension Volume {
             if isLast, !hasBacking { noteSize(of: file, state) }
             endUse(file, state)
             if let fetcher {
-                isRemoteDue = remoteFiles(state).closed.extentCount > fetcher.extents.closedMax
+                isRemoteDue = remotes(state).closed.extentCount > fetcher.extents.closedMax
             }
             return (
                 isLast, hasBacking, opens(state).unsynchronized.count > OpenFiles.unsynchronizedMax
@@ -145,7 +145,7 @@ extension Volume {
             file(state).isFileWritable = true
             return open
         }
-        let opened = try filesAhead(state).file(object, forWriting: forWriting, state)
+        let opened = try opens.filesAhead(state).file(object, forWriting: forWriting, state)
         file(state).file = opened
         file(state).isFileWritable = forWriting
         return opened

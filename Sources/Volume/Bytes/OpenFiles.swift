@@ -1,4 +1,5 @@
 internal import Base
+internal import InodeManifest
 internal import ObjectStore
 
 // The room of bytes: open and close, read, write, resize, copy and allocate, fsync.
@@ -11,6 +12,16 @@ internal import ObjectStore
 // Invariants: a flat file that several inodes name, or that is sealed, is never written: it is copied or unsealed
 // first, the latter durably. What was written and not flushed stands in `unsynchronized` until a flush of all of
 // it has succeeded. A file whose flush failed fails all later ones.
+
+/// What the room of bytes has.
+struct BytesRoom: Sendable {
+    private let files = LockBound(OpenFiles())
+    /// What an operation was given open.
+    let filesAhead = LockBound(FilesAhead())
+    let handles = HandleTable()
+
+    func callAsFunction(_ lock: borrowing ManifestState) -> OpenFiles { files(lock) }
+}
 
 /// The open files, and what of their flat files may not be durable yet.
 final class OpenFiles {

@@ -21,7 +21,7 @@ extension Volume {
     public func read(
         _ handle: HandleID, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
-        let description = try handles.handle(handle)
+        let description = try opens.handles.handle(handle)
         // mmap and the page cache read through handles that were opened O_WRONLY, too.
         return try read(description.file, at: offset, into: buffer)
     }
@@ -150,7 +150,7 @@ extension Volume {
             return .inline(bytes)
         }
         if object.state == .remote {
-            remoteFiles(state).noteUse(object.id, of: file(state))
+            remotes(state).noteUse(object.id, of: file(state))
             return .remote(try remoteFile(of: object, state))
         }
         fetcher?.cache.withLock { $0.use(object.id) }
@@ -163,7 +163,7 @@ extension Volume {
     public func seek(
         _ handle: HandleID, from offset: UInt64, whence: Int32
     ) throws(Errno) -> UInt64 {
-        let description = try handles.handle(handle)
+        let description = try opens.handles.handle(handle)
         // lseek(2), unistd.h: SEEK_DATA is 3, SEEK_HOLE is 4.
         let isData = whence == 3
         guard isData || whence == 4 else { throw .invalidArgument }

@@ -78,7 +78,7 @@ extension Volume {
         _ handle: HandleID, mode: Int32, offset: UInt64, length: UInt64,
         caller: Caller? = nil
     ) throws(Errno) {
-        let description = try handles.handle(handle)
+        let description = try opens.handles.handle(handle)
         guard description.flags.isWritable else { throw .badFileDescriptor }
         guard length > 0 else { throw .invalidArgument }
         let (end, overflow) = offset.addingReportingOverflow(length)

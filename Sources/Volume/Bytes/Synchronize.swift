@@ -11,7 +11,7 @@ extension Volume {
     ///
     /// - Throws: EBADF, EIO, ENOSPC.
     public func synchronize(_ handle: HandleID, dataOnly: Bool) throws(Errno) {
-        let description = try handles.handle(handle)
+        let description = try opens.handles.handle(handle)
         // Data first: the manifest must never tell of bytes that a power loss takes back.
         try synchronizeAndHash(description.file)
         // So that one commit has it all.
@@ -46,7 +46,7 @@ extension Volume {
             return true
         }
         guard isFirst, options.sealThreads > 0 else { return }
-        sealQueue.add(file.inode, delayMilliseconds: Self.hashAheadDelay)
+        seals.queue.add(file.inode, delayMilliseconds: Self.hashAheadDelay)
     }
 
     /// Lets the leaves of a file go to the node that were held while it was flushed.

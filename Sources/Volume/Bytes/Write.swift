@@ -16,7 +16,7 @@ extension Volume {
         _ handle: HandleID, at offset: UInt64, _ bytes: UnsafeRawBufferPointer, clearSetID: Bool,
         caller: Caller? = nil
     ) throws(Errno) -> Int {
-        let description = try handles.handle(handle)
+        let description = try opens.handles.handle(handle)
         guard description.flags.isWritable else { throw .badFileDescriptor }
         guard !bytes.isEmpty else { return 0 }
         let (end, overflow) = offset.addingReportingOverflow(UInt64(bytes.count))

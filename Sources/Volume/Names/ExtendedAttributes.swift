@@ -26,7 +26,7 @@ extension Volume {
     public func extendedAttribute(
         _ name: FileName, of inode: Inode, for uid: UInt32
     ) throws(Errno) -> [UInt8] {
-        if Self.cidNames.contains(name), uid != 0, uid != ownUser {
+        if Self.cidNames.contains(name), uid != 0, uid != kernel.ownUser {
             let (kind, owner) = try reading { (state) throws(Errno) in
                 let record = try record(inode, state)
                 return (record.kind, record.uid)

@@ -1,4 +1,5 @@
 public import Base
+internal import Glibc
 internal import InodeManifest
 internal import Logging
 
@@ -13,6 +14,19 @@ internal import struct SystemPackage.Errno
 // Invariants: an inode without a name, an open handle and a reference of the kernel's is deleted at once, and one
 // that has any of these is not. An operation that fails has changed nothing. Whoever changes a directory outdates
 // the CIDs above it in the same step.
+
+/// What the room of names has beside the manifest.
+struct NamesRoom: Sendable {
+    private let references = LockBound(KernelReferences())
+    /// Who is told of names that others change at the remote.
+    let names = Monitor<(any NamesObserver)?>(nil)
+    /// Who is told of inodes that lost set-id bits.
+    let privileges = Monitor<(@Sendable (Inode) -> Void)?>(nil)
+    /// The user of this process.
+    let ownUser = geteuid()
+
+    func callAsFunction(_ lock: borrowing ManifestState) -> KernelReferences { references(lock) }
+}
 
 /// What the kernel holds of inodes.
 final class KernelReferences {

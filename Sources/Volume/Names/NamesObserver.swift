@@ -3,12 +3,12 @@ public import Base
 extension Volume {
     /// Has it told that a name stands for something else now, without the kernel's doing.
     func nameChanged(_ name: FileName, in parent: Inode) {
-        names.withLock { $0 }?.nameChanged(name, in: parent)
+        kernel.names.withLock { $0 }?.nameChanged(name, in: parent)
     }
 
     /// Has somebody told of names that change without their doing.
     public func observeNames(_ observer: any NamesObserver) {
-        names.withLock { $0 = observer }
+        kernel.names.withLock { $0 = observer }
     }
 }
 

@@ -162,12 +162,12 @@ extension Volume {
         guard file.hasLostPrivileges.load(ordering: .relaxed),
             file.hasLostPrivileges.exchange(false, ordering: .relaxed)
         else { return }
-        privileges.withLock { $0 }?(file.inode)
+        kernel.privileges.withLock { $0 }?(file.inode)
     }
 
     /// Has somebody told of inodes that lost set-id bits by a change of their bytes. Called on the
     /// thread of the operation, without any lock.
     public func observePrivileges(_ observer: @escaping @Sendable (Inode) -> Void) {
-        privileges.withLock { $0 = observer }
+        kernel.privileges.withLock { $0 = observer }
     }
 }

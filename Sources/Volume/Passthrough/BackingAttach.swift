@@ -26,16 +26,16 @@ extension Volume {
     /// - Throws: why the registry refuses a file of the object store; nothing is changed then.
     public func useBackingFiles(_ registry: any BackingRegistry) throws(Errno) {
         guard !options.isReadOnly else {
-            backings.start(registry)
+            passthrough.pool.start(registry)
             return
         }
         let probe = try makePoolFile(registry)
-        backings.start(registry)
+        passthrough.pool.start(registry)
         recycle(probe)
-        let thread = try Threads.start(name: "rfs-pool") { [weak self, backings] in
-            while let registry = backings.waitUntilLow() { self?.refillPool(registry) }
+        let thread = try Threads.start(name: "rfs-pool") { [weak self, pool = passthrough.pool] in
+            while let registry = pool.waitUntilLow() { self?.refillPool(registry) }
         }
-        threads.withLock { $0.append(thread) }
+        clock.add([thread])
     }
 
     /// Makes files for the pool ahead of their use. What fails is tried again at the next use, by who
@@ -55,8 +55,8 @@ extension Volume {
             areDurable = false
             log.warning("volume: no backing files ahead: their names cannot be flushed: \(error)")
         }
-        for file in made where !areDurable || !backings.put(file) {
-            backings.unregister(file.id)
+        for file in made where !areDurable || !passthrough.pool.put(file) {
+            passthrough.pool.unregister(file.id)
             discard(file.file.id)
         }
     }
@@ -67,7 +67,7 @@ extension Volume {
     func access(for description: FileHandle, isNew: Bool) throws(Errno) -> FileAccess {
         let file = description.file
         let flags = description.flags
-        guard let registry = backings.registry else {
+        guard let registry = passthrough.pool.registry else {
             return try reading { (state) throws(Errno) in
                 requestAccess(to: file, try record(file.inode, state), flags, state)
             }
@@ -240,7 +240,7 @@ extension Volume {
     ) throws(Errno) -> Bool {
         let ready: BackingPool.Ready
         do throws(Errno) {
-            if let taken = backings.take() {
+            if let taken = passthrough.pool.take() {
                 ready = taken
             } else {
                 ready = try makePoolFile(registry)
@@ -305,11 +305,11 @@ extension Volume {
             state.numbers.isOld(ready.file.id, by: BackingPool.numberAgeMax)
         }
         if !isOld, (try? empty(ready.file)) != nil, store.flushFailure(of: ready.file.id) == nil,
-            backings.put(ready)
+            passthrough.pool.put(ready)
         {
             return
         }
-        backings.unregister(ready.id)
+        passthrough.pool.unregister(ready.id)
         discard(ready.file.id)
     }
 
@@ -332,8 +332,8 @@ extension Volume {
 
     /// Gives the pool's files back; what is still open stays with its backing file.
     func stopBackingFiles() {
-        for ready in backings.stop() {
-            backings.unregister(ready.id)
+        for ready in passthrough.pool.stop() {
+            passthrough.pool.unregister(ready.id)
             discard(ready.file.id)
         }
         // What is still mapped keeps its file; the name goes, where it is no object's.

@@ -216,8 +216,8 @@ extension Volume {
                 endUse(file, state)
             }
             if backing.isPooled, unused == nil {
-                if let id = backing.id { backings.unregister(id) }
-                backings.noteKept()
+                if let id = backing.id { passthrough.pool.unregister(id) }
+                passthrough.pool.noteKept()
             }
         }
         if let unused { recycle(unused) }
@@ -229,7 +229,7 @@ extension Volume {
 
     private func endRegistration(of file: OpenFile) {
         let id = manifest.withLock { state in file(state).passthrough.endRegistration() }
-        if let id { backings.unregister(id) }
+        if let id { passthrough.pool.unregister(id) }
     }
 
     /// Whether nobody has the file any more. The kernel lets go of it just after it says so.

@@ -1,4 +1,5 @@
 internal import Base
+internal import InodeManifest
 
 // The room of backing files: open files that the kernel reads and writes in a flat file, without a request.
 //
@@ -27,6 +28,15 @@ internal import Base
 // inode's row is as it was at the last one, with its content. Nothing is sealed whose backing file may be written.
 // A file is open only while somebody has a handle. A backing file is taken away only once nobody has it mapped: a
 // write lease tells.
+
+/// What the room of backing files has.
+struct PassthroughRoom: Sendable {
+    private let state = LockBound(PassthroughState())
+    /// Registered empty files.
+    let pool = BackingPool()
+
+    func callAsFunction(_ lock: borrowing ManifestState) -> PassthroughState { state(lock) }
+}
 
 /// What the room of backing files knows beside each file's own.
 final class PassthroughState {

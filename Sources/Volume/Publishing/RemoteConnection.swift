@@ -1,4 +1,5 @@
 internal import Base
+internal import InodeManifest
 internal import Logging
 internal import Multiformats
 internal import Remotes

@@ -16,7 +16,7 @@ extension Volume {
     ///
     /// - Throws: EIO where the node does not take them for a while, EINTR.
     func waitUntilAtRemote(_ inode: Inode, _ connection: RemoteConnection) throws(Errno) {
-        try waits.during { (wait) throws(Errno) in
+        try remotes.waits.during { (wait) throws(Errno) in
             let deadline =
                 MonotonicClock.milliseconds + Int64(connection.fetcher.options.fetchMilliseconds)
             var problem = "it takes too long"

@@ -110,9 +110,10 @@ extension Volume {
 
     /// Begins to fetch a file's content; false where another did so, and has ended.
     private func beginArrival(_ inode: Inode) throws(Errno) -> Bool {
+        let arriving = remotes.arriving
         guard !arriving.withLock({ !$0.insert(inode.number).inserted }) else {
             // Else each of many writers would make a copy of it.
-            try waits.during(wake: { [arriving] in arriving.wakeAll() }) {
+            try remotes.waits.during(wake: { [arriving] in arriving.wakeAll() }) {
                 (wait) throws(Errno) in
                 arriving.withLock { inodes in
                     while inodes.contains(inode.number), !wait.isInterrupted {
@@ -127,7 +128,7 @@ extension Volume {
     }
 
     private func endArrival(_ inode: Inode) {
-        arriving.withLock { _ = $0.remove(inode.number) }
-        arriving.wakeAll()
+        remotes.arriving.withLock { _ = $0.remove(inode.number) }
+        remotes.arriving.wakeAll()
     }
 }

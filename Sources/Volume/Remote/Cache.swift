@@ -169,7 +169,7 @@ extension Volume {
 
     /// Takes from the ledger's queue what went otherwise than by it.
     private func compactCache(_ fetcher: Fetcher) {
-        let files = manifest.withLock { state in remoteFiles(state).files }
+        let files = manifest.withLock { state in remotes(state).files }
         let queue = fetcher.cache.withLock { $0.takeQueue() }
         var seen: Set<CacheLedger.Candidate> = []
         let live = queue.filter { item in
@@ -186,8 +186,8 @@ extension Volume {
     private func forgetRemote(_ object: UInt64, _ fetcher: Fetcher) {
         fetcher.cache.withLock { $0.remove(object: object) }
         let file = manifest.withLock { state in
-            remoteFiles(state).closed.remove(object)
-            return remoteFiles(state).files.removeValue(forKey: object)
+            remotes(state).closed.remove(object)
+            return remotes(state).files.removeValue(forKey: object)
         }
         guard let file else { return }
         let parts = file.end()
@@ -200,7 +200,7 @@ extension Volume {
         -> Bool
     {
         // Of an object that became whole, or went, the parts are no candidates any more.
-        let known = manifest.withLock { state in remoteFiles(state).files[object] }
+        let known = manifest.withLock { state in remotes(state).files[object] }
         guard let file = known else { return true }
         guard let bytes = file.drop(partAt: start, store) else { return !file.hasPart(at: start) }
         fetcher.cache.withLock { $0.remove(CachedExtents(count: 1, bytes: bytes)) }

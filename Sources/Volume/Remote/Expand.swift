@@ -15,7 +15,7 @@ extension Volume {
     ///
     /// - Throws: EIO where they are not to be had, EINTR where the wait was interrupted.
     func expand(_ inode: Inode) throws(Errno) {
-        try waits.during { (wait) throws(Errno) in
+        try remotes.waits.during { (wait) throws(Errno) in
             let found = try reading { (state) throws(Errno) -> CID? in
                 let record = try record(inode, state)
                 return record.isLoaded ? nil : record.cid

@@ -121,7 +121,7 @@ final class Expansion: Sendable {
     ) {
         guard let fetcher else {
             self.init(
-                beside: volume.localExpansions, ExpansionBounds(), log: volume.log,
+                beside: volume.remotes.localExpansions, ExpansionBounds(), log: volume.log,
                 isCancelled: { cancellation?.isCancelled ?? false }
             ) { (cid, _) throws(BlockUnavailable) in
                 try DAGSource(volume: volume).block(cid)
@@ -130,7 +130,7 @@ final class Expansion: Sendable {
         }
         let cancellation = cancellation ?? fetcher.cancellation
         // Helping threads fetch for whoever waits here.
-        let user = volume.waits.user
+        let user = volume.remotes.waits.user
         self.init(
             beside: fetcher.expansions, fetcher.options.expansion, log: volume.log,
             isCancelled: { cancellation.isCancelled }

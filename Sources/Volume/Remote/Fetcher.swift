@@ -1,4 +1,5 @@
 internal import Base
+internal import InodeManifest
 internal import Logging
 internal import Synchronization
 
@@ -11,6 +12,28 @@ internal import Synchronization
 // Invariants: no byte is given that was not compared with its CID. What waits can be interrupted, has a deadline, and
 // takes nothing from other users beyond its share. What is not published, open with a backing file, or kept by a
 // pattern is never let go.
+
+/// What the room of what is elsewhere has.
+struct RemoteRoom: Sendable {
+    private let files = LockBound(RemoteFiles())
+    /// Where the bytes come from that are not here; nil for nowhere.
+    let fetcher: Fetcher?
+    /// The remote that the volume publishes to; nil without one.
+    let connection: RemoteConnection?
+    /// Operations that wait for what is elsewhere.
+    let waits = RemoteWaits()
+    /// Files whose content is being fetched because it is to be changed, by inode number.
+    let arriving = Monitor<Set<UInt64>>([], rank: .arrivals)
+    /// Expansions of what is here alone.
+    let localExpansions = Expansions()
+
+    init(fetcher: Fetcher?, connection: RemoteConnection?) {
+        self.fetcher = fetcher
+        self.connection = connection
+    }
+
+    func callAsFunction(_ lock: borrowing ManifestState) -> RemoteFiles { files(lock) }
+}
 
 /// How the volume gets what is not here.
 final class Fetcher: Sendable {

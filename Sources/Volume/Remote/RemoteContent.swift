@@ -18,9 +18,9 @@ extension Volume {
                 "object \(object.id): its bytes are elsewhere: mount the volume with --kubo, --gateway or --car"
             )
         }
-        if let file = remoteFiles(state).files[object.id] { return file }
+        if let file = remotes(state).files[object.id] { return file }
         let file = RemoteFile(object: object.id, cid: cid, size: object.size, fetcher.extents)
-        remoteFiles(state).files[object.id] = file
+        remotes(state).files[object.id] = file
         return file
     }
 
@@ -93,8 +93,8 @@ extension Volume {
                     record.state == .remote, record.cid == remote.cid
                 else { return false }
                 state.keepLocally(record, blocks, inlineBytes: inline)
-                remoteFiles(state).files[remote.object] = nil
-                remoteFiles(state).closed.remove(remote.object)
+                remotes(state).files[remote.object] = nil
+                remotes(state).closed.remove(remote.object)
                 return true
             }
             if isKept {
@@ -106,9 +106,9 @@ extension Volume {
                 let extents = remote.end()
                 fetcher?.cache.withLock { $0.remove(extents) }
                 manifest.withLock { state in
-                    if remoteFiles(state).files[remote.object] === remote {
-                        remoteFiles(state).files[remote.object] = nil
-                        remoteFiles(state).closed.remove(remote.object)
+                    if remotes(state).files[remote.object] === remote {
+                        remotes(state).files[remote.object] = nil
+                        remotes(state).closed.remove(remote.object)
                     }
                 }
                 try store.remove(remote.object)

@@ -89,10 +89,10 @@ extension Volume {
     }
 
     private func takeClosed(beyond bound: Int, _ state: ManifestState) -> RemoteFile? {
-        while remoteFiles(state).closed.extentCount > bound,
-            let object = remoteFiles(state).closed.takeFirst()
+        while remotes(state).closed.extentCount > bound,
+            let object = remotes(state).closed.takeFirst()
         {
-            if let file = remoteFiles(state).files[object] { return file }
+            if let file = remotes(state).files[object] { return file }
         }
         return nil
     }
@@ -120,7 +120,7 @@ extension Volume {
             letGo(file, fetcher)
         }
         guard fetcher.extents.total > goal else { return }
-        let files = manifest.withLock { state in Array(remoteFiles(state).files.values) }
+        let files = manifest.withLock { state in Array(remotes(state).files.values) }
             .map { file in
                 file.state.withLock { (file: file, usedAt: $0.usedAt, extents: $0.extents.count) }
             }
@@ -134,11 +134,11 @@ extension Volume {
         guard let extents = file.reset(store) else { return }
         fetcher.cache.withLock { $0.remove(extents) }
         manifest.withLock { state in
-            guard !remoteFiles(state).isOpen(file.object),
-                remoteFiles(state).files[file.object] === file, file.retire()
+            guard !remotes(state).isOpen(file.object),
+                remotes(state).files[file.object] === file, file.retire()
             else { return }
-            remoteFiles(state).closed.remove(file.object)
-            remoteFiles(state).files[file.object] = nil
+            remotes(state).closed.remove(file.object)
+            remotes(state).files[file.object] = nil
             // Of no length by now.
             try? store.removeCached(file.object)
         }

@@ -139,7 +139,7 @@ final class RemoteFile: Sendable {
         _ range: Range<UInt64>, _ volume: Volume, _ fetcher: Fetcher
     ) throws(Errno) -> (ObjectFile, end: UInt64) {
         if let found = try step(range, volume, fetcher) { return found }
-        return try volume.waits.during(wake: { [state] in state.wakeAll() }) {
+        return try volume.remotes.waits.during(wake: { [state] in state.wakeAll() }) {
             (wait) throws(Errno) in
             // Longer than any fetch takes; each has its own deadline.
             let deadline =
@@ -211,7 +211,7 @@ final class RemoteFile: Sendable {
             return nil
         }
         guard !wanted.isEmpty || joined != nil else { return found }
-        let user = volume.waits.user
+        let user = volume.remotes.waits.user
         for extent in wanted {
             guard case .fetching(let ticket) = extent.state else { continue }
             let fetch = Fetch(extent: extent, generation: generation, ticket: ticket)

@@ -82,11 +82,11 @@ final class RemoteWaits: Sendable {
 extension Volume {
     /// Has somebody told when an operation waits for the node.
     public func observeWaits(_ observer: any RemoteWaitObserver) {
-        waits.observe(observer)
+        remotes.waits.observe(observer)
     }
 
     /// Ends all operations that wait for the node, with EINTR, and those that would.
     public func interruptWaits() {
-        waits.end()
+        remotes.waits.end()
     }
 }

@@ -182,7 +182,7 @@ extension Volume {
             let content: Content =
                 record.isInline
                 ? .inline(try state.inlineBytes(of: record))
-                : .flat(try filesAhead(state).file(object, forWriting: false, state))
+                : .flat(try opens.filesAhead(state).file(object, forWriting: false, state))
             return (content, record.size)
         }
         guard let (content, size) = source else { return nil }

@@ -64,7 +64,7 @@ final class FileBlocks: CustomStringConvertible {
         let content: Volume.Content =
             record.isInline
             ? .inline(try state.inlineBytes(of: record))
-            : .flat(try volume.filesAhead(state).file(object, forWriting: false, state))
+            : .flat(try volume.opens.filesAhead(state).file(object, forWriting: false, state))
         state.pin(record)
         return (root, record.size, content, leaves, rootLast(nodes, root))
     }

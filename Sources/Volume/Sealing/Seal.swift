@@ -15,7 +15,7 @@ extension Volume {
     ///   not rest.
     func enqueueSeal(_ inode: Inode, isLarge: Bool = false) {
         guard options.sealThreads > 0, !options.isReadOnly else { return }
-        sealQueue.add(
+        seals.queue.add(
             inode,
             delayMilliseconds: isLarge
                 ? min(Self.sealDelayOfLargeFiles, options.sealDelayMilliseconds)
@@ -116,15 +116,15 @@ extension Volume {
 
     /// Waits for the others who hash a file.
     func beginHashing(_ inode: Inode) {
-        hashing.withLock { inodes in
-            while inodes.contains(inode.number) { hashing.wait(&inodes) }
+        seals.hashing.withLock { inodes in
+            while inodes.contains(inode.number) { seals.hashing.wait(&inodes) }
             inodes.insert(inode.number)
         }
     }
 
     func endHashing(_ inode: Inode) {
-        hashing.withLock { _ = $0.remove(inode.number) }
-        hashing.wakeAll()
+        seals.hashing.withLock { _ = $0.remove(inode.number) }
+        seals.hashing.wakeAll()
     }
 
     func isCurrent(_ inode: Inode, _ version: UInt64) -> Bool {
@@ -298,14 +298,14 @@ extension Volume {
 
     /// Threads for hashing beside the caller's, from those that all seals have together.
     private func takeHelpers() -> Int {
-        hashHelpers.withLock { free in
+        seals.helpers.withLock { free in
             defer { free = 0 }
             return free
         }
     }
 
     private func giveBack(_ count: Int) {
-        hashHelpers.withLock { $0 += count }
+        seals.helpers.withLock { $0 += count }
     }
 
     /// Keeps what sealing found, where the content stood still; false where it did not.
@@ -403,11 +403,11 @@ extension Volume {
                 let own: Content =
                     object.isInline
                     ? .inline(try state.inlineBytes(of: object))
-                    : .flat(try filesAhead(state).file(object.id, forWriting: false, state))
+                    : .flat(try opens.filesAhead(state).file(object.id, forWriting: false, state))
                 let its: Content =
                     other.isInline
                     ? .inline(try state.inlineBytes(of: other))
-                    : .flat(try filesAhead(state).file(id, forWriting: false, state))
+                    : .flat(try opens.filesAhead(state).file(id, forWriting: false, state))
                 return (id, own, its)
             }
             return nil

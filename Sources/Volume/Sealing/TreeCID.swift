@@ -35,7 +35,7 @@ extension Volume {
 
     private func directoryCID(of inode: Inode) throws(Errno) -> CID {
         syncAllFromBacking()
-        return try treeLock.withLock { (_) throws(Errno) in
+        return try seals.treeLock.withLock { (_) throws(Errno) in
             for attempt in 0..<Self.attemptsMax {
                 // A backing file that was written just now counts as changing for as long as
                 // its time could not tell of another write.
