@@ -9,6 +9,8 @@ enum CheckAction: Sendable {
     case renewLog
     /// Has nothing count as being at a remote.
     case forgetRemote(Int64)
+    /// Has the tree be the volume's own from the start.
+    case forgetOrigin
     case removePlacement(kind: Int64, id: Int64, remote: Int64)
     /// Takes a reference to a DAG node away.
     case removeReference(kind: Int64, owner: Int64, multihash: [UInt8])

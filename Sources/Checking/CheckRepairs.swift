@@ -50,6 +50,8 @@ final class CheckRepairs {
         case .forgetRemote(let remote):
             try database.run("DELETE FROM remote WHERE id = ?", CheckValue(remote))
             try database.run("DELETE FROM placement WHERE remote = ?", CheckValue(remote))
+        case .forgetOrigin:
+            try database.execute("DELETE FROM origin")
         case .makeRoot:
             try makeDirectoryRow(1, parent: 1, mode: 0o755)
             touched.insert(1)
@@ -144,7 +146,7 @@ final class CheckRepairs {
             try removeUnreferencedNode(multihash)
         case .removeUnreferencedNode(let multihash):
             try removeUnreferencedNode(multihash)
-        case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .makeRoot, .removeEntry,
+        case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .forgetOrigin, .makeRoot, .removeEntry,
             .keepOneEntry, .setEntryKind, .renumberCookie, .relink, .moveToLostAndFound, .recount,
             .nameObject, .clearTree:
             preconditionFailure("a change of more than one row")

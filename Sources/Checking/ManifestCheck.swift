@@ -237,6 +237,7 @@ final class ManifestCheck {
             if canMend { logRowDamage = nil }
         }
         try checkVolume()
+        try PlacementsPass(self).checkOrigin()
         try PlacementsPass(self).checkRemotes()
     }
 

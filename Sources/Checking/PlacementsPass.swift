@@ -1,7 +1,7 @@
 internal import InodeManifest
 internal import Multiformats
 
-// Rows of `remote`, `placement`, `dag_node` and `dag_reference`, as far as they stand for themselves. Which DAG
+// Rows of `origin`, `remote`, `placement`, `dag_node` and `dag_reference`, as far as they stand for themselves. Which DAG
 // nodes an object or a directory has to have, `VolumeCheck` says.
 
 struct PlacementsPass {
@@ -27,6 +27,21 @@ struct PlacementsPass {
             } catch {
                 throw CheckFailure(error)
             }
+        }
+    }
+
+    /// Checks the row that tells where the tree came from, without which there is no mount.
+    func checkOrigin() throws(CheckFailure) {
+        do {
+            var row = try database.statement(
+                "SELECT reference, root, time FROM origin WHERE id = 1")
+            defer { row.reset() }
+            guard try row.step() else { return }
+            _ = try Origin(StoredRow(row, table: "origin", key: .number("id", 1)))
+        } catch let error as DamagedRow {
+            try check.add(mend: .forgetOrigin) { () throws(CheckFailure) in "manifest: \(error)" }
+        } catch {
+            throw CheckFailure(error)
         }
     }
 

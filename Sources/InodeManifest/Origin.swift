@@ -19,6 +19,13 @@ public struct Origin: Sendable, Equatable {
 }
 
 extension Origin {
+    /// Reads a row of reference, root and time.
+    package init(_ row: StoredRow) throws {
+        guard let root = try row.cid(1, "root") else { throw row.damage("root", "there is none") }
+        self.init(
+            reference: try row.text(0, "reference"), root: root, time: try row.integer(2, "time"))
+    }
+
     /// The row, where there is one.
     static func read(in writer: DatabaseQueue) throws -> Origin? {
         try writer.inDatabase { db in
@@ -26,13 +33,7 @@ extension Origin {
                 "SELECT reference, root, time FROM origin WHERE id = 1", in: db)
             defer { row.reset() }
             guard try row.step() else { return nil }
-            let stored = StoredRow(row, table: "origin", key: .number("id", 1))
-            guard let root = try stored.cid(1, "root") else {
-                throw stored.damage("root", "it is missing")
-            }
-            return Origin(
-                reference: try stored.text(0, "reference"), root: root,
-                time: try stored.integer(2, "time"))
+            return try Origin(StoredRow(row, table: "origin", key: .number("id", 1)))
         }
     }
 }

@@ -127,6 +127,35 @@ kill "$second_pid"
 diff <(listing "$at") "$work/listing" || fail "not all reads as it was"
 tree_down
 
+begin "by a domain: its DNSLink is followed, and each new root comes without a remount"
+dns_up() { # dns_up CID: a name server that knows one domain, whose records nobody may keep
+    [[ -z ${dns_pid:-} ]] || { kill "$dns_pid" && wait "$dns_pid" || :; }
+    dnsmasq --keep-in-foreground --conf-file=/dev/null --port="$dns_port" --no-resolv --no-hosts \
+        --listen-address=127.0.0.1 --bind-interfaces --pid-file= --local-ttl=0 --user=root \
+        --txt-record="_dnslink.registry.test,dnslink=/ipfs/$1" >"$work/dns.log" 2>&1 </dev/null &
+    dns_pid=$!
+    background+=("$dns_pid")
+}
+dns_port=$(free_port)
+dns_up "$root/wide"
+same "what it resolves to" "/ipfs/$root/wide" \
+    "$("$registryfs" resolve --dns "127.0.0.1:$dns_port" registry.test | tail -n 1)"
+tree_up 8 --from registry.test --follow --dns "127.0.0.1:$dns_port" --gateway "$third_url"
+same "a file" 17 "$(<"$at/a-longer-name-of-a-file-17")"
+! touch "$at/new" 2>/dev/null || fail "what follows a name was changed"
+exec 5<"$at/a-longer-name-of-a-file-1"
+dns_up "$root"
+is_followed() { [[ -d $at/wide && ! -e $at/a-longer-name-of-a-file-17 ]]; }
+wait_for 120 is_followed || fail "it does not follow: $(status_of .origin.lastError)"
+same "a file, elsewhere now" 17 "$(<"$at/wide/a-longer-name-of-a-file-17")"
+same "a file that was open" 1 "$(cat <&5)"
+exec 5<&-
+same "root CID" "$root" "$("$registryfs" cid "$at")"
+same "what status tells" "/ipns/registry.test $root true" \
+    "$(status_of '.origin | "\(.reference) \(.root) \(.followed)"')"
+kill "$dns_pid"
+tree_down
+
 begin "import gives a name to a CID at the cost of one entry, and --pin fetches it"
 rm -rf "$state"
 volume_up --gateway "$third_url"

@@ -687,6 +687,11 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
             "a remote of no kind", "\(remoteRow); UPDATE remote SET kind = 9",
             ["table remote, row id 1, column kind: 9 is no kind of a remote"]),
 
+        RowDamage(
+            "where the tree came from",
+            "INSERT INTO origin VALUES (1, '/ipns/name', x'00', 0)",
+            ["table origin, row id 1, column root: "]),
+
         // CIDs of directories
         RowDamage(
             "a directory's CID",
