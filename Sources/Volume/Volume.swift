@@ -52,11 +52,11 @@ public final class Volume: Sendable {
     let following = Following()
 
     /// Where the bytes come from that are not here; nil for nowhere.
-    var fetcher: Fetcher? { remotes.fetcher }
+    var fetcher: Fetcher? { remotes.fetcher.hasSources ? remotes.fetcher : nil }
     /// The remote that the volume publishes to; nil without one.
     var connection: RemoteConnection? { remotes.connection }
     /// Whether content may be elsewhere, so that a call may wait for it.
-    public var hasRemote: Bool { fetcher != nil }
+    public var hasRemote: Bool { options.remote != nil || options.sources != nil }
     /// Work that keeps processors busy beside the operations.
     public var background: BackgroundWork { clock.work }
 
@@ -130,9 +130,9 @@ public final class Volume: Sendable {
                 .failed(path: path, operation: "the object store cannot be opened", error))
         }
         let uuid = manifest.uuid
-        let fetcher = (options.remote?.fetch ?? options.sources).map { Fetcher($0, log: log) }
-        let connection = options.remote.flatMap { remote in
-            fetcher.map { RemoteConnection(options: remote, $0, volume: uuid, log: log) }
+        let fetcher = Fetcher(options.remote?.fetch ?? options.sources, log: log)
+        let connection = options.remote.map {
+            RemoteConnection(options: $0, fetcher, volume: uuid, log: log)
         }
         remotes = RemoteRoom(fetcher: fetcher, connection: connection)
     }
@@ -248,11 +248,11 @@ public final class Volume: Sendable {
         seals.queue.stop()
         clock.figures.stop()
         connection?.stop()
-        fetcher?.stop()
+        remotes.fetcher.stop()
         following.stop()
         clock.stop()
         clock.join()
-        fetcher?.fetchPool.stop()
-        fetcher?.searchPool.stop()
+        remotes.fetcher.fetchPool.stop()
+        remotes.fetcher.searchPool.stop()
     }
 }

@@ -105,6 +105,8 @@ struct ControlRequest: Codable, Sendable {
     var stallMilliseconds: Int?
     /// `importTree`: the path from /ipfs/ or /ipns/ on, of any bytes. `names` are those of the new place.
     var reference: Data?
+    /// `importTree`: the absolute path of a CAR file in place of `reference`.
+    var archive: Data?
     /// `importTree`: fetch all of it.
     var fetches = false
 }

@@ -1,7 +1,9 @@
 import Base
+import CARSource
 import FoundationEssentials
 import FuseSession
 import Naming
+import Remotes
 import Volume
 
 import struct SystemPackage.Errno
@@ -9,9 +11,6 @@ import struct SystemPackage.Errno
 extension Daemon {
     /// Gives a new name to the DAG of a reference, and fetches it where that is asked for.
     func importTree(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
-        let content = try Failure.naming { () throws(NamingError) in
-            try ContentPath(Array(request.reference ?? Data()))
-        }
         let names = request.names.map { FileName(Array($0)) }
         guard let name = names.last else { throw Failure("the new name is missing") }
         let place = try volume.place(
@@ -20,16 +19,49 @@ extension Daemon {
         guard case .inode(let parent, _) = place else {
             throw Failure("\(RawText.shown(request.shownPath)): a symlink leads out of the volume")
         }
+        if let archive = request.archive {
+            return try importArchive(Array(archive), name, in: parent, answer)
+        }
+        let content = try Failure.naming { () throws(NamingError) in
+            try ContentPath(Array(request.reference ?? Data()))
+        }
         let root = try sources.root(of: content, settings, log: log)
         var report: ImportReport
         do throws(VolumeError) {
             let cid = try volume.graft(root.cid, path: root.path, as: name, in: parent)
-            report = ImportReport(cid: "\(cid)")
+            report = ImportReport(cids: ["\(cid)"])
         } catch {
             throw Failure(volume: error)
         }
         if request.fetches { try fetch(name, in: parent, request.shownPath, &report, answer) }
         answer.done(ControlResult(imported: report))
+    }
+
+    private func importArchive(
+        _ path: [UInt8], _ name: FileName, in parent: Inode, _ answer: ControlAnswer
+    ) throws(Failure) {
+        let archive: CARFileRemote
+        do throws(RemoteError) {
+            archive = try CARFileRemote(RawText.text(of: path))
+        } catch {
+            throw Failure("\(error)")
+        }
+        do throws(VolumeError) {
+            let found = try volume.importTrees(
+                archive.roots, from: archive, as: name, in: parent
+            ) { found in
+                let whole = archive.byteCount
+                let left = whole > found.bytes ? whole - found.bytes : 0
+                answer.progress(ControlProgress(done: found.bytes, left: left))
+                return true
+            }
+            var report = ImportReport(cids: archive.roots.map { "\($0)" })
+            (report.files, report.bytes) = (found.files, found.bytes)
+            report.cachedFiles = found.cachedFiles
+            answer.done(ControlResult(imported: report))
+        } catch {
+            throw Failure(volume: error)
+        }
     }
 
     private func fetch(

@@ -170,6 +170,15 @@ same "files fetched" "$(wc -l <"$work/listing")" "$(jq .files "$work/imported")"
 kill "$third_pid"
 volume_again
 diff <(listing "$mnt/pinned") "$work/listing" || fail "not all is here"
+
+begin "import of a CAR file brings all of it, offline"
+same "the CID told" "$root" "$("$registryfs" import "$work/tree.car" "$mnt/archive")"
+head -c 30000000 "$work/tree.car" >"$work/cut.car"
+! "$registryfs" import "$work/cut.car" "$mnt/cut" 2>/dev/null || fail "a file that is cut off was imported"
+[[ ! -e $mnt/cut ]] || fail "a part of a file that is cut off stays"
+rm "$work/tree.car"
+volume_again
+diff <(listing "$mnt/archive") "$work/listing" || fail "not all is here"
 volume_down
 volume_check
 finish

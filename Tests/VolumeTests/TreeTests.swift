@@ -312,6 +312,35 @@ private func fillUsual(_ volume: Volume) throws {
         try expectClean(directory)
     }
 
+    @Test func treesOfSomebodyWhoGoesAgainAreFetchedWholeOrNotAtAll() throws {
+        let source = try OtherVolume(fillUsual)
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, options(nil))
+        let roots = [
+            try source.root, try source.volume.cid(of: source.volume.inode("inner", "large")),
+        ]
+        let found = try volume.importTrees(
+            roots, from: source, as: "both", in: .root
+        ) { _ in true }
+        #expect(found.files == 6 && found.cachedFiles == 0)
+        _ = try volume.importTrees([roots[1]], from: source, as: "one", in: .root) { _ in true }
+        source.goAway()
+        #expect(throws: VolumeError.self) {
+            try volume.importTrees([roots[0]], from: source, as: "none", in: .root) { _ in true }
+        }
+        #expect(throws: Errno.noSuchFileOrDirectory) { try volume.inode("none") }
+        try volume.close()
+        volume = try openVolume(directory, options(nil))
+        #expect(
+            try volume.contents(of: volume.inode("both", FileName("\(roots[0])"), "inner", "large"))
+                == large)
+        #expect(try volume.contents(of: volume.inode("both", FileName("\(roots[1])"))) == large)
+        #expect(try volume.contents(of: volume.inode("one")) == large)
+        #expect(try volume.entries(of: .root).count == 2)
+        try volume.close()
+        try expectClean(directory)
+    }
+
     @Test func whatCannotBeFetchedIsTold() throws {
         let source = try OtherVolume(fillUsual)
         let directory = ScratchDirectory()

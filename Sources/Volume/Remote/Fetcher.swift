@@ -1,6 +1,7 @@
 internal import Base
 internal import InodeManifest
 internal import Logging
+internal import Remotes
 internal import Synchronization
 
 // The room of what is elsewhere: remote files and directories, the threads that fetch, and the cache.
@@ -16,8 +17,8 @@ internal import Synchronization
 /// What the room of what is elsewhere has.
 struct RemoteRoom: Sendable {
     private let files = LockBound(RemoteFiles())
-    /// Where the bytes come from that are not here; nil for nowhere.
-    let fetcher: Fetcher?
+    /// How the bytes come that are not here.
+    let fetcher: Fetcher
     /// The remote that the volume publishes to; nil without one.
     let connection: RemoteConnection?
     /// Operations that wait for what is elsewhere.
@@ -27,7 +28,7 @@ struct RemoteRoom: Sendable {
     /// Expansions of what is here alone.
     let localExpansions = Expansions()
 
-    init(fetcher: Fetcher?, connection: RemoteConnection?) {
+    init(fetcher: Fetcher, connection: RemoteConnection?) {
         self.fetcher = fetcher
         self.connection = connection
     }
@@ -48,14 +49,51 @@ final class Fetcher: Sendable {
     /// as they are let, and hold up none that it has.
     let searchPool = FetchPool(threadsMax: 256)
     private let tickets = Atomic<UInt64>(0)
+    /// Sources for the time of one import, asked before all others.
+    private let guests = Monitor<[Int: any RemoteBlocks]>([:])
+    private let guestCount = Atomic<Int>(0)
+    private let isGiven: Bool
     let expansions = Expansions()
     let extents: RemoteExtents
     let cache = Monitor(CacheLedger())
 
-    init(_ options: FetchOptions, log: Logger) {
+    /// - Parameter options: nil where the volume was told of nobody who has blocks.
+    init(_ options: FetchOptions?, log: Logger) {
+        isGiven = options != nil
+        let options = options ?? FetchOptions(Nobody())
         self.options = options
         health = RemoteHealth(log: log)
         extents = RemoteExtents(countMax: options.remoteExtentsMax)
+    }
+
+    /// Whether there is anybody to ask, now.
+    var hasSources: Bool { isGiven || guestCount.load(ordering: .relaxed) > 0 }
+
+    /// Has a source asked while a body runs.
+    func with<Result, Failure: Error>(
+        _ source: any RemoteBlocks, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let number = guestCount.add(1, ordering: .relaxed).newValue
+        let key = guests.withLock { guests in
+            let key = (guests.keys.max() ?? 0) + number
+            guests[key] = source
+            return key
+        }
+        defer {
+            guests.withLock { $0[key] = nil }
+            guestCount.subtract(1, ordering: .relaxed)
+        }
+        return try body()
+    }
+
+    /// Gets a block from whoever has it.
+    func block(_ request: BlockRequest, memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
+        if guestCount.load(ordering: .relaxed) > 0 {
+            for guest in guests.withLock({ Array($0.values) }) {
+                if let found = try? guest.block(request, memory: nil) { return found }
+            }
+        }
+        return try options.blocks.block(request, memory: memory)
     }
 
     /// A number for a fetch that no other has.
@@ -72,5 +110,16 @@ final class Fetcher: Sendable {
     func noteFetched(bytes: Int) {
         traffic.addFetched(bytes)
         health.noteReachable()
+    }
+}
+
+/// Who has blocks where nobody was named.
+private struct Nobody: RemoteBlocks {
+    let address = "nobody"
+
+    func block(_ request: BlockRequest, memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
+        throw RemoteError(
+            .notFound,
+            "block \(request.cid) is not here: mount the volume with --kubo, --gateway or --car")
     }
 }

@@ -57,7 +57,7 @@ struct VolumeBlocks: BlockSource {
         request.asksPeers = asksPeers
         request.cancellation = cancellation ?? fetcher.cancellation
         request.user = user
-        let block = try fetcher.options.blocks.block(request, memory: memory)
+        let block = try fetcher.block(request, memory: memory)
         fetcher.noteFetched(bytes: block.count)
         return block
     }

@@ -342,7 +342,7 @@ extension Volume {
     /// whatever it would unfold to.
     ///
     /// - Throws: ENOTEMPTY, among others, where somebody makes new names in it meanwhile.
-    fileprivate func removeTree(_ name: FileName, in parent: Inode) throws(Errno) {
+    func removeTree(_ name: FileName, in parent: Inode) throws(Errno) {
         struct Level {
             let name: FileName
             let parent: Inode

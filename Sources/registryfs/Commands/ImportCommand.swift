@@ -10,12 +10,13 @@ struct ImportCommand: ParsableCommand {
         abstract: "Give a name on a mount to the file or directory of a CID.",
         discussion: """
             That costs one entry, whatever is below it: directories are loaded when they are looked into, \
-            and content comes when it is read, from the sources of the mount. Prints the CID.
+            and content comes when it is read, from the sources of the mount. A CAR file is fetched whole; of \
+            one with several roots PATH becomes a directory of all. Prints the CIDs.
             """)
 
     @Argument(
         help:
-            "A CID, /ipfs/CID/path, ipfs://…, /ipns/NAME/path, ipns://… or a domain.")
+            "A CID, /ipfs/CID/path, ipfs://…, /ipns/NAME/path, ipns://…, a domain, or a .car file.")
     var ref: String
 
     @Argument(
@@ -35,7 +36,8 @@ struct ImportCommand: ParsableCommand {
 
 /// What `import` prints with `--json`. The keys are part of the program's interface.
 struct ImportReport: Codable, Sendable {
-    var cid: String
+    /// What the path leads to; of a CAR file with several roots, what its entries lead to.
+    var cids: [String]
     /// With `--pin`: regular files below, and their bytes.
     var files: UInt64?
     var bytes: UInt64?
@@ -47,11 +49,7 @@ struct ImportReport: Codable, Sendable {
 /// What `import` does once its arguments are read.
 enum ImportRun {
     static func run(_ ref: String, to path: String, fetches: Bool, json: Bool) throws(Failure) {
-        guard case .path(let content) = try SourceSettings.reference(ref) else {
-            throw Failure(
-                "\(RawText.shown(ref)) is a CAR file: mount with --car FILE, and import the CID",
-                exitCode: 64)
-        }
+        let reference = try SourceSettings.reference(ref)
         let bytes = RawText.bytes(of: path)
         let place = try PathWalk.place(of: bytes, in: try MountTable.read())
         guard case .registry(let mount, let names, let fixedCount) = place else {
@@ -66,8 +64,12 @@ enum ImportRun {
         var request = ControlRequest(
             command: .importTree, names: names.map { Data($0.bytes) }, fixedCount: fixedCount,
             shownPath: path)
-        request.reference = Data(content.bytes)
-        request.fetches = fetches
+        switch reference {
+        case .path(let content): request.reference = Data(content.bytes)
+        // Nobody says that the file stays.
+        case .archive(let path): request.archive = Data(try SystemFiles.absolute(path))
+        }
+        request.fetches = fetches || request.archive != nil
         let client = ControlClient(stateDirectory: mount.stateDirectory)
         var bar = ProgressBar("fetching")
         let result = try client.ask(
@@ -82,7 +84,7 @@ enum ImportRun {
                 "\(Figures.count(count, "file")) of another layout than the volume's stay in the cache "
                     + "until the next mount: copy them to keep them")
         }
-        try Output.line(
-            json ? try ReportText.json(report) : try ContentID.parse(report.cid).description)
+        guard !json else { return try Output.line(try ReportText.json(report)) }
+        for cid in report.cids { try Output.line(try ContentID.parse(cid).description) }
     }
 }
