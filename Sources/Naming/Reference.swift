@@ -43,7 +43,7 @@ public enum Reference: Hashable, Sendable {
         }
         let scheme = bytes.prefix(7).map { $0 | ($0 >= 0x41 && $0 <= 0x5a ? 0x20 : 0) }
         if scheme.elementsEqual("ipfs://".utf8) || scheme.elementsEqual("ipns://".utf8) {
-            self = .path(try Self.url(bytes, isName: scheme[3] == UInt8(ascii: "n")))
+            self = .path(try Self.url(bytes, isName: scheme[2] == UInt8(ascii: "n")))
         } else if Self.begins(bytes, "/ipfs/") || Self.begins(bytes, "/ipns/") {
             self = .path(try ContentPath(bytes))
         } else if bytes.count > 4, bytes.suffix(4).elementsEqual(".car".utf8) {
@@ -123,10 +123,11 @@ public enum Reference: Hashable, Sendable {
             )
         }
         let names = try ContentPath.names(parts.dropFirst().map(Array.init))
-        if let name = try? IPNSName(head) { return ContentPath(.key(name), names: names) }
+        let cid: CID
         do throws(CIDError) {
-            return ContentPath(.content(try CID(parsing: head)), names: names)
+            cid = try CID(parsing: head)
         } catch {
+            if let name = try? IPNSName(head) { return ContentPath(.key(name), names: names) }
             guard head.contains(".") else {
                 throw NamingError(
                     .malformed,
@@ -135,5 +136,7 @@ public enum Reference: Hashable, Sendable {
             }
             return ContentPath(.domain(try DNSName(head)), names: names)
         }
+        guard cid.codec == .libp2pKey else { return ContentPath(.content(cid), names: names) }
+        return ContentPath(.key(try IPNSName(cid)), names: names)
     }
 }

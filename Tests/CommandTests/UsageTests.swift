@@ -13,6 +13,7 @@ struct UsageTests {
         let text = try Program.run(["--help"]).text
         for command in [
             "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "check",
+            "resolve", "key", "publish",
         ] {
             #expect(text.contains("\n  \(command) "))
         }
@@ -25,6 +26,21 @@ struct UsageTests {
         (["mount", "--log-level", "loud", "/mnt"], "loud"),
         (["mount", "-o", "ro,nonsense=1", "/mnt"], "nonsense"),
         (["mount", "-o", "threads=0", "/mnt"], "threads=0"),
+        (["resolve"], "name"), (["resolve", "nonsense"], "dot"), (["resolve", "a.car"], "file"),
+        (["resolve", "ipfs://bafkqaaa?x"], "%3F"),
+        (["resolve", "a.b", "--dns", "x"], "name server"),
+        (["resolve", "a.b", "--dns", "http://a.b/"], "https://"),
+        (["resolve", "a.b", "--gateway", "a.b"], "gateway"),
+        (["resolve", "a.b", "--timeout", "0"], "--timeout"),
+        (["resolve", "a.b", "--kubo-auth-file", "x"], "--kubo"),
+        (["key", "generate", "a/b"], "a/b"), (["key", "export"], "--output"),
+        (["key", "export", "-o", "x", "--format", "der"], "der"), (["key", "import", "x"], "file"),
+        (["publish"], "target"), (["publish", "--key", ".", "bafkqaaa"], "'.'"),
+        (["publish", "--lifetime", "0s", "bafkqaaa"], "--lifetime"),
+        (["publish", "--lifetime", "1h", "--ttl", "2h", "bafkqaaa"], "--ttl"),
+        (["publish", "--ttl", "5", "bafkqaaa"], "--ttl"),
+        (["publish", "--offline", "--kubo", "auto", "bafkqaaa"], "--offline"),
+        (["publish", "--watch", "bafkqaaa"], "--watch"),
     ])
     func wrongUsageIsOneLineThatNamesIt(_ arguments: [String], word: String) throws {
         let outcome = try Program.run(arguments)

@@ -76,6 +76,17 @@ one_line "state directory on a read-only filesystem" "[Rr]ead-only|writable|writ
     mount -t tmpfs -o ro none "$work/read-only"
     "$registryfs" mount --state-dir "$work/read-only/state" "$mnt"'
 one_line "state directory is a file" "$work/file" "$registryfs" mount --state-dir "$work/file" "$mnt"
+one_line "resolve of what is no name" "dot" "$registryfs" resolve nonsense
+one_line "resolve of a domain without a server" "127.0.0.1:1\\b" \
+    "$registryfs" resolve example.org --dns 127.0.0.1:1
+one_line "resolve of a key, and nobody to ask" "gateway" \
+    "$registryfs" resolve k51qzi5uqu5dg9ufswxt229ntzdy7p4125xzv5rtyjso89ajdujg6csfxcj260
+one_line "resolve of a CID of content behind /ipns/" "dag-pb" \
+    "$registryfs" resolve /ipns/bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354
+one_line "a name server that is none" "name server" "$registryfs" resolve example.org --dns example.org
+one_line "a key in a state directory that is not there" "$work/nowhere" \
+    "$registryfs" key generate --state-dir "$work/nowhere"
+one_line "publish of what is on no mount" "$work/file" "$registryfs" publish "$work/file"
 one_line "check of a state directory that is not there" "$work/nowhere" \
     "$registryfs" check --state-dir "$work/nowhere"
 
@@ -104,6 +115,19 @@ one_line "export-car of a missing path" "$mnt/missing" \
     "$registryfs" export-car "$mnt/missing" -o "$work/file.car"
 [[ ! -e $work/file.car ]] && result "a failed export leaves no file" "" ||
     result "a failed export leaves no file" "it left one"
+one_line "publish with a key that is not there" "key generate" "$registryfs" publish --key none "$mnt"
+one_line "publish for a time that is none" "lifetime" "$registryfs" publish --lifetime soon "$mnt"
+one_line "publish of a CID for ever" "watch" "$registryfs" publish --watch "$cid"
+one_line "a key of another kind" "RSA" bash -c '
+    openssl genrsa -traditional -out "$work/rsa" 2048 2>"$work/ignored" || exit 0
+    "$registryfs" key import rsa "$work/rsa"'
+one_line "a key of a name that is none" "name" "$registryfs" key generate ../key
+"$registryfs" key generate open >"$work/name"
+chmod 644 "$state/keys/open.key"
+one_line "a key that others can read" "chmod 600" "$registryfs" key list
+chmod 777 "$state/keys"
+one_line "keys that others can change" "chmod o-w" "$registryfs" key list
+rm -r "$state/keys"
 same "what is on the mount after all this" content "$(cat "$mnt/file")"
 volume_down
 
