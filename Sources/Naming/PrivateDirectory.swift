@@ -38,7 +38,11 @@ struct PrivateDirectory: ~Copyable, Sendable {
     }
 
     private static func openedTrusted(_ path: String) throws(Errno) -> OwnedDescriptor {
-        try Sys.makeDirectory(path, mode: 0o700)
+        if try Sys.makeDirectory(path, mode: 0o700) {
+            // Or what is synced in it could go with it.
+            let above = try Sys.open(path + "/..", flags: O_RDONLY | O_DIRECTORY)
+            try Sys.synchronize(above.raw)
+        }
         let directory = try Sys.open(path, flags: O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
         let status = try Sys.status(of: directory.raw)
         if let distrust = status.distrust(expecting: .directory) {

@@ -142,7 +142,7 @@ struct NodeOption: ParsableArguments {
 }
 
 /// A length of time as people write it.
-enum Duration {
+enum TimeLength {
     /// Reads `30s`, `5m`, `48h` or `7d`, in seconds.
     static func seconds(
         _ text: String, _ option: String, in range: ClosedRange<Int64>

@@ -74,9 +74,9 @@ struct PublishCommand: ParsableCommand {
         var settings = PublishSettings(label: key)
         try KeyRun.check(key)
         // Ten years, as records hold that nobody renews.
-        settings.lifetimeSeconds = try Duration.seconds(
+        settings.lifetimeSeconds = try TimeLength.seconds(
             lifetime, "--lifetime", in: 60...(3650 * 86_400))
-        settings.ttlSeconds = try Duration.seconds(
+        settings.ttlSeconds = try TimeLength.seconds(
             ttl, "--ttl", in: 1...settings.lifetimeSeconds)
         settings.sequenceMin = sequence
         settings.isOffline = offline
