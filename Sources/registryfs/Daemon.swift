@@ -4,6 +4,7 @@ import Glibc
 import Logging
 import MerkleDAG
 import Multiformats
+import Remotes
 import Volume
 
 import struct SystemPackage.Errno

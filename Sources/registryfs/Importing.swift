@@ -52,8 +52,7 @@ extension Daemon {
             ) { found in
                 let whole = archive.byteCount
                 let left = whole > found.bytes ? whole - found.bytes : 0
-                answer.progress(ControlProgress(done: found.bytes, left: left))
-                return true
+                return answer.progress(ControlProgress(done: found.bytes, left: left))
             }
             var report = ImportReport(cids: archive.roots.map { "\($0)" })
             (report.files, report.bytes) = (found.files, found.bytes)
@@ -74,8 +73,7 @@ extension Daemon {
             let whole = try volume.report(of: attributes.inode, leafCountMax: 0).treeSize ?? 0
             let found = try volume.fetchTree(attributes.inode) { found in
                 let left = whole > found.bytes ? whole - found.bytes : 0
-                answer.progress(ControlProgress(done: found.bytes, left: left))
-                return true
+                return answer.progress(ControlProgress(done: found.bytes, left: left))
             }
             (report.files, report.bytes) = (found.files, found.bytes)
             report.cachedFiles = found.cachedFiles

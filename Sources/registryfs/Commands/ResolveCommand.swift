@@ -56,7 +56,7 @@ struct ResolveCommand: ParsableCommand {
         var settings = NameSettings()
         settings.dns = dns
         settings.gateways = gateway
-        settings.kubo = try node.settings()
+        settings.node = try node.settings()
         settings.record = record
         settings.stateDirectory = try stateDir.map { (directory) throws(Failure) in
             try VolumeAccess.checked(directory)
