@@ -47,6 +47,13 @@ extension GatewayRemote {
             return try ending(of: error, ask, stream, type)
         }
         guard reply.status == 200 else { throw .remote(error(reply, of: ask)) }
+        guard stream.isHeaderTaken else {
+            // A reply that ends with its connection may as well have been cut off.
+            throw .remote(
+                error(
+                    reply.isDelimited ? .wrongBytes : .unreachable, of: ask,
+                    "the gateway gave no archive (\(type))"))
+        }
         guard stream.blockCount > 0 else {
             throw .remote(error(.notFound, of: ask, "the archive (\(type)) has no block of this"))
         }

@@ -17,7 +17,8 @@ public struct CARStream {
 
     /// What came and was not given on.
     private var pending: [UInt8] = []
-    private var isHeaderTaken = false
+    /// Whether the header of an archive has come.
+    public private(set) var isHeaderTaken = false
     /// What is linked to, and did not come yet.
     private var wanted: Set<Multihash>
     /// What came, so that it is given once.

@@ -139,10 +139,9 @@ final class SourceRace: Sendable {
         return Array(state.running.values)
     }
 
-    /// Blocks until a source's part ends, all is over, or a time has passed.
-    func wait(milliseconds: Int64) {
+    /// Blocks while so many sources run, until all is over or a time has passed.
+    func wait(milliseconds: Int64, whileRunning count: Int) {
         state.withLock { state in
-            let count = state.running.count
             let end = MonotonicClock.milliseconds + milliseconds
             while !state.isOver, state.running.count == count {
                 let left = end - MonotonicClock.milliseconds

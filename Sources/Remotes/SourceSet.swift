@@ -99,9 +99,10 @@ public final class SourceSet: RemoteTrees {
                 let arming = arm(race, behind: attempt.source)
                 defer { if let arming { disarm(arming) } }
                 if let block = perform(attempt, of: race, memory) { return block }
-            } else if race.runningCount > 0 {
-                race.wait(milliseconds: max(1, race.deadline - options.clock()))
-            } else if !rest(race, &rested) {
+            } else if case let count = race.runningCount, count > 0 {
+                race.wait(
+                    milliseconds: max(1, race.deadline - options.clock()), whileRunning: count)
+            } else if race.block == nil, !rest(race, &rested) {
                 throw failure(of: race)
             }
             if let block = race.block { return block }
@@ -308,7 +309,7 @@ public final class SourceSet: RemoteTrees {
             guard rested + wait <= options.restMillisecondsMax else { return false }
             rested += wait
         }
-        race.wait(milliseconds: wait)
+        race.wait(milliseconds: wait, whileRunning: 0)
         return true
     }
 

@@ -19,12 +19,13 @@ struct CARFileRemoteTests {
                 "bafyreidj5idub6mapiupjwjsyyxhyhedxycv4vihfsicm2vt46o7morwlm",
             ])
         for root in one.roots { #expect(try !one.get(root).isEmpty) }
-        let fish = try CID(parsing: "bafkreifuosuzujyf4i6psbneqtwg2fhplc2wxptc5euspa2gn3bwhnihfu")
-        #expect(try one.get(fish) == Array("fish".utf8))
+        let leaf = try CID(parsing: "bafkreifw7plhl6mofk6sfvhnfh64qmkq73oeqwl6sloru6rehaoujituke")
+        #expect(try one.get(leaf) == Array("cccc".utf8))
 
         let carV2 = try TemporaryFile(Vectors.carV2Basic)
         let two = try CARFileRemote(carV2.path)
         #expect(two.version == 2 && !two.isIndexed && two.indexedBlockCount == 5)
+        let fish = try CID(parsing: "bafkreifuosuzujyf4i6psbneqtwg2fhplc2wxptc5euspa2gn3bwhnihfu")
         #expect(try two.get(fish) == Array("fish".utf8))
         let shrimp = try CID(parsing: "QmfEoLyB5NndqeKieExd1rtJzTduQUPEV8TwAYcUiy3H5Z")
         #expect(two.roots == [shrimp])

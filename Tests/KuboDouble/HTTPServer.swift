@@ -221,6 +221,9 @@ private final class ConnectionHandler: ChannelInboundHandler {
 
     private let answer: @Sendable (Exchange) -> Void
     private var body: BodyPipe?
+    /// Held by whoever answers: a client that has all bytes of a reply may ask again before the server has
+    /// ended that reply.
+    private let turn = NSLock()
 
     init(answer: @escaping @Sendable (Exchange) -> Void) {
         self.answer = answer
@@ -253,8 +256,10 @@ private final class ConnectionHandler: ChannelInboundHandler {
             let reply = HTTPResponseHead(version: .http1_1, status: .continue)
             channel.writeAndFlush(HTTPServerResponsePart.head(reply), promise: nil)
         }
-        let answer = answer
+        let (answer, turn) = (answer, turn)
         let thread = Thread {
+            turn.lock()
+            defer { turn.unlock() }
             answer(
                 Exchange(head: request, body: body, channel: channel, isKeepAlive: isKeepAlive))
         }
