@@ -38,7 +38,9 @@ extension GatewayRemote {
             reply = try admitted(
                 ask, orElse: { .source(.refused($0)) }
             ) { (http) throws(HTTPStreamError<Stop<Failure>>) in
-                try http.download(self.request(ask)) { (head, piece) throws(Stop<Failure>) in
+                var tree = self.request(ask)
+                tree.lendsCutReply = true
+                return try http.download(tree) { (head, piece) throws(Stop<Failure>) in
                     type = head.headers["Content-Type"] ?? type
                     try Self.take(piece, &stream, &byteCount, request.bytesMax, take)
                 }

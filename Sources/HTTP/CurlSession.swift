@@ -135,7 +135,7 @@ final class CurlSession: @unchecked Sendable {
             var code = CURLE_OK
             if rfs_curl_ended(multi, &code) != 0 {
                 exchange.isOver = true
-                if code == CURLE_OK, exchange.hasFreshReply {
+                if code == CURLE_OK || exchange.lendsCutReply, exchange.hasFreshReply {
                     try serve(exchange)
                 }
                 return .ended(code)

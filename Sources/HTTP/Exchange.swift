@@ -64,6 +64,8 @@ final class Exchange {
     private let replyBytesMax: Int
     /// Whether the reply is taken piece by piece, and has no bound as a whole.
     private let isReplyStreamed: Bool
+    /// Whether what came last is given on where the reply is cut off.
+    let lendsCutReply: Bool
     private let acceptedStatuses: ClosedRange<Int>
     private let range: HTTPRange?
     private let hasNoBody: Bool
@@ -86,6 +88,7 @@ final class Exchange {
         pendingByteCount = isStreamed ? 0 : bodyByteCount ?? 0
         self.rate = rate
         replyBytesMax = request.replyBytesMax
+        lendsCutReply = request.lendsCutReply
         acceptedStatuses = request.acceptedStatuses
         range = request.range
         hasNoBody = request.method == .head

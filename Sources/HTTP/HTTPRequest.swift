@@ -51,6 +51,9 @@ public struct HTTPRequest {
     /// Whether a reply counts that has no length and ends with its connection: one that was cut off looks
     /// the same.
     public var takesUnknownEnd = false
+    /// Whether all that came of a streamed reply is lent before the error that says that it was cut off.
+    /// Otherwise what came last may be left out.
+    public var lendsCutReply = false
     public var cancellation: Cancellation?
     /// What the reply is received into; nil for memory of its own.
     public var memory: ReplyMemory?

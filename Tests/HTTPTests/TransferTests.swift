@@ -24,6 +24,21 @@ struct TransferTests {
         #expect(reply.headers["X-A"] == "b")
     }
 
+    @Test func allThatCameOfACutReplyIsLentWhereThatIsAskedFor() throws {
+        let server = try ScriptedServer { _, _ in
+            [.send(Reply.head(200, ["Content-Length: 100"]) + bytes("begin")), .close]
+        }
+        defer { server.stop() }
+        var taken: [UInt8] = []
+        let error = failure {
+            _ = try makeHTTPClient().download(server.request { $0.lendsCutReply = true }) {
+                (_, piece) throws(Never) in taken += piece
+            }
+        }
+        #expect(error?.kind == .offline)
+        #expect(taken == bytes("begin"))
+    }
+
     @Test func replyMayBeginBeforeTheRequestHasEnded() throws {
         let server = try ScriptedServer(readsBodies: false) { _, _ in
             [

@@ -466,10 +466,10 @@ struct SourceSetTests {
                     count += 1
                     return count
                 }
-                switch (turn + number) % 13 {
+                switch (turn + number) % 61 {
                 case 0: throw RemoteError(.notFound, "fake")
                 case 1: throw RemoteError(.unreachable, "fake")
-                case 2, 3:
+                case 2...8:
                     Threads.sleep(milliseconds: 3)
                 default: break
                 }
