@@ -167,8 +167,8 @@ let package = Package(
         .testTarget(
             name: "VolumeTests",
             dependencies: [
-                "Base", "Volume", "Checking", "Remotes", "Kubo", "KuboDouble", "InodeManifest",
-                "ObjectStore", "MerkleDAG", "Multiformats",
+                "Base", "Volume", "Checking", "Remotes", "KuboStand", "KuboDouble",
+                "InodeManifest", "ObjectStore", "MerkleDAG", "Multiformats",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
@@ -177,7 +177,7 @@ let package = Package(
         .testTarget(
             name: "FuseSessionTests",
             dependencies: [
-                "Base", "FuseSession", "Volume", "Remotes", "Kubo", "KuboDouble",
+                "Base", "FuseSession", "Volume", "Remotes", "KuboStand", "KuboDouble",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
@@ -191,6 +191,14 @@ let package = Package(
                 .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
             path: "Tests/KuboDouble", swiftSettings: settings),
+        // The one place by which the tests of what stands above the remotes know Kubo.
+        .target(
+            name: "KuboStand",
+            dependencies: [
+                "Kubo", "KuboDouble", "Remotes", "Multiformats",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            path: "Tests/KuboStand", swiftSettings: settings),
         .executableTarget(
             name: "KuboDoubleServer", dependencies: ["KuboDouble"],
             path: "Tests/KuboDoubleServer", swiftSettings: settings),

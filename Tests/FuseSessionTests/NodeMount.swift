@@ -2,8 +2,8 @@ import Base
 import Foundation
 import FuseSession
 import Glibc
-import Kubo
 import KuboDouble
+import KuboStand
 import Logging
 import Testing
 import Volume
@@ -39,10 +39,9 @@ final class NodeMount: Sendable {
         try Self.call(double, "files/mkdir?arg=\(Self.mfsPath)&parents=true")
         for (name, bytes) in files { try Self.add(double, name, bytes) }
         let log = Logger(label: "node-mount") { _ in SwiftLogNoOpLogHandler() }
-        var kubo = KuboConfiguration(address: try KuboAddress(double.address))
         // So many reads of blocks that never come leave connections for others.
-        kubo.connectionsMax = 64
-        var node = RemoteOptions(KuboRemote(try KuboClient(kubo, log: log)))
+        var node = RemoteOptions(
+            try KuboStand.remote(at: double.address, connectionsMax: 64, log: log))
         node.path = Self.mfsPath
         node.adoptsTree = true
         // Longer than any test waits for anything.

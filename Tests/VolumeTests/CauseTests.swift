@@ -3,7 +3,6 @@ import Checking
 import Foundation
 import Glibc
 import InodeManifest
-import Kubo
 import KuboDouble
 import Testing
 import Volume

@@ -1,5 +1,5 @@
 import Base
-import Kubo
+import KuboStand
 import MerkleDAG
 import Multiformats
 import Remotes
@@ -64,15 +64,15 @@ final class ForeignBlocks {
 
     /// Sends all to the node.
     func send(to stand: NodeStand) throws {
-        try stand.client.importBlocks { () throws(Never) in blocks.popLast() }
+        try stand.kubo.send(blocks)
+        blocks = []
     }
 
     /// Sends all to the node, and has a directory stand at the MFS path.
     func show(_ root: CID, at stand: NodeStand) throws {
         try send(to: stand)
-        try stand.client.filesRemove(MFSPath(stand.path), isRecursive: true, force: true)
-        try stand.client.filesCopy(
-            from: MFSPath("/ipfs/\(root)"), to: MFSPath(stand.path), parents: true)
+        try stand.kubo.remove(stand.path, isRecursive: true, force: true)
+        try stand.kubo.copy(root, to: stand.path, makesParents: true)
     }
 }
 

@@ -1,7 +1,7 @@
 import Base
 import Foundation
-import Kubo
 import KuboDouble
+import KuboStand
 import MerkleDAG
 import Multiformats
 import Remotes
@@ -31,11 +31,10 @@ import struct SystemPackage.Errno
         let deep = try volume.makeDirectory("deep", in: inner, mode: 0o755, caller: root).inode
         try volume.makeFile("gone", in: deep, [4])
         try volume.published()
-        try stand.client.filesRemove(MFSPath(stand.path + "/inner/removed"))
-        try stand.client.filesRemove(MFSPath(stand.path + "/inner/deep"), isRecursive: true)
-        try stand.client.filesCopy(
-            from: MFSPath("/ipfs/\(try stand.add([9, 9]))"),
-            to: MFSPath(stand.path + "/inner/changed"), force: true)
+        try stand.kubo.remove(stand.path + "/inner/removed")
+        try stand.kubo.remove(stand.path + "/inner/deep", isRecursive: true)
+        try stand.kubo.copy(
+            try stand.add([9, 9]), to: stand.path + "/inner/changed", replacesFile: true)
         try stand.put(try stand.add(content(seed: 1, count: 2 << 20)), at: "new/sub/file")
         #expect(eventually { (try? volume.inode("new", "sub", "file")) != nil })
         #expect(
@@ -47,7 +46,7 @@ import struct SystemPackage.Errno
             try eventually { try volume.contents(of: volume.inode("inner", "changed")) == [9, 9] })
         #expect(try volume.inode("inner", "stays") == stays)
         let published = try volume.published()
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         let told = Set(names.told.withLock { $0 })
         #expect(told.isSuperset(of: ["new", "removed", "deep", "gone", "changed"]))
         #expect(!told.contains("stays"))
@@ -65,13 +64,9 @@ import struct SystemPackage.Errno
         try volume.published()
         try volume.close()
         // While nobody looks.
-        try stand.client.filesCopy(
-            from: MFSPath("/ipfs/\(try stand.add([10]))"), to: MFSPath(stand.path + "/file"),
-            force: true)
-        try stand.client.filesRemove(MFSPath(stand.path + "/ours"))
-        try stand.client.filesCopy(
-            from: MFSPath("/ipfs/\(try stand.add([30]))"), to: MFSPath(stand.path + "/theirs"),
-            force: true)
+        try stand.kubo.copy(try stand.add([10]), to: stand.path + "/file", replacesFile: true)
+        try stand.kubo.remove(stand.path + "/ours")
+        try stand.kubo.copy(try stand.add([30]), to: stand.path + "/theirs", replacesFile: true)
         var options = stand.options()
         options.remote = nil
         volume = try openVolume(directory, options)
@@ -85,7 +80,7 @@ import struct SystemPackage.Errno
         try volume.close()
         volume = try openVolume(directory, stand.options())
         let published = try volume.published()
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         #expect(try volume.contents(of: volume.inode("file")) == [11])
         // What they removed and we changed stays; what we removed and they changed comes back.
         #expect(try volume.contents(of: volume.inode("ours")) == [12])
@@ -108,21 +103,21 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
-    @Test func aViewThatWasRemovedIsShownAgain() throws {
+    @Test func aMirrorThatWasRemovedIsShownAgain() throws {
         let stand = try NodeStand()
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, stand.options())
         let inode = try volume.makeFile("file", [1])
         let published = try volume.published()
-        try stand.client.filesRemove(MFSPath(stand.path), isRecursive: true)
-        #expect(try eventually { try stand.viewCID() == published })
+        try stand.kubo.remove(stand.path, isRecursive: true)
+        #expect(try eventually { try stand.mirrorCID() == published })
         #expect(try volume.contents(of: inode) == [1])
         try volume.close()
     }
 
     /// The node has the same names and contents, but in a directory that is sharded and need not be.
     @Test(arguments: TestNode.kinds)
-    func aViewOfOtherBlocksIsExchangedForTheRoot(_ kind: TestNode.Kind) throws {
+    func aMirrorOfOtherBlocksIsExchangedForTheRoot(_ kind: TestNode.Kind) throws {
         let stand = try NodeStand(kind)
         let directory = ScratchDirectory()
         var volume = try openVolume(directory, stand.options())
@@ -144,16 +139,16 @@ import struct SystemPackage.Errno
         #expect(try volume.cid(of: inner) != sharded.cid)
         try volume.close()
         // While nobody looks: a directory that is gone for a moment would be merged as removed.
-        try stand.client.importBlocks { () throws(Never) in blocks.popLast() }
-        let path = MFSPath(stand.path + "/inner")
-        try stand.client.filesRemove(path, isRecursive: true)
-        try stand.client.filesCopy(from: MFSPath("/ipfs/\(sharded.cid)"), to: path)
-        #expect(try stand.viewCID() != published)
+        try stand.kubo.send(blocks)
+        let path = stand.path + "/inner"
+        try stand.kubo.remove(path, isRecursive: true)
+        try stand.kubo.copy(sharded.cid, to: path)
+        #expect(try stand.mirrorCID() != published)
         volume = try openVolume(directory, stand.options())
         // No name is to be changed, so the mirror is exchanged as a whole.
-        #expect(try eventually { try stand.viewCID() == published })
+        #expect(try eventually { try stand.mirrorCID() == published })
         #expect(try volume.published() == published)
-        #expect(try stand.client.filesStat(path)?.cid == volume.cid(of: inner))
+        #expect(try stand.kubo.status(of: path)?.cid == volume.cid(of: inner))
         if let double = stand.double { #expect(double.statistics["files/mv"]?.calls == 2) }
         // What it was exchanged by is gone.
         let listing = try stand.call("files/ls", "arg=/registryfs").text
@@ -170,7 +165,7 @@ import struct SystemPackage.Errno
         let volume = try openVolume(directory, stand.options())
         try volume.makeFile("own", [6])
         let published = try volume.published()
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         #expect(try volume.contents(of: volume.inode("theirs")) == [5])
         #expect(try volume.contents(of: volume.inode("own")) == [6])
         try volume.close()
@@ -189,12 +184,12 @@ import struct SystemPackage.Errno
             }
             below = try builder.finish { (cid, block) throws(Never) in blocks.append((cid, block)) }
         }
-        try stand.client.putBlocks(blocks)
+        try stand.kubo.put(blocks)
         return below.cid
     }
 
     private func replace(_ name: String, by cid: CID, _ stand: NodeStand) throws {
-        try stand.client.filesRemove(MFSPath("\(stand.path)/\(name)"), isRecursive: true)
+        try stand.kubo.remove("\(stand.path)/\(name)", isRecursive: true)
         try stand.put(cid, at: name)
     }
 
@@ -206,10 +201,10 @@ import struct SystemPackage.Errno
         #expect(eventually { (try? volume.inode("tower", "a", "b")) != nil })
         let inside = try volume.inode("tower", "b", "a")
         try volume.published()
-        try stand.client.filesRemove(MFSPath(stand.path + "/tower"), isRecursive: true)
+        try stand.kubo.remove(stand.path + "/tower", isRecursive: true)
         #expect(eventually { (try? volume.inode("tower")) == nil })
         #expect(throws: Errno.self) { try volume.attributes(of: inside) }
-        #expect(try volume.published() == stand.viewCID())
+        #expect(try volume.published() == stand.mirrorCID())
         try volume.close()
         try expectClean(directory)
     }
@@ -221,7 +216,7 @@ import struct SystemPackage.Errno
         let volume = try openVolume(directory, stand.options())
         #expect(eventually { (try? volume.inode("tower")) != nil })
         let inode = try volume.lookup("tower", in: .root).inode
-        try stand.client.filesRemove(MFSPath(stand.path + "/tower"), isRecursive: true)
+        try stand.kubo.remove(stand.path + "/tower", isRecursive: true)
         #expect(eventually { (try? volume.inode("tower")) == nil })
         var names: [FileName] = []
         try volume.readDirectory(inode, from: 0) { entry in
@@ -249,7 +244,7 @@ import struct SystemPackage.Errno
         try replace("tower", by: other, stand)
         // A node compares the two pins path by path, and is not waited for.
         volume = try openVolume(directory, stand.options { $0.pinMilliseconds = 1_000 })
-        #expect(try volume.published() == stand.viewCID())
+        #expect(try volume.published() == stand.mirrorCID())
         #expect(try volume.cid(of: volume.inode("tower")) == other)
         try volume.close()
         try expectClean(directory)
@@ -272,7 +267,7 @@ import struct SystemPackage.Errno
         try volume.rename("one", in: .root, to: "two", in: .root, flags: .exchange)
         try volume.close()
         volume = try openVolume(directory, stand.options { $0.pinMilliseconds = 1_000 })
-        #expect(try volume.published() == stand.viewCID())
+        #expect(try volume.published() == stand.mirrorCID())
         #expect(try volume.cid(of: volume.inode("one")) == towers[1])
         #expect(try volume.cid(of: volume.inode("two")) == towers[0])
         let kept = FileName("one.mfs-" + "\(towers[2])".suffix(8))
@@ -281,7 +276,7 @@ import struct SystemPackage.Errno
         try expectClean(directory)
     }
 
-    @Test func viewThatDiffersAtTooManyPathsIsExchangedAsAWhole() throws {
+    @Test func mirrorThatDiffersAtTooManyPathsIsExchangedAsAWhole() throws {
         let stand = try NodeStand()
         let directory = ScratchDirectory()
         for (name, seed) in [("one", UInt8(1)), ("two", 2)] {
@@ -292,15 +287,14 @@ import struct SystemPackage.Errno
         try volume.published()
         try volume.rename("one", in: .root, to: "two", in: .root, flags: .exchange)
         let published = try volume.published()
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         try volume.close()
         try expectClean(directory)
     }
 
-    @Test func aFileInThePlaceOfTheViewIsLeftAlone() throws {
+    @Test func aFileInThePlaceOfTheMirrorIsLeftAlone() throws {
         let stand = try NodeStand()
-        try stand.client.filesCopy(
-            from: MFSPath("/ipfs/\(try stand.add([5]))"), to: MFSPath(stand.path), parents: true)
+        try stand.kubo.copy(try stand.add([5]), to: stand.path, makesParents: true)
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, stand.options())
         try volume.makeFile("own", [6])
@@ -308,7 +302,7 @@ import struct SystemPackage.Errno
             try volume.waitUntilPublished(stallMilliseconds: 500) { _ in true }
         }
         #expect(try volume.remoteStatus()?.lastError?.contains("--mfs-path") == true)
-        #expect(try stand.client.filesStat(MFSPath(stand.path))?.kind == .file)
+        #expect(try stand.kubo.status(of: stand.path)?.kind == .file)
         try volume.close()
     }
 }

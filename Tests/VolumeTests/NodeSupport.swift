@@ -1,8 +1,8 @@
 import Base
 import Checking
 import Foundation
-import Kubo
 import KuboDouble
+import KuboStand
 import MerkleDAG
 import Multiformats
 import Remotes
@@ -15,11 +15,10 @@ import struct SystemPackage.Errno
 struct NodeStand {
     static let path = "/registryfs/test"
 
-    let node: TestNode
-    let client: KuboClient
+    let kubo: KuboStand
     private let raw: RawClient
     /// The double, whose faults can be set and whose calls are counted.
-    var double: DoubleNode? { node.double }
+    var double: DoubleNode? { kubo.node.double }
     let path: String
 
     /// - Parameter hasPeers: the node looks among them for what it lacks; without, a missing block is
@@ -27,16 +26,15 @@ struct NodeStand {
     init(_ kind: TestNode.Kind = .double, hasPeers: Bool = false) throws {
         var options = DoubleNode.Options()
         options.isOffline = !hasPeers
-        node = try TestNode.make(kind, options: options)
-        client = try KuboClient(
-            KuboConfiguration(address: try KuboAddress(node.address)), log: quietLog)
+        let node = try TestNode.make(kind, options: options)
+        kubo = try KuboStand(node, log: quietLog)
         raw = try RawClient(node.address)
         // All tests share a real node.
         path = Self.path + "-" + UUID().uuidString.prefix(8)
     }
 
     func options(_ change: (inout RemoteOptions) -> Void = { _ in }) -> VolumeOptions {
-        var node = RemoteOptions(KuboRemote(client))
+        var node = RemoteOptions(kubo.remote)
         node.path = path
         node.quietMilliseconds = 50
         node.publishIntervalMilliseconds = 500
@@ -70,11 +68,10 @@ struct NodeStand {
     }
 
     func put(_ cid: CID, at name: String) throws {
-        try client.filesCopy(
-            from: MFSPath("/ipfs/\(cid)"), to: MFSPath("\(path)/\(name)"), parents: true)
+        try kubo.copy(cid, to: "\(path)/\(name)", makesParents: true)
     }
 
-    func viewCID() throws -> CID? { try client.filesStat(MFSPath(path))?.cid }
+    func mirrorCID() throws -> CID? { try kubo.status(of: path)?.cid }
 
     func blockCalls() -> Int { double?.statistics["block/get"]?.calls ?? 0 }
 }

@@ -1,7 +1,7 @@
 import Base
 import Foundation
-import Kubo
 import KuboDouble
+import KuboStand
 import MerkleDAG
 import Multiformats
 import Remotes
@@ -25,16 +25,16 @@ import struct SystemPackage.Errno
         _ = try volume.makeSymlink("link", in: inner, target: Array("large".utf8), caller: root)
         let published = try #require(try volume.published())
         #expect(try volume.cid(of: .root) == published)
-        #expect(try stand.viewCID() == published)
-        let pin = try #require(try stand.client.pin(of: published))
-        #expect(pin.kind == .recursive)
+        #expect(try stand.mirrorCID() == published)
+        let pin = try #require(try stand.kubo.pin(of: published))
+        #expect(pin.isRecursive)
         #expect(pin.name == String(stand.path.dropFirst()))
         #expect(try stand.add(bytes) == volume.cid(of: volume.inode("inner", "large")))
         try volume.close()
     }
 
     @Test(arguments: TestNode.kinds)
-    func laterRootsTakeThePinAndTheViewOfEarlierOnes(_ kind: TestNode.Kind) throws {
+    func laterRootsTakeThePinAndTheMirrorOfEarlierOnes(_ kind: TestNode.Kind) throws {
         let stand = try NodeStand(kind)
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, stand.options())
@@ -50,9 +50,9 @@ import struct SystemPackage.Errno
         let turned = try volume.makeDirectory("turns", in: .root, mode: 0o755, caller: root).inode
         try volume.makeFile("in", in: turned, [4])
         let last = try #require(try volume.published())
-        #expect(try stand.viewCID() == last)
-        #expect(try stand.client.pin(of: last)?.name == String(stand.path.dropFirst()))
-        #expect(try stand.client.pin(of: first) == nil)
+        #expect(try stand.mirrorCID() == last)
+        #expect(try stand.kubo.pin(of: last)?.name == String(stand.path.dropFirst()))
+        #expect(try stand.kubo.pin(of: first) == nil)
         try volume.close()
     }
 
@@ -95,7 +95,7 @@ import struct SystemPackage.Errno
         #expect(!status.isReachable && status.waitingFiles == 1 && status.waitingBytes == 100_000)
         try double.setRefusing(false)
         let published = try volume.published()
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         #expect(try volume.remoteStatus()?.waitingFiles == 0)
         try volume.close()
     }
@@ -113,8 +113,8 @@ import struct SystemPackage.Errno
         double.add(Fault(.cutRequest, command: command, value: 100, count: 1))
         try volume.makeFile("after", content(seed: 7, count: 3 << 20))
         let published = try #require(try volume.published())
-        #expect(try stand.viewCID() == published)
-        #expect(try stand.client.pin(of: published)?.kind == .recursive)
+        #expect(try stand.mirrorCID() == published)
+        #expect(try stand.kubo.pin(of: published)?.isRecursive == true)
         try volume.close()
     }
 
@@ -127,14 +127,14 @@ import struct SystemPackage.Errno
         try volume.makeFile("small", [1, 2, 3])
         let first = try #require(try volume.published())
         // A garbage collection that the pin could not prevent.
-        try stand.client.pinRemove(first)
-        try stand.client.filesRemove(MFSPath(stand.path), isRecursive: true)
+        try stand.kubo.unpin(first)
+        try stand.kubo.remove(stand.path, isRecursive: true)
         try stand.call("repo/gc", "")
         #expect(double.blockCount < 4)
         try volume.makeFile("new", [4])
         let published = try #require(try volume.published())
-        #expect(try stand.viewCID() == published)
-        #expect(try stand.client.hasBlock(volume.cid(of: kept)))
+        #expect(try stand.mirrorCID() == published)
+        #expect(try stand.kubo.has(volume.cid(of: kept)))
         try volume.close()
     }
 
@@ -150,8 +150,8 @@ import struct SystemPackage.Errno
         double.add(Fault(.hang, command: "pin/update", count: 1))
         try volume.makeFile("after", [1])
         let second = try #require(try volume.published())
-        #expect(try stand.client.pin(of: second)?.name == String(stand.path.dropFirst()))
-        #expect(try stand.client.pin(of: first) == nil)
+        #expect(try stand.kubo.pin(of: second)?.name == String(stand.path.dropFirst()))
+        #expect(try stand.kubo.pin(of: first) == nil)
         let statistics = double.statistics
         #expect(statistics["pin/update"]?.calls == 1 && statistics["pin/add"]?.calls == 1)
         #expect(statistics["dag/import"]?.knownBlocks == 0)
@@ -174,12 +174,12 @@ import struct SystemPackage.Errno
         try volume.makeFile("more", [1])
         let published = try #require(try volume.published())
         #expect(published != first)
-        #expect(try other.client.filesStat(MFSPath(stand.path))?.cid == published)
-        #expect(try other.client.pin(of: published)?.kind == .recursive)
+        #expect(try other.kubo.status(of: stand.path)?.cid == published)
+        #expect(try other.kubo.pin(of: published)?.isRecursive == true)
         try volume.close()
     }
 
-    @Test func aNodeThatForgotItsViewShowsItAgain() throws {
+    @Test func aNodeThatForgotItsMirrorShowsItAgain() throws {
         let stand = try NodeStand()
         let double = try #require(stand.double)
         let directory = ScratchDirectory()
@@ -190,7 +190,7 @@ import struct SystemPackage.Errno
         try double.restart()
         let published = try #require(try volume.published())
         try double.restart()
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         try volume.close()
     }
 
@@ -212,9 +212,9 @@ import struct SystemPackage.Errno
         try volume.write(opened.handle, at: 0, content(seed: 10, count: 2_500_000))
         try volume.synchronize(opened.handle, dataOnly: false)
         let cid = try volume.cid(of: attributes.inode)
-        #expect(try stand.client.hasBlock(cid))
-        for link in try DAGNode(decoding: try stand.client.block(cid)).links {
-            #expect(try stand.client.hasBlock(link.cid))
+        #expect(try stand.kubo.has(cid))
+        for link in try DAGNode(decoding: try stand.kubo.block(cid)).links {
+            #expect(try stand.kubo.has(link.cid))
         }
         try volume.write(opened.handle, at: 0, [1])
         try double.setRefusing(true)
@@ -234,7 +234,7 @@ import struct SystemPackage.Errno
         try volume.write(opened.handle, at: 0, content(seed: 11, count: 200_000))
         try volume.makeFile("other", [1])
         let published = try #require(try volume.published())
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         let bytes = try stand.call("cat", "arg=/ipfs/\(published)/log").body
         #expect(bytes == content(seed: 11, count: 200_000))
         volume.release(opened.handle)
@@ -271,8 +271,8 @@ import struct SystemPackage.Errno
         }
         #expect(try volume.remoteStatus()?.waitingFiles == 1)
         #expect(try volume.remoteStatus()?.root == nil)
-        #expect(try !stand.client.hasBlock(cid))
-        #expect(try !stand.client.hasBlock(leaves[1].cid))
+        #expect(try !stand.kubo.has(cid))
+        #expect(try !stand.kubo.has(leaves[1].cid))
         try volume.close()
     }
 
@@ -289,7 +289,7 @@ import struct SystemPackage.Errno
             content(seed: 13, count: 40 << 20) + [UInt8](repeating: 0, count: 20 << 20) + [1]
         try volume.makeFile("large", bytes)
         let published = try #require(try volume.published())
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         #expect(try stand.call("cat", "arg=/ipfs/\(published)/large").body == bytes)
         if let double = stand.double {
             let sent = double.statistics["dag/import"]?.blockBytes ?? 0
@@ -313,7 +313,7 @@ import struct SystemPackage.Errno
         let bytes = content(seed: 14, count: 24 << 20)
         try volume.makeFile("large", bytes)
         let published = try #require(try volume.published())
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         #expect(try stand.call("cat", "arg=/ipfs/\(published)/large").body == bytes)
         #expect(try volume.remoteStatus()?.waitingFiles == 0)
         try volume.close()
@@ -338,7 +338,7 @@ import struct SystemPackage.Errno
             volume.release(opened.handle)
         }
         let published = try #require(try volume.published())
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         #expect(try stand.call("cat", "arg=/ipfs/\(published)/large").body == bytes)
         try volume.close()
     }

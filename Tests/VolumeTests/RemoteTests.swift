@@ -1,6 +1,5 @@
 import Base
 import Foundation
-import Kubo
 import KuboDouble
 import MerkleDAG
 import Multiformats
@@ -177,7 +176,7 @@ import struct SystemPackage.Errno
         // The others, which had the same content, still have it.
         #expect(try volume.contents(of: volume.inode("copied")) == bytes)
         let published = try #require(try volume.published())
-        #expect(try stand.viewCID() == published)
+        #expect(try stand.mirrorCID() == published)
         try volume.close()
         try expectClean(directory)
     }

@@ -1,6 +1,5 @@
 import Base
 import Foundation
-import Kubo
 import KuboDouble
 import MerkleDAG
 import Multiformats
