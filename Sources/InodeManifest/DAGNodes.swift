@@ -7,6 +7,7 @@ package import MerkleDAG
 
 /// Who needs a DAG node: `kind` and `owner` of `dag_reference`.
 package struct DAGOwner: Hashable, Sendable {
+    /// The `kind` column of `dag_reference`.
     package enum Kind: Int64, Sendable {
         case object = 1
         case directory = 2
@@ -39,6 +40,7 @@ package struct DAGNodeTable {
     private var dropReference: BoundStatement
     private var dropUnneeded: BoundStatement
 
+    /// Prepares the statements; the table is of use as long as the connection.
     package init(in db: some StatementSource) throws {
         findOwned = try db.statement(
             "SELECT multihash FROM dag_reference WHERE kind = ? AND owner = ?")

@@ -29,11 +29,13 @@ package struct BoundStatement {
         sqlite3_clear_bindings(handle)
     }
 
+    /// Binds the next parameter, or the first one after a step.
     package mutating func bind(_ value: Int64) {
         column += 1
         sqlite3_bind_int64(handle, column, value)
     }
 
+    /// Binds the 64 bits of a number, as SQLite has them.
     package mutating func bind(_ value: UInt64) { bind(Int64(bitPattern: value)) }
     mutating func bind(_ value: UInt32) { bind(Int64(value)) }
     mutating func bind(_ value: Bool) { bind(Int64(value ? 1 : 0)) }
@@ -47,6 +49,7 @@ package struct BoundStatement {
         sqlite3_bind_null(handle, column)
     }
 
+    /// Binds a blob, of which SQLite makes a copy; NULL for nil.
     package mutating func bind(_ value: [UInt8]?) {
         guard let value else { return bindNull() }
         column += 1
@@ -115,10 +118,12 @@ package struct BoundStatement {
 
 /// A connection that prepares statements, each text once: GRDB's, or one of SQLite's own, as the check has.
 package protocol StatementSource {
+    /// The statement of a text, reset and without values. Whoever asked for it before has it no longer.
     func statement(_ sql: String) throws -> BoundStatement
 }
 
 extension Database: StatementSource {
+    /// The statement of a text, from GRDB's cache.
     package func statement(_ sql: String) throws -> BoundStatement {
         try BoundStatement(sql, in: self)
     }

@@ -27,6 +27,11 @@ package struct StoredRow {
     private let table: StaticString
     private let key: Key
 
+    /// Takes the row that a statement stands on; valid until that moves.
+    ///
+    /// - Parameters:
+    ///   - table: where the row stands, for messages.
+    ///   - key: what tells it from others, for messages.
     package init(_ statement: BoundStatement, table: StaticString, key: Key) {
         self.statement = statement
         self.table = table
@@ -36,6 +41,7 @@ package struct StoredRow {
     /// What no counter reaches; see `Schema`.
     package static let numberMax = UInt64(Schema.numberMax)
 
+    /// The error that a column of the row is.
     package func damage(_ column: StaticString, _ reason: String) -> DamagedRow {
         let words =
             switch key {
@@ -86,6 +92,7 @@ package struct StoredRow {
         return statement.bytes(index)
     }
 
+    /// A text, as SQLite stores it: UTF-8, repaired where it is none.
     package func text(_ index: Int32, _ column: StaticString) throws(DamagedRow) -> String {
         guard statement.type(index) == SQLITE3_TEXT else {
             throw damage(column, "there is no text in it")
