@@ -146,7 +146,8 @@ final class CheckRepairs {
             try removeUnreferencedNode(multihash)
         case .removeUnreferencedNode(let multihash):
             try removeUnreferencedNode(multihash)
-        case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .forgetOrigin, .makeRoot, .removeEntry,
+        case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .forgetOrigin, .makeRoot,
+            .removeEntry,
             .keepOneEntry, .setEntryKind, .renumberCookie, .relink, .moveToLostAndFound, .recount,
             .nameObject, .clearTree:
             preconditionFailure("a change of more than one row")

@@ -988,6 +988,7 @@ struct NodeErrorTests {
         "pin ls not pinned": .notFound,
         "pin add missing timeout": .timeout,
         "key gen exists": .conflict,
+        "name resolve self none": .notFound,
         "unflushed limit reached": .busy,
         "auth: version is open": .authorization,
         "auth: no header": .authorization,

@@ -162,7 +162,7 @@ private struct EarlierState {
     }
 
     /// Records of the form that those builds wrote are applied to tables of the new format.
-    @Test(arguments: archives)
+    @Test(arguments: archivesOfFormat3)
     func whatTheRedoLogAloneHasIsTakenOver(_ archive: String) throws {
         let whole = try EarlierState(archive)
         try whole.open().abandon()

@@ -396,7 +396,7 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
         try database.inDatabase { db in
             try db.execute(
                 sql: """
-                    DROP TABLE redo_log; DROP TABLE remote; DROP TABLE placement;
+                    DROP TABLE redo_log; DROP TABLE remote; DROP TABLE placement; DROP TABLE origin;
                     CREATE TABLE node(object INTEGER NOT NULL, multihash BLOB NOT NULL,
                     bytes BLOB NOT NULL, PRIMARY KEY (object, multihash)) STRICT, WITHOUT ROWID;
                     CREATE TABLE directory_node(inode INTEGER NOT NULL, multihash BLOB NOT NULL,
@@ -410,7 +410,7 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
                     CREATE TABLE published(id INTEGER PRIMARY KEY CHECK (id = 1),
                     peer TEXT NOT NULL, epoch INTEGER NOT NULL, path TEXT NOT NULL, root BLOB,
                     view BLOB, time INTEGER NOT NULL) STRICT;
-                    DELETE FROM grdb_migrations WHERE identifier IN ('3', '4');
+                    DELETE FROM grdb_migrations WHERE identifier IN ('3', '4', '5');
                     PRAGMA user_version = 2;
                     """)
         }

@@ -15,6 +15,7 @@ private final class OtherVolume: RemoteBlocks {
     let volume: Volume
     private let asked = Mutex<[CID]>([])
     private let isAway = Atomic<Bool>(false)
+    private let lost = Mutex<Set<CID>>([])
 
     init(_ fill: (Volume) throws -> Void) throws {
         var options = VolumeOptions()
@@ -29,7 +30,9 @@ private final class OtherVolume: RemoteBlocks {
 
     func block(_ request: BlockRequest, memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
         asked.withLock { $0.append(request.cid) }
-        guard !isAway.load(ordering: .relaxed), let found = try? volume.block(request.cid) else {
+        guard !isAway.load(ordering: .relaxed), !lost.withLock({ $0.contains(request.cid) }),
+            let found = try? volume.block(request.cid)
+        else {
             throw RemoteError(.notFound, "\(address): there is no block \(request.cid)")
         }
         return found
@@ -39,6 +42,7 @@ private final class OtherVolume: RemoteBlocks {
         get throws { try volume.cid(of: .root) }
     }
 
+    func lose(_ cid: CID) { lost.withLock { _ = $0.insert(cid) } }
     func goAway() { isAway.store(true, ordering: .relaxed) }
 
     /// How many requests there were since the last call.
@@ -281,6 +285,7 @@ private func fillUsual(_ volume: Volume) throws {
             try volume.graft(source.root, path: [[0x78]], as: "nothing", in: .root)
         }
         // A tree of its own needs nobody else.
+        _ = try volume.contents(of: volume.inode("tree", "inner", "small"))
         source.goAway()
         let own = try volume.cid(of: volume.inode("tree", "inner"))
         try volume.graft(own, as: "copy", in: .root)
@@ -324,9 +329,13 @@ private func fillUsual(_ volume: Volume) throws {
         ) { _ in true }
         #expect(found.files == 6 && found.cachedFiles == 0)
         _ = try volume.importTrees([roots[1]], from: source, as: "one", in: .root) { _ in true }
-        source.goAway()
-        #expect(throws: VolumeError.self) {
-            try volume.importTrees([roots[0]], from: source, as: "none", in: .root) { _ in true }
+        let broken = try OtherVolume { try $0.makeFile("half", content(seed: 2, count: 3_000_000)) }
+        let leaves = try broken.volume.report(of: broken.volume.inode("half")).leaves
+        broken.lose(try #require(leaves.last).cid)
+        for roots in [[try broken.root], [roots[1], try broken.root]] {
+            #expect(throws: VolumeError.self) {
+                try volume.importTrees(roots, from: broken, as: "none", in: .root) { _ in true }
+            }
         }
         #expect(throws: Errno.noSuchFileOrDirectory) { try volume.inode("none") }
         try volume.close()
