@@ -375,6 +375,8 @@ struct SourceSetTests {
         let set = make([stuck, other]) {
             $0.hedgeMilliseconds = 0...0
             $0.exploresEvery = 1
+            // Else the rest may be over before it is looked at.
+            $0.clock = { 1_000 }
         }
         for _ in 0..<50 where set.status()[0].state == .ok {
             #expect(try get(set, milliseconds: 300_000, asksPeers: false) == bytes)
