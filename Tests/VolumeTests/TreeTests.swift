@@ -329,10 +329,13 @@ private func fillUsual(_ volume: Volume) throws {
         ) { _ in true }
         #expect(found.files == 6 && found.cachedFiles == 0)
         _ = try volume.importTrees([roots[1]], from: source, as: "one", in: .root) { _ in true }
-        let broken = try OtherVolume { try $0.makeFile("half", content(seed: 2, count: 3_000_000)) }
+        let broken = try OtherVolume {
+            try $0.makeFile("half", content(seed: 2, count: 3_000_000))
+        }
+        let half = try broken.root
         let leaves = try broken.volume.report(of: broken.volume.inode("half")).leaves
         broken.lose(try #require(leaves.last).cid)
-        for roots in [[try broken.root], [roots[1], try broken.root]] {
+        for roots in [[half], [roots[1], half]] {
             #expect(throws: VolumeError.self) {
                 try volume.importTrees(roots, from: broken, as: "none", in: .root) { _ in true }
             }
