@@ -11,6 +11,11 @@ import struct SystemPackage.Errno
 extension Daemon {
     /// Gives a new name to the DAG of a reference, and fetches it where that is asked for.
     func importTree(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
+        // Where the tree follows a name, the kernel alone refuses changes.
+        guard !settings.fuse.isReadOnly else {
+            throw Failure(
+                "\(RawText.shown(request.shownPath)): the mount is read-only: import into another")
+        }
         let names = request.names.map { FileName(Array($0)) }
         guard let name = names.last else { throw Failure("the new name is missing") }
         let place = try volume.place(

@@ -143,6 +143,7 @@ same "what it resolves to" "/ipfs/$root/wide" \
 tree_up 8 --from registry.test --follow --dns "127.0.0.1:$dns_port" --gateway "$third_url"
 same "a file" 17 "$(<"$at/a-longer-name-of-a-file-17")"
 ! touch "$at/new" 2>/dev/null || fail "what follows a name was changed"
+refused "read-only" "$registryfs" import "$root" "$at/new"
 exec 5<"$at/a-longer-name-of-a-file-1"
 dns_up "$root"
 is_followed() { [[ -d $at/wide && ! -e $at/a-longer-name-of-a-file-17 ]]; }
