@@ -3,7 +3,6 @@ import Base
 import CARSource
 import Gateway
 import Glibc
-import Kubo
 import Logging
 import Multiformats
 import Naming
