@@ -19,7 +19,7 @@ extension Volume {
         let from = try opens.handles.handle(source)
         let to = try opens.handles.handle(destination)
         guard from.flags.isReadable, to.flags.isWritable else { throw .badFileDescriptor }
-        let writer = Writer(changing: caller)
+        let writer = self.writer(changing: to.file, caller)
         defer { tellLostPrivileges(of: to.file) }
         var done: UInt64 = 0
         var attempts = 1

@@ -91,7 +91,7 @@ extension Volume {
         // fallocate(2): PUNCH_HOLE must be ORed with KEEP_SIZE.
         guard !(punches && (!keepsSize || zeroes)) else { throw Errno(rawValue: EOPNOTSUPP) }
         let file = description.file
-        let writer = Writer(changing: caller)
+        let writer = self.writer(changing: file, caller)
         defer { tellLostPrivileges(of: file) }
         try withWriteLock(of: file) { () throws(Errno) in
             let (size, isInline) = try sizeAndForm(of: file)

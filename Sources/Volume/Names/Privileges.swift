@@ -28,25 +28,38 @@ struct Writer: Sendable {
     let caller: Caller?
     /// Set-id bits go, or may stay; nil where the caller's rights decide.
     let clearsSetID: Bool?
+    /// The caller's rights, where they may matter.
+    let rights: Rights?
 
     /// A change that takes no privileges.
     static let nobody = Writer(caller: nil, clearsSetID: false)
 
-    init(caller: Caller?, clearsSetID: Bool?) {
+    /// A change of which the kernel says what becomes of set-id bits. Not under the manifest's lock.
+    init(caller: Caller?, clearsSetID: Bool) {
         self.caller = caller
         self.clearsSetID = clearsSetID
+        rights = clearsSetID ? caller.map { Rights(of: $0) } : nil
     }
 
-    /// A change of which the kernel does not say what becomes of set-id bits.
-    init(changing caller: Caller?) {
-        self.init(caller: caller, clearsSetID: caller == nil ? false : nil)
+    /// A change of which the kernel does not say it.
+    fileprivate init(changing caller: Caller, _ rights: Rights?) {
+        self.caller = caller
+        clearsSetID = nil
+        self.rights = rights
     }
 }
 
-/// What a caller may do with privileges.
-private struct Rights {
+/// What a caller may do with privileges, as /proc shows it. That is a file like others, so it is read without the
+/// manifest's lock, before a change that may have to know it.
+struct Rights: Sendable {
     private let caller: Caller
     private let credentials: ThreadCredentials?
+
+    /// Those of somebody of whom no more is known than what the kernel told: the least.
+    init(least caller: Caller) {
+        self.caller = caller
+        credentials = nil
+    }
 
     init(of caller: Caller) {
         self.caller = caller
@@ -78,8 +91,25 @@ extension Volume {
         guard record.mode & Self.setIDBits != 0 || record.hasAttributes else { return }
         if writer.caller != nil { try dropCapability(of: record, state) }
         guard record.mode & Self.setIDBits != 0 else { return }
-        let clears = writer.clearsSetID ?? writer.caller.map { !Rights(of: $0).keepsSetID } ?? false
-        if clears { dropSetIDBits(of: record, by: writer.caller, state) }
+        // Bits that came since the rights were asked for go.
+        let rights = writer.rights ?? writer.caller.map { Rights(least: $0) }
+        let clears = writer.clearsSetID ?? rights.map { !$0.keepsSetID } ?? false
+        if clears { dropSetIDBits(of: record, by: rights, state) }
+    }
+
+    /// Who changes a file in a way of which the kernel does not say what becomes of set-id bits. Not under the
+    /// manifest's lock.
+    ///
+    /// - Parameter caller: nil takes no privileges.
+    func writer(changing file: OpenFile, _ caller: Caller?) -> Writer {
+        guard let caller else { return .nobody }
+        return Writer(changing: caller, rights(of: caller, over: file.inode))
+    }
+
+    /// A caller's rights, where an inode has set-id bits for which they matter. Not under the manifest's lock.
+    func rights(of caller: Caller, over inode: Inode) -> Rights? {
+        let mode = manifest.withLock { state in (try? state.inode(inode))?.mode ?? 0 }
+        return mode & Self.setIDBits == 0 ? nil : Rights(of: caller)
     }
 
     /// Takes the privileges although the bytes stay as they are: what was asked for was there already.
@@ -91,11 +121,11 @@ extension Volume {
 
     /// Takes the privileges that a new owner or group takes; under the manifest's lock.
     func dropPrivilegesForOwner(
-        of record: InodeRecord, by caller: Caller, _ state: ManifestState
+        of record: InodeRecord, by rights: Rights, _ state: ManifestState
     ) throws(Errno) {
         guard record.kind != .directory else { return }
         try dropCapability(of: record, state)
-        dropSetIDBits(of: record, by: caller, state)
+        dropSetIDBits(of: record, by: rights, state)
     }
 
     /// Does what a SETATTR of nothing stands for; under the manifest's lock. Somebody is about to
@@ -103,14 +133,13 @@ extension Volume {
     ///
     /// - Throws: EPERM for chown(2) by somebody who does not own the file, where it would take a bit.
     func dropPrivilegesAsAsked(
-        of record: InodeRecord, by caller: Caller, _ state: ManifestState
+        of record: InodeRecord, by caller: Caller, _ rights: Rights, _ state: ManifestState
     ) throws(Errno) {
         guard record.kind != .directory, record.mode & Self.setIDBits != 0 else { return }
         let file = opens(state).files[record.inode.number]
         let isOpen = (file?(state).writers ?? 0) > 0
         let hasRemovedCapability = file?(state).capabilityRemover == caller.pid
         file?(state).capabilityRemover = nil
-        let rights = Rights(of: caller)
         let mayBeWrite: Bool
         if rights.keepsSetID {
             // Before such a one writes, this is asked because of a capability alone, which the kernel
@@ -121,8 +150,8 @@ extension Volume {
             mayBeWrite = isOpen
         }
         if rights.owns(record) || (mayBeWrite && file?(state).backing?.isWritable == true) {
-            dropSetIDBits(of: record, by: caller, state)
-        } else if !mayBeWrite, record.mode != modeWithoutSetID(of: record, by: caller) {
+            dropSetIDBits(of: record, by: rights, state)
+        } else if !mayBeWrite, record.mode != modeWithoutSetID(of: record, by: rights) {
             throw .notPermitted
         }
         // Else a write may follow, by a request that takes the bits.
@@ -136,21 +165,21 @@ extension Volume {
     }
 
     private func dropSetIDBits(
-        of record: InodeRecord, by caller: Caller?, _ state: ManifestState
+        of record: InodeRecord, by rights: Rights?, _ state: ManifestState
     ) {
-        let mode = modeWithoutSetID(of: record, by: caller)
+        let mode = modeWithoutSetID(of: record, by: rights)
         guard record.mode != mode else { return }
         record.mode = mode
         state.mark(record)
         opens(state).files[record.inode.number]?.hasLostPrivileges.store(true, ordering: .relaxed)
     }
 
-    private func modeWithoutSetID(of record: InodeRecord, by caller: Caller?) -> UInt32 {
+    private func modeWithoutSetID(of record: InodeRecord, by rights: Rights?) -> UInt32 {
         var mode = record.mode & ~UInt32(0o4000)
         // inode(7): without group execution the bit once meant mandatory locking.
         if mode & 0o010 != 0 {
             mode &= ~UInt32(0o2000)
-        } else if mode & 0o2000 != 0, let caller, !Rights(of: caller).keepsGroupID(record.gid) {
+        } else if mode & 0o2000 != 0, let rights, !rights.keepsGroupID(record.gid) {
             mode &= ~UInt32(0o2000)
         }
         return mode

@@ -15,6 +15,10 @@ extension Volume {
     ) throws(Errno) -> Attributes {
         if let size = change.size { try resize(inode, to: size, change, caller) }
         let seen = backingStatus(of: inode)
+        let mayTake = change.uid != nil || change.gid != nil || change.isEmpty
+        // Bits that come meanwhile go.
+        let rights =
+            (mayTake ? rights(of: caller, over: inode) : nil) ?? Rights(least: caller)
         let known = try changing { (state) throws(Errno) in
             let record = try record(inode, state)
             // What was written before this is older than what is set here.
@@ -25,11 +29,11 @@ extension Volume {
             }
             let now = Timestamp.now()
             if change.uid != nil || change.gid != nil {
-                try dropPrivilegesForOwner(of: record, by: caller, state)
+                try dropPrivilegesForOwner(of: record, by: rights, state)
                 record.uid = change.uid ?? record.uid
                 record.gid = change.gid ?? record.gid
             } else if change.isEmpty {
-                try dropPrivilegesAsAsked(of: record, by: caller, state)
+                try dropPrivilegesAsAsked(of: record, by: caller, rights, state)
             }
             if let mode = change.mode { try setMode(of: record, to: mode & 0o7777, state) }
             if let accessed = change.accessed { record.accessed = accessed.time(now: now) }
