@@ -32,14 +32,12 @@ extension Volume {
         }
         while true {
             while files.count < Self.filesAtOnce, let directory = directories.popLast() {
-                try readDirectory(directory, from: 0) { entry in
-                    guard entry.cookie >= Self.entryCookieMin else { return true }
+                for entry in try entries(in: directory) {
                     switch entry.kind {
                     case .directory: directories.append(entry.inode)
                     case .regular: files.append(entry.inode)
                     default: break
                     }
-                    return true
                 }
             }
             guard !files.isEmpty else { break }
@@ -52,8 +50,6 @@ extension Volume {
         return found
     }
 
-    /// Below are the places of `.` and `..`.
-    private static let entryCookieMin: UInt64 = 3
     /// Files that are fetched in one round, whose ends all wait for each other.
     private static let filesAtOnce = 256
 

@@ -410,7 +410,8 @@ extension Volume {
         }
     }
 
-    fileprivate func entries(in directory: Inode) throws(Errno) -> [DirectoryEntry] {
+    /// The entries of a directory, without `.` and `..`.
+    func entries(in directory: Inode) throws(Errno) -> [DirectoryEntry] {
         var entries: [DirectoryEntry] = []
         try readDirectory(directory, from: 0) { entry in
             if entry.name.bytes != [0x2e], entry.name.bytes != [0x2e, 0x2e] {
