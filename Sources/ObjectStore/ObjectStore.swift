@@ -74,6 +74,16 @@ package final class ObjectStore: Sendable {
         return ObjectFile(id: id, descriptor: descriptor, isNew: false)
     }
 
+    /// Opens an object's flat file for reading and writing, without waiting.
+    ///
+    /// - Throws: EWOULDBLOCK where a lease is in the way (fcntl(2), F_SETLEASE). The kernel ends it, at the latest after
+    ///   /proc/sys/fs/lease-break-time seconds from now, and until then other opens of the file wait.
+    package func openWithoutWaiting(_ id: UInt64) throws(Errno) -> ObjectFile {
+        let descriptor = try open(
+            Self.path(of: id), in: directory, flags: O_RDWR | O_NONBLOCK)
+        return ObjectFile(id: id, descriptor: descriptor, isNew: false)
+    }
+
     /// Opens a file so that what is read through its descriptor moves no access time: these reads are
     /// nobody's but the volume's, and would be told as the user's.
     ///

@@ -68,8 +68,12 @@ extension Volume {
     /// Gives the inodes of an object a copy of its flat file, where somebody still has that open: a
     /// process goes on with the backing file that it had from the last daemon, unseen, and must not
     /// change what is sealed by now. Gives the copy's number; nil where there is nothing to fear.
+    ///
+    /// Nobody has a file with a lease: the last daemon ended just while it made sure of that. The kernel keeps the lease
+    /// as long as it has the registered file, which it has as long as the dead mount is in use, and lets whoever opens
+    /// the file wait for its end (45 s). The mount does not.
     private func copyIfStillOpen(_ id: UInt64, of owners: [UInt64]) -> UInt64? {
-        guard let file = try? store.open(id, forWriting: true), Sys.hasOtherUser(of: file.raw)
+        guard let file = try? store.openWithoutWaiting(id), Sys.hasOtherUser(of: file.raw)
         else { return nil }
         log.notice("object \(id): copied, because a process of before still has it open")
         let copy = manifest.withLock { $0.numbers.reserve() }

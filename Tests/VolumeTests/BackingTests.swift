@@ -621,24 +621,9 @@ private var quickOptions: VolumeOptions {
     /// What a process of before writes, comes to none of the volume's files.
     @Test(arguments: [true, false])
     func openFileOfAProcessThatOutlivedTheDaemonIsLeftToIt(_ isWritten: Bool) async throws {
-        await #expect(processExitsWith: .signal(SIGKILL)) { [state = scratch.state as String] in
-            let volume = try Volume.open(
-                stateDirectory: state, options: stillOptions, log: quietLog)
-            let kernel = try KernelStand(volume, usesBackingFiles: true)
-            let (_, handle) = try kernel.create("file")
-            try kernel.write(handle, at: 0, content(seed: 1, count: 100_000))
-            try volume.synchronize(handle, dataOnly: false)
-            kill(getpid(), SIGKILL)
-        }
+        try await writeInADaemonThatIsKilled()
         let before = try flatFiles(in: scratch)
-        let path = try #require(
-            try FileManager.default.subpathsOfDirectory(atPath: scratch.state + "/objects")
-                .first { path in
-                    let attributes = try FileManager.default.attributesOfItem(
-                        atPath: scratch.state + "/objects/" + path)
-                    return attributes[.size] as? Int == 100_000
-                })
-        let other = open(scratch.state + "/objects/" + path, O_RDWR | O_CLOEXEC)
+        let other = try openWrittenFile(O_RDWR)
         #expect(other >= 0)
         let volume = try openVolume(scratch, quickOptions)
         let file = try volume.resolve(path: ["file"])
@@ -652,5 +637,49 @@ private var quickOptions: VolumeOptions {
         #expect(try flatFiles(in: scratch).isDisjoint(with: before))
         let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean && found.pending == CheckReport.Pending(), "\(found)")
+    }
+
+    /// The kernel keeps the lease as long as a dead mount keeps the registered file, and whoever opens that one waits.
+    @Test func leaseThatADaemonHeldWhenItWasKilledHoldsUpNoMount() async throws {
+        try await writeInADaemonThatIsKilled()
+        let registered = try openWrittenFile(O_RDWR)
+        let setLease: Int32 = 1024
+        signal(SIGIO, SIG_IGN)
+        #expect(fcntl(registered, setLease, F_WRLCK) == 0)
+        let volume = try openVolume(scratch, quickOptions)
+        let file = try volume.resolve(path: ["file"])
+        // Whoever had waited would have had the kernel end the lease.
+        #expect(try openWrittenFile(O_RDWR | O_NONBLOCK) == -1 && errno == EWOULDBLOCK)
+        #expect(fcntl(registered, setLease, F_UNLCK) == 0)
+        close(registered)
+        try wait { try volume.report(of: file).isSealed }
+        #expect(try volume.contents(of: file) == Self.old)
+        try volume.close()
+        let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
+        #expect(found.isClean && found.pending == CheckReport.Pending(), "\(found)")
+    }
+
+    /// Leaves a file of `old` bytes, synced, to a daemon that is killed with the file open.
+    private func writeInADaemonThatIsKilled() async throws {
+        await #expect(processExitsWith: .signal(SIGKILL)) { [state = scratch.state as String] in
+            let volume = try Volume.open(
+                stateDirectory: state, options: stillOptions, log: quietLog)
+            let kernel = try KernelStand(volume, usesBackingFiles: true)
+            let (_, handle) = try kernel.create("file")
+            try kernel.write(handle, at: 0, content(seed: 1, count: 100_000))
+            try volume.synchronize(handle, dataOnly: false)
+            kill(getpid(), SIGKILL)
+        }
+    }
+
+    /// Opens that file where it lies in the state directory, as open(2).
+    private func openWrittenFile(_ flags: Int32) throws -> Int32 {
+        let objects = scratch.state + "/objects/"
+        let path = try #require(
+            try FileManager.default.subpathsOfDirectory(atPath: objects).first { path in
+                let attributes = try FileManager.default.attributesOfItem(atPath: objects + path)
+                return attributes[.size] as? Int == Self.old.count
+            })
+        return open(objects + path, flags | O_CLOEXEC)
     }
 }
