@@ -25,6 +25,8 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
     case remote(String)
     /// The tree cannot begin with what it was to begin with, or a DAG cannot become a part of it; one line.
     case tree(String)
+    /// A snapshot cannot be made, or there is none of that name; one line.
+    case snapshot(String)
     /// An operation on the volume failed.
     case operation(String, Errno)
 
@@ -50,7 +52,7 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
             "\(cid): it is not here, and not to be had from the node: \(reason)"
         case .export(let cid, let reason):
             "\(cid): cannot be exported: \(reason)"
-        case .remote(let reason), .tree(let reason):
+        case .remote(let reason), .tree(let reason), .snapshot(let reason):
             reason
         case .operation(let operation, let errno):
             "\(operation): \(errno)"
