@@ -36,6 +36,8 @@ struct CommitBatch: Sendable {
         /// There are no attributes but those; in logs of before.
         var replacesAttributes = false
         var newNodes: [StoredNode]?
+        /// The newest snapshot when the nodes were made.
+        var treeBorn: UInt64 = 0
         var parts: InodeRecord.Parts = []
         let isStored: Bool
     }
@@ -54,6 +56,8 @@ struct CommitBatch: Sendable {
         let isInline: Bool
         let dropsBlocks: Bool
         let newBlocks: StoredBlocks?
+        var born: UInt64 = 0
+        var kept: UInt64 = 0
         var parts: ObjectRecord.Parts = []
         let isStored: Bool
     }
@@ -75,12 +79,15 @@ struct CommitBatch: Sendable {
     /// Of rows that are here, and of no others.
     var placements: [PlacementChange] = []
     var lostNodes: [LostNodes] = []
+    var keptNodes: [KeptNodes] = []
     /// Nil while the stored one is near enough.
     var nextObject: UInt64?
     /// Nil where it did not change.
     var published: PublishedState?
     /// Nil where it did not change. It changes so rarely that the redo log has no form for it: SQLite is told at once.
     var origin: Origin?
+    /// As `origin`.
+    var snapshots = SnapshotChanges()
 }
 
 extension CommitBatch {
@@ -88,8 +95,8 @@ extension CommitBatch {
     var isEmpty: Bool {
         inodes.isEmpty && objects.isEmpty && entryChanges.isEmpty && deletedInodes.isEmpty
             && deletedObjects.isEmpty && evictedFiles.isEmpty && unlinkedObjects.isEmpty
-            && lostNodes.isEmpty && nextObject == nil && published == nil
-            && origin == nil
+            && lostNodes.isEmpty && keptNodes.isEmpty && nextObject == nil && published == nil
+            && origin == nil && snapshots.isEmpty
     }
 
     mutating func add(
@@ -119,8 +126,8 @@ extension CommitBatch {
                 target: record.kind == .symlink ? record.target : nil,
                 hasAttributes: record.hasAttributes,
                 attributes: attributes ?? [],
-                newNodes: parts.contains(.nodes) ? record.newNodes : nil, parts: parts,
-                isStored: record.isStored))
+                newNodes: parts.contains(.nodes) ? record.newNodes : nil,
+                treeBorn: record.treeBorn, parts: parts, isStored: record.isStored))
     }
 
     mutating func add(_ record: ObjectRecord, parts: ObjectRecord.Parts) {
@@ -140,8 +147,8 @@ extension CommitBatch {
                 size: record.size, cid: record.cid?.bytes, treeSize: record.treeSize,
                 inlineBytes: parts.contains(.inline) ? record.inlineBytes : nil,
                 isInline: record.isInline, dropsBlocks: parts.contains(.oldBlocks),
-                newBlocks: parts.contains(.newBlocks) ? record.newBlocks : nil, parts: parts,
-                isStored: record.isStored))
+                newBlocks: parts.contains(.newBlocks) ? record.newBlocks : nil, born: record.born,
+                kept: record.kept, parts: parts, isStored: record.isStored))
     }
 
     /// Keeps only the last change of each name, and no file that is unlinked already.

@@ -10,6 +10,7 @@ extension CommitBatch {
         try deletePlacements(in: db)
         try writeInodes(to: db, &nodes)
         try writeObjects(to: db, &nodes)
+        for kept in keptNodes { try nodes.keep(kept) }
         try writePlacements(to: db)
         try writeOrigin(to: db)
         var put = try db.statement(
@@ -39,6 +40,7 @@ extension CommitBatch {
         }
         // What the roots before had, and the tree has not.
         if let published { try nodes.letGo(before: published.rootCount, in: db) }
+        try snapshots.write(to: db, &nodes)
     }
 
     private func deleteRows(in db: some StatementSource) throws {
@@ -117,16 +119,17 @@ extension CommitBatch {
             else { continue }
             try nodes.set(
                 DAGOwner(kind: .directory, id: row.id), to: row.newNodes ?? [],
-                isNew: !row.isStored)
+                born: row.treeBorn, isNew: !row.isStored)
         }
     }
 
     private func writeObjects(to db: some StatementSource, _ nodes: inout DAGNodeTable) throws {
         var put = try db.statement(
             """
-            INSERT INTO object(id, state, refs, size, cid, tree_size, inline)
-            VALUES (?1,?2,?3,?4,?5,?6,?7) ON CONFLICT(id) DO UPDATE SET state = ?2, refs = ?3,
-            size = ?4, cid = ?5, tree_size = ?6, inline = CASE ?8 WHEN 1 THEN inline ELSE ?7 END
+            INSERT INTO object(id, state, refs, size, cid, tree_size, inline, born, kept)
+            VALUES (?1,?2,?3,?4,?5,?6,?7,?9,?10) ON CONFLICT(id) DO UPDATE SET state = ?2, refs = ?3,
+            size = ?4, cid = ?5, tree_size = ?6, inline = CASE ?8 WHEN 1 THEN inline ELSE ?7 END,
+            born = ?9, kept = ?10
             """)
         var dropLeaves = try db.statement("DELETE FROM leaf WHERE object = ?")
         var putLeaf = try db.statement(
@@ -140,12 +143,15 @@ extension CommitBatch {
             put.bind(row.treeSize)
             put.bind(row.inlineBytes)
             put.bind(row.isInline && row.inlineBytes == nil)
+            put.bind(row.born)
+            put.bind(row.kept)
             try put.run()
             if row.isStored && (row.dropsBlocks || row.newBlocks != nil) {
                 dropLeaves.bind(row.id)
                 try dropLeaves.run()
                 try nodes.set(
-                    DAGOwner(kind: .object, id: row.id), to: row.newBlocks?.nodes ?? [])
+                    DAGOwner(kind: .object, id: row.id), to: row.newBlocks?.nodes ?? [],
+                    born: row.born)
             }
             guard let blocks = row.newBlocks else { continue }
             for (number, multihash) in blocks.leaves.enumerated() {
@@ -156,7 +162,8 @@ extension CommitBatch {
             }
             if !row.isStored {
                 try nodes.set(
-                    DAGOwner(kind: .object, id: row.id), to: blocks.nodes, isNew: true)
+                    DAGOwner(kind: .object, id: row.id), to: blocks.nodes, born: row.born,
+                    isNew: true)
             }
         }
     }

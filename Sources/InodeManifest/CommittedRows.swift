@@ -141,7 +141,7 @@ package struct CommittedRows {
             var statement = try BoundStatement(
                 """
                 SELECT state, refs, size, cid, tree_size, inline IS NOT NULL,
-                \(Self.epoch(of: .object, "object.id")) FROM object WHERE id = ?
+                \(Self.epoch(of: .object, "object.id")), born, kept FROM object WHERE id = ?
                 """, in: db)
             statement.bind(id)
             defer { statement.reset() }

@@ -13,6 +13,8 @@ package struct DAGOwner: Hashable, Sendable {
         case directory = 2
         /// What the tree has lost; `id` is the count of roots then.
         case lost = 3
+        /// What the tree has lost and snapshots may need; `id` is the newest that can.
+        case snapshot = 4
     }
 
     let kind: Kind
@@ -25,11 +27,13 @@ package struct DAGOwner: Hashable, Sendable {
     }
 }
 
-/// The DAG nodes of an object or a directory are lost to the tree, and a remote's root may have them.
+/// The DAG nodes of an object or a directory are lost to the tree, and a remote's root or a snapshot may have them.
 struct LostNodes: Sendable {
     let owner: DAGOwner
-    /// How many roots had been begun.
-    let rootCount: UInt64
+    /// How many roots had been begun; nil where no root has them.
+    let rootCount: UInt64?
+    /// The newest snapshot, which may have them; 0 for none.
+    let snapshot: UInt64
 }
 
 /// Writes the two tables, inside a transaction.
@@ -39,6 +43,7 @@ package struct DAGNodeTable {
     private var putReference: BoundStatement
     private var dropReference: BoundStatement
     private var dropUnneeded: BoundStatement
+    private var keepForSnapshot: BoundStatement
 
     /// Prepares the statements; the table is of use as long as the connection.
     package init(in db: some StatementSource) throws {
@@ -47,8 +52,14 @@ package struct DAGNodeTable {
         // One that is damaged is made good.
         putNode = try db.statement(
             """
-            INSERT INTO dag_node(multihash, bytes) VALUES (?,?) ON CONFLICT(multihash)
+            INSERT INTO dag_node(multihash, bytes, born) VALUES (?,?,?) ON CONFLICT(multihash)
             DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes
+            """)
+        keepForSnapshot = try db.statement(
+            """
+            INSERT OR IGNORE INTO dag_reference(kind, owner, multihash)
+            SELECT \(DAGOwner.Kind.snapshot.rawValue), ?1, multihash FROM dag_node
+            WHERE multihash = ?2 AND born < ?1
             """)
         putReference = try db.statement(
             "INSERT OR IGNORE INTO dag_reference(kind, owner, multihash) VALUES (?,?,?)")
@@ -72,13 +83,17 @@ package struct DAGNodeTable {
 
     /// Has an owner need these blocks, and no others.
     ///
-    /// - Parameter isNew: it has none so far.
-    package mutating func set(_ owner: DAGOwner, to nodes: [StoredNode], isNew: Bool = false) throws
-    {
+    /// - Parameters:
+    ///   - born: the newest snapshot when they were made; a block that is there keeps its own.
+    ///   - isNew: it has none so far.
+    package mutating func set(
+        _ owner: DAGOwner, to nodes: [StoredNode], born: UInt64, isNew: Bool = false
+    ) throws {
         var old = isNew ? [] : try owned(by: owner)
         for node in nodes {
             putNode.bind(node.multihash)
             putNode.bind(node.bytes)
+            putNode.bind(born)
             try putNode.run()
             guard old.remove(node.multihash) == nil else { continue }
             putReference.bind(owner.kind.rawValue)
@@ -101,11 +116,59 @@ package struct DAGNodeTable {
     /// Keeps the blocks that an owner has now, whatever becomes of it.
     mutating func keep(_ lost: LostNodes) throws {
         for multihash in try owned(by: lost.owner) {
-            putReference.bind(DAGOwner.Kind.lost.rawValue)
-            putReference.bind(lost.rootCount)
-            putReference.bind(multihash)
+            if let rootCount = lost.rootCount {
+                putReference.bind(DAGOwner.Kind.lost.rawValue)
+                putReference.bind(rootCount)
+                putReference.bind(multihash)
+                try putReference.run()
+            }
+            if lost.snapshot > 0 {
+                keepForSnapshot.bind(lost.snapshot)
+                keepForSnapshot.bind(multihash)
+                try keepForSnapshot.run()
+            }
+        }
+    }
+
+    /// Keeps blocks that no row has for a snapshot.
+    mutating func keep(_ kept: KeptNodes) throws {
+        for node in kept.nodes {
+            putNode.bind(node.multihash)
+            putNode.bind(node.bytes)
+            putNode.bind(kept.born)
+            try putNode.run()
+            putReference.bind(DAGOwner.Kind.snapshot.rawValue)
+            putReference.bind(kept.snapshot)
+            putReference.bind(node.multihash)
             try putReference.run()
         }
+    }
+
+    /// Lets go what no snapshot needs, of what was kept with a number of the range.
+    mutating func sweep(_ range: ClosedRange<UInt64>, in db: some StatementSource) throws {
+        var find = try db.statement(
+            """
+            SELECT owner, multihash FROM dag_reference JOIN dag_node USING (multihash)
+            WHERE kind = \(DAGOwner.Kind.snapshot.rawValue) AND owner BETWEEN ? AND ?
+            AND NOT EXISTS (SELECT 1 FROM snapshot WHERE id > born AND id <= owner)
+            LIMIT \(Self.droppedAtOnce)
+            """)
+        while true {
+            find.bind(range.lowerBound)
+            find.bind(range.upperBound)
+            guard try dropAll(found: &find, of: .snapshot) else { return }
+        }
+    }
+
+    /// Drops the references that a statement finds; false where there were none.
+    private mutating func dropAll(
+        found find: inout BoundStatement, of kind: DAGOwner.Kind
+    ) throws -> Bool {
+        var found: [(UInt64, [UInt8])] = []
+        while try find.step() { found.append((find.uint64(0), find.bytes(1))) }
+        find.reset()
+        for (owner, multihash) in found { try drop(multihash, of: DAGOwner(kind: kind, id: owner)) }
+        return !found.isEmpty
     }
 
     /// Lets go what is kept of roots that were begun before one.
@@ -117,13 +180,7 @@ package struct DAGNodeTable {
             """)
         while true {
             find.bind(rootCount)
-            var found: [(UInt64, [UInt8])] = []
-            while try find.step() { found.append((find.uint64(0), find.bytes(1))) }
-            find.reset()
-            guard !found.isEmpty else { return }
-            for (owner, multihash) in found {
-                try drop(multihash, of: DAGOwner(kind: .lost, id: owner))
-            }
+            guard try dropAll(found: &find, of: .lost) else { return }
         }
     }
 
@@ -158,20 +215,38 @@ package struct RootCount {
 
     /// Notes that a directory or an object loses its DAG nodes: to a change of what it is, or with it.
     func lose(
-        _ kind: DAGOwner.Kind, _ id: UInt64, _ placedEpoch: UInt64,
+        _ kind: DAGOwner.Kind, _ id: UInt64, _ placedEpoch: UInt64, snapshot: UInt64,
         _ pending: inout PendingChanges
     ) {
         // What no remote has is in no root of one.
-        guard placedEpoch != 0 || isUnderWay else { return }
-        pending.lostNodes.append(LostNodes(owner: DAGOwner(kind: kind, id: id), rootCount: count))
+        let isOfRoot = placedEpoch != 0 || isUnderWay
+        guard isOfRoot || snapshot > 0 else { return }
+        pending.lostNodes.append(
+            LostNodes(
+                owner: DAGOwner(kind: kind, id: id), rootCount: isOfRoot ? count : nil,
+                snapshot: snapshot))
     }
 }
 
 extension ManifestState {
+    /// Notes that a directory loses the DAG nodes of its CID.
+    func loseTree(of record: InodeRecord) {
+        let snapshot = record.treeBorn < snapshots.newest ? snapshots.newest : 0
+        keepNodesForSnapshots(of: record)
+        roots.lose(
+            .directory, record.inode.number, record.placedEpoch, snapshot: snapshot, &pending)
+    }
+
+    /// Notes that an object loses its leaves and nodes.
+    func loseBlocks(of record: ObjectRecord) {
+        // What a snapshot may have of it is kept with it.
+        roots.lose(.object, record.id, record.placedEpoch, snapshot: 0, &pending)
+    }
+
     /// Takes a directory's CID away, because something below changed.
     package func clearTree(of record: InodeRecord) {
         guard record.cid != nil else { return }
-        roots.lose(.directory, record.inode.number, record.placedEpoch, &pending)
+        loseTree(of: record)
         record.cid = nil
         record.newNodes = nil
         record.place(in: 0, self)
@@ -187,7 +262,9 @@ extension CommitBatch {
 
     /// Drops the references of deleted rows.
     func deleteNodes(in table: inout DAGNodeTable) throws {
-        for id in storedDeletedInodes { try table.set(DAGOwner(kind: .directory, id: id), to: []) }
-        for id in storedDeletedObjects { try table.set(DAGOwner(kind: .object, id: id), to: []) }
+        for id in storedDeletedInodes { try table.set(DAGOwner(kind: .directory, id: id), to: [], born: 0) }
+        for id in storedDeletedObjects {
+            try table.set(DAGOwner(kind: .object, id: id), to: [], born: 0)
+        }
     }
 }

@@ -58,7 +58,7 @@ extension InodeManifest {
             if !isLogged { isLogged = try append(batch) != .none }
         } catch {
             let cause = failed(error)
-            state.withLock { $0.pending.restoreNotCheckpointed(rows, in: $0.cache) }
+            state.withLock { $0.restoreNotCheckpointed(rows) }
             endCheckpoint(.failed(error, cause))
             end(batch, .failed(error, cause))
             throw error.because(cause)
@@ -69,7 +69,7 @@ extension InodeManifest {
         let failure = background.run { () throws(Never) in write(rows, number: number) }
         state.withLock { state in
             guard failure == nil else {
-                return state.pending.restoreNotCheckpointed(rows, in: state.cache)
+                return state.restoreNotCheckpointed(rows)
             }
             state.turns.checkpointed = rows.generation
             state.sealed.forget(checkpointed: rows.generation)

@@ -65,6 +65,7 @@ extension ManifestState {
             id: numbers.take(), state: .remote, references: 1, size: size, isInline: false)
         record.cid = cid
         record.treeSize = treeSize
+        record.born = snapshots.last
         cache.objects[record.id] = record
         sealed.note(record.id, cid, generation: turns.generation)
         notePublished(record)
@@ -134,10 +135,9 @@ extension ManifestState {
     package func setTree(
         of record: InodeRecord, cid: CID, treeSize: UInt64, nodes: [StoredNode]
     ) {
-        if record.cid != nil {
-            roots.lose(.directory, record.inode.number, record.placedEpoch, &pending)
-        }
+        if record.cid != nil { loseTree(of: record) }
         record.cid = cid
+        record.treeBorn = snapshots.last
         record.treeSize = treeSize
         record.place(in: 0, self)
         record.newNodes = nodes
@@ -154,6 +154,7 @@ extension ManifestState {
         record.treeSize = result.treeSize
         record.place(in: 0, self)
         record.newBlocks = result.blocks
+        record.born = snapshots.last
         record.uncommitted.insert(.newBlocks)
         sealed.note(record.id, result.cid, generation: turns.generation)
         sealed.noteSealed(record.id)
@@ -165,7 +166,7 @@ extension ManifestState {
     package func unseal(_ record: ObjectRecord) -> Bool {
         guard record.state == .sealed else { return false }
         sealed.noteGone(record.id)
-        if !record.isInline { roots.lose(.object, record.id, record.placedEpoch, &pending) }
+        if !record.isInline { loseBlocks(of: record) }
         record.state = .staging
         record.cid = nil
         record.place(in: 0, self)
@@ -182,10 +183,11 @@ extension ManifestState {
         mark(record)
     }
 
-    /// Drops an inode's reference; an object without any is deleted once it has no pins.
+    /// Drops an inode's reference; an object without any is kept for the snapshots that may have it, and else deleted
+    /// once it has no pins.
     package func release(_ record: ObjectRecord) {
         // In a damaged manifest a count may be too low; such an object is left for `check` to find.
-        guard record.references > 0 else { return }
+        guard record.references > 0, !keepForSnapshots(record) else { return }
         record.references -= 1
         mark(record)
         deleteIfUnused(record)
@@ -208,7 +210,7 @@ extension ManifestState {
         guard record.references == 0, record.pins == 0, !record.isDeleted else { return }
         sealed.noteGone(record.id)
         if !record.isInline, record.cid != nil {
-            roots.lose(.object, record.id, record.placedEpoch, &pending)
+            loseBlocks(of: record)
         }
         record.isDeleted = true
         record.inlineBytes = nil

@@ -48,16 +48,20 @@ package final class ManifestState {
     package var origin: Origin? {
         didSet { if origin != oldValue { pending.origin = origin } }
     }
+    /// What is kept for moments of the tree that have a name.
+    package internal(set) var snapshots: Snapshots
     /// The directory for whose entries an operation failed with `ManifestState.notLoaded`.
     private var notLoadedDirectory: Inode?
 
     init(
         reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
-        inodeCount: UInt64, published: PublishedState?, rootCount: UInt64, origin: Origin?
+        inodeCount: UInt64, published: PublishedState?, rootCount: UInt64, origin: Origin?,
+        snapshots: Snapshots
     ) {
         self.reader = reader
         self.published = published
         self.origin = origin
+        self.snapshots = snapshots
         self.nextInode = nextInode
         self.nextCookie = nextCookie
         self.inodeCount = inodeCount
@@ -79,7 +83,7 @@ package final class ManifestState {
     /// Whether anything waits for a commit.
     var hasChanges: Bool {
         changeCount > 0 || !files.unlinked.isEmpty || pending.published != nil
-            || pending.origin != nil
+            || pending.origin != nil || !pending.keptNodes.isEmpty || !pending.snapshots.isEmpty
     }
 
     /// Notes that a record differs from its row.
@@ -98,6 +102,11 @@ package final class ManifestState {
     /// Takes the changes of the batch that was taken last back, because it could not be committed.
     func restore(_ batch: CommitBatch) {
         pending.restore(batch, &files, in: cache, generation: turns.generation)
+    }
+
+    /// Takes the changes of a batch back that SQLite could not be told of.
+    func restoreNotCheckpointed(_ batch: CommitBatch) {
+        pending.restoreNotCheckpointed(batch, in: cache, newestSnapshot: snapshots.newest)
     }
 
     /// How many inodes and objects are in memory, and how many bytes of clean inline content.
@@ -143,9 +152,7 @@ package final class ManifestState {
     /// Takes an inode out of the volume. Its object's reference is the caller's to drop.
     package func delete(_ record: InodeRecord) {
         precondition(!record.isDeleted)
-        if record.kind == .directory, record.cid != nil {
-            roots.lose(.directory, record.inode.number, record.placedEpoch, &pending)
-        }
+        if record.kind == .directory, record.cid != nil { loseTree(of: record) }
         record.isDeleted = true
         // In a damaged manifest the count may be too low.
         if inodeCount > 0 { inodeCount -= 1 }

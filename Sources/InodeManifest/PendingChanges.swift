@@ -7,6 +7,8 @@ struct PendingChanges {
     private var objects: [ObjectRecord] = []
     private var entryChanges: [EntryChange] = []
     var lostNodes: [LostNodes] = []
+    var keptNodes: [KeptNodes] = []
+    var snapshots = SnapshotChanges()
     /// Nil where it did not change.
     var published: PublishedState?
     /// Nil where it did not change.
@@ -71,6 +73,7 @@ struct PendingChanges {
         batch.evictedFiles = files.evicted
         batch.unlinkedObjects = files.unlinked
         batch.lostNodes = lostNodes
+        batch.keptNodes = keptNodes
         if !files.evicted.isEmpty {
             // They were fetched again since they were unlinked.
             let evicted = Set(files.evicted)
@@ -80,12 +83,15 @@ struct PendingChanges {
         batch.nextObject = nextObject
         batch.published = published
         batch.origin = origin
+        batch.snapshots = snapshots
         inodes.removeAll(keepingCapacity: inodes.count < Self.capacityKeptMax)
         objects.removeAll(keepingCapacity: objects.count < Self.capacityKeptMax)
         entryChanges = []
         lostNodes = []
+        keptNodes = []
         published = nil
         origin = nil
+        snapshots = SnapshotChanges()
         contentByteCount = 0
         files.evicted = []
         files.unlinked = []
@@ -93,9 +99,11 @@ struct PendingChanges {
         notCheckpointed.evictedFiles += batch.evictedFiles
         notCheckpointed.unlinkedObjects += batch.unlinkedObjects
         notCheckpointed.lostNodes += batch.lostNodes
+        notCheckpointed.keptNodes += batch.keptNodes
         notCheckpointed.nextObject = batch.nextObject ?? notCheckpointed.nextObject
         notCheckpointed.published = batch.published ?? notCheckpointed.published
         notCheckpointed.origin = batch.origin ?? notCheckpointed.origin
+        notCheckpointed.snapshots.add(batch.snapshots)
         return batch
     }
 
@@ -171,17 +179,27 @@ struct PendingChanges {
         // Older changes first: SQLite must see them in their order.
         entryChanges = batch.entryChanges + entryChanges
         lostNodes = batch.lostNodes + lostNodes
+        keptNodes = batch.keptNodes + keptNodes
         files.evicted = batch.evictedFiles + files.evicted
         files.unlinked = batch.unlinkedObjects + files.unlinked
         notCheckpointed.entryChanges.removeLast(batch.entryChanges.count)
         notCheckpointed.unlinkedObjects.removeLast(batch.unlinkedObjects.count)
         notCheckpointed.lostNodes.removeLast(batch.lostNodes.count)
+        notCheckpointed.keptNodes.removeLast(batch.keptNodes.count)
+        let changes = notCheckpointed.snapshots.changes.count - batch.snapshots.changes.count
+        notCheckpointed.snapshots.changes.removeLast(
+            notCheckpointed.snapshots.changes.count - changes)
+        snapshots = SnapshotChanges(
+            changes: batch.snapshots.changes + snapshots.changes,
+            last: snapshots.last ?? batch.snapshots.last)
         published = published ?? batch.published
         origin = origin ?? batch.origin
     }
 
     /// Takes the changes of a batch back that SQLite could not be told of.
-    mutating func restoreNotCheckpointed(_ batch: CommitBatch, in cache: RecordCache) {
+    mutating func restoreNotCheckpointed(
+        _ batch: CommitBatch, in cache: RecordCache, newestSnapshot: UInt64
+    ) {
         for row in batch.inodes {
             guard let record = cache.inodes[row.id] else { continue }
             record.notCheckpointed.formUnion(row.parts)
@@ -189,6 +207,9 @@ struct PendingChanges {
             // Of another CID, or of none by now, they would be nodes of nothing.
             if record.newNodes == nil && record.cid?.bytes == row.cid {
                 record.newNodes = row.newNodes
+            } else if let nodes = row.newNodes, row.treeBorn < newestSnapshot {
+                notCheckpointed.keptNodes.append(
+                    KeptNodes(snapshot: newestSnapshot, born: row.treeBorn, nodes: nodes))
             }
             keep(record)
         }
@@ -203,8 +224,12 @@ struct PendingChanges {
         notCheckpointed.evictedFiles = batch.evictedFiles + notCheckpointed.evictedFiles
         notCheckpointed.unlinkedObjects = batch.unlinkedObjects + notCheckpointed.unlinkedObjects
         notCheckpointed.lostNodes = batch.lostNodes + notCheckpointed.lostNodes
+        notCheckpointed.keptNodes = batch.keptNodes + notCheckpointed.keptNodes
         notCheckpointed.nextObject = notCheckpointed.nextObject ?? batch.nextObject
         notCheckpointed.published = notCheckpointed.published ?? batch.published
         notCheckpointed.origin = notCheckpointed.origin ?? batch.origin
+        var changes = batch.snapshots
+        changes.add(notCheckpointed.snapshots)
+        notCheckpointed.snapshots = changes
     }
 }

@@ -35,6 +35,8 @@ package final class InodeRecord {
     package var treeSize: UInt64 = 0
     /// The epoch in which the node has told that it has all blocks of a directory's `cid`; 0 for never.
     package internal(set) var placedEpoch: UInt64 = 0
+    /// The newest snapshot when a directory's `cid` was computed; 0 as well for one of the rows.
+    package internal(set) var treeBorn: UInt64 = 0
     /// The entries of a directory are known; else they are in the DAG of `cid`.
     package var isLoaded = true
     /// The target of a symlink.
@@ -125,13 +127,18 @@ package struct StoredBlocks: Sendable {
 package final class ObjectRecord {
     package let id: UInt64
     package var state: ObjectState
-    /// The inodes that name the object.
+    /// The inodes that name the object, and one more where it is kept for snapshots.
     package var references: UInt32
     package var size: UInt64
     package var cid: CID?
     package var treeSize: UInt64 = 0
     /// The epoch in which the node has told that it has all blocks of `cid`; 0 for never.
     package internal(set) var placedEpoch: UInt64 = 0
+    /// The newest snapshot when the object was sealed, or made of a CID: see Snapshots.swift.
+    package internal(set) var born: UInt64 = 0
+    /// The newest snapshot that may have the object, since the last inode let it go; 0 for none. Where it is not, the snapshots
+    /// have one of the references.
+    package internal(set) var kept: UInt64 = 0
     /// Whether the bytes stand in the manifest rather than in a flat file.
     package var isInline: Bool
     /// The bytes of an inline object while they are loaded.

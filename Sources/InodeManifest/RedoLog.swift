@@ -9,7 +9,7 @@ package import struct SystemPackage.Errno
 //   file       two segments of the same length, zeros at first
 //   segment    records, the first at its start, each at the next multiple of 4096 bytes, and zeros
 //              between; logs of before have them at the next multiple of 8
-//   record     "rfr2" ("rfr1" of builds before format 4 of the database), payload length u32, number u64, number before u64, head check of 8 bytes,
+//   record     "rfr3" ("rfr1" of builds before format 4 of the database, "rfr2" before format 6), payload length u32, number u64, number before u64, head check of 8 bytes,
 //              check of 16 bytes, payload
 //   checks     the first bytes of the SHA-256 of the volume's log key and the record's first 24
 //              bytes, and of the same with the payload behind
@@ -180,8 +180,10 @@ package struct RedoHead {
     enum Form: UInt32 {
         /// "rfr1": written before format 4 of the database, and still to be read.
         case former = 0x3172_6672
-        /// "rfr2"
-        case current = 0x3272_6672
+        /// "rfr2": written before format 6 of the database, and still to be read.
+        case withoutSnapshots = 0x3272_6672
+        /// "rfr3"
+        case current = 0x3372_6672
     }
 
     static let byteCount = 48

@@ -48,7 +48,7 @@ struct RedoReader {
         case .former:
             batch.published = try reader.flag() ? try reader.formerPublished() : nil
             batch.placements = reader.placements
-        case .current:
+        case .withoutSnapshots, .current:
             batch.placements = try reader.list { (reader) throws(RedoPayloadError) in
                 try reader.placement()
             }
@@ -58,6 +58,12 @@ struct RedoReader {
             batch.published = try reader.list { (reader) throws(RedoPayloadError) in
                 try reader.remote()
             }.last
+            guard form == .current else { break }
+            batch.keptNodes = try reader.list { (reader) throws(RedoPayloadError) in
+                KeptNodes(
+                    snapshot: try reader.number(), born: try reader.number(),
+                    nodes: try reader.nodes())
+            }
         }
         guard reader.rest.isEmpty else { throw RedoPayloadError() }
         return batch
@@ -121,6 +127,7 @@ struct RedoReader {
         row.replacesAttributes = attributeForm == AttributeForm.all
         if attributeForm != AttributeForm.unchanged { row.attributes = try attributes() }
         row.newNodes = try flag() ? try nodes() : nil
+        if form == .current, row.newNodes != nil { row.treeBorn = try number() }
         return row
     }
 
@@ -141,11 +148,12 @@ struct RedoReader {
         guard let state = ObjectState(rawValue: Int64(try number(UInt8.self))) else {
             throw RedoPayloadError()
         }
-        let row = CommitBatch.ObjectRow(
+        var row = CommitBatch.ObjectRow(
             id: id, state: state, references: try number(), size: try number(), cid: try bytes(),
             treeSize: try number(), placedEpoch: try formerEpoch(), inlineBytes: try bytes(),
             isInline: try flag(), dropsBlocks: try flag(),
             newBlocks: try flag() ? try blocks() : nil, isStored: true)
+        if form == .current { (row.born, row.kept) = (try number(), try number()) }
         if form == .former { notePlacement(.object, id, state == .staging ? 0 : row.placedEpoch) }
         return row
     }
@@ -173,10 +181,13 @@ struct RedoReader {
     }
 
     private mutating func lostNodes() throws(RedoPayloadError) -> LostNodes {
-        guard let kind = DAGOwner.Kind(rawValue: Int64(try number(UInt8.self))), kind != .lost
+        guard let kind = DAGOwner.Kind(rawValue: Int64(try number(UInt8.self))), kind == .object || kind == .directory
         else { throw RedoPayloadError() }
-        return LostNodes(
-            owner: DAGOwner(kind: kind, id: try number()), rootCount: try number())
+        let owner = DAGOwner(kind: kind, id: try number())
+        guard form == .current else {
+            return LostNodes(owner: owner, rootCount: try number(), snapshot: 0)
+        }
+        return LostNodes(owner: owner, rootCount: try optionalNumber(), snapshot: try number())
     }
 
     private mutating func remote() throws(RedoPayloadError) -> PublishedState {

@@ -5,31 +5,33 @@ internal import Multiformats
 // The payload of a record of the redo log: one CommitBatch. All numbers are little-endian.
 //
 //   payload    inodes objects entries deleted-inodes deleted-objects deleted-files evicted-files
-//              unlinked next placements lost remotes
+//              unlinked next placements lost remotes kept
 //   a list     count u32, then the elements
 //   bytes      0 u32 for none, else the count + 1 as u32, then the bytes
 //   inode      id u64, kind u8, mode uid gid nlink u32, rdev size blocks u64, atime mtime ctime
 //              btime i64, parent u64, other_parents bytes, object (flag u8, u64), cid bytes,
 //              tree_size u64, not_loaded u8, target bytes, has_xattrs u8, xattrs (form u8, list of name and
-//              value bytes), nodes (flag u8, list of multihash and bytes)
+//              value bytes), nodes (flag u8, list of multihash and bytes), tree_born u64 where they are there
 //   xattrs     form 0: none changed, and no list; 2: those that changed, none for the value of one that
 //              was removed; 1, in logs of before: all that there are
 //   object     id u64, state u8, refs u32, size u64, cid bytes, tree_size u64, inline bytes,
-//              is-inline u8, drops-blocks u8, blocks (flag u8, leaves, nodes)
+//              is-inline u8, drops-blocks u8, blocks (flag u8, leaves, nodes), born kept u64
 //   entry      parent u64, name bytes, inode u64 (0 deletes the entry), kind u8, cookie u64
 //   next       flag u8, next_object u64
 //   placement  kind u8, id remote u64, state u8, request bytes, epoch u64 (0 takes the placement away)
-//   lost       kind u8, owner u64, root_count u64: the DAG nodes that the owner had are kept
+//   lost       kind u8, owner u64, root_count (flag u8, u64), snapshot u64: the DAG nodes that the owner had are kept
+//   kept       snapshot born u64, nodes: DAG nodes that no row has, kept for snapshots
 //   remote     id u64, kind u8, identity path bytes, epoch u64, root bytes, root_count u64, mirror bytes,
 //              time i64
 //
-// So it is in records of the form 2. In those of the form 1, which builds before format 4 of the database wrote,
+// So it is in records of the form 3. In those of the form 2, which builds before format 6 wrote, root_count has no flag, and there is
+// neither tree_born, born, kept, snapshot nor the list of kept nodes. In those of the form 1, which builds before format 4 of the database wrote,
 // tree_size is followed by `published` u64, the epoch of a placement at the only remote; and in the
-// place of the last three lists stands
+// place of the last four lists stands
 //
 //   published  flag u8; then peer bytes, epoch u64, path bytes, root bytes, mirror bytes, time i64
 //
-// Both are read, so that what such a build was killed with is not lost.
+// All are read, so that what such a build was killed with is not lost.
 //
 // Validity: the payload is read to its last byte. A number that makes no sense in its place is what
 // the row would hold, and is for `check` to find.
@@ -56,7 +58,7 @@ struct RedoWriter {
 
     /// Writes a batch behind the room for the head; false where that is too long, or has what only SQLite is told.
     mutating func encode(_ batch: CommitBatch) -> Bool {
-        guard batch.origin == nil else { return false }
+        guard batch.origin == nil, batch.snapshots.isEmpty else { return false }
         bytes.removeAll(keepingCapacity: bytes.capacity <= Self.capacityKeptMax)
         bytes.append(contentsOf: repeatElement(0, count: RedoHead.byteCount))
         isFull = false
@@ -81,8 +83,14 @@ struct RedoWriter {
             writer.put(UInt8(truncatingIfNeeded: lost.owner.kind.rawValue))
             writer.put(lost.owner.id)
             writer.put(lost.rootCount)
+            writer.put(lost.snapshot)
         }
         putList(batch.published.map { [$0] } ?? []) { $0.put($1) }
+        putList(batch.keptNodes) { writer, kept in
+            writer.put(kept.snapshot)
+            writer.put(kept.born)
+            writer.put(kept.nodes)
+        }
         return !isFull
     }
 
@@ -146,7 +154,10 @@ struct RedoWriter {
             }
         }
         put(row.newNodes != nil)
-        if let nodes = row.newNodes { put(nodes) }
+        if let nodes = row.newNodes {
+            put(nodes)
+            put(row.treeBorn)
+        }
     }
 
     private mutating func put(_ row: CommitBatch.ObjectRow) {
@@ -164,6 +175,8 @@ struct RedoWriter {
             putList(blocks.leaves) { $0.put($1) }
             put(blocks.nodes)
         }
+        put(row.born)
+        put(row.kept)
     }
 
     private mutating func put(_ change: PlacementChange) {

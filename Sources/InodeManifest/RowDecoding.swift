@@ -50,6 +50,8 @@ func decodeObject(_ row: StoredRow, _ id: UInt64) throws(DamagedRow) -> ObjectRe
     record.cid = try row.cid(3, "cid")
     record.treeSize = try row.bits(4, "tree_size")
     if !row.isNull(6) { record.placedEpoch = try row.bits(6, "epoch of placement") }
+    record.born = try row.number(7, "born", in: 0...StoredRow.numberMax)
+    record.kept = try row.number(8, "kept", in: 0...StoredRow.numberMax)
     if state == .remote {
         guard !record.isInline else {
             throw row.damage("inline", "bytes of an object that is at the node")

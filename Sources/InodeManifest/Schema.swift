@@ -1,6 +1,6 @@
 package import GRDB
 
-// The manifest's format, version 5: one SQLite database, `manifest.sqlite`, in WAL mode.
+// The manifest's format, version 6: one SQLite database, `manifest.sqlite`, in WAL mode.
 //
 //   volume            one row: what holds for the whole state directory, and the next free numbers
 //   inode             one row an inode; `id` is the inode number that the kernel sees; of a directory with
@@ -21,6 +21,8 @@ package import GRDB
 //                     that it has in state directories of format 2 to 4
 //   placement         who holds what: an object or a directory, a remote, and how far that has come
 //   origin            one row where the tree came from elsewhere, since version 5: what it was named by, and the root
+//   snapshot          one row a moment of the tree that has a name, since version 6
+//   restoration       one row while the tree, or a part of it, is brought to an earlier root
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit
 //   redo_log          one row, since version 3: the number of the commit up to which the database has
 //                     everything, and the key of the redo log's checks (see RedoLog.swift)
@@ -36,6 +38,10 @@ package import GRDB
 // roots that had been begun when it was lost. What a root of that count needs was there when the
 // root was begun, or is kept under its count or a higher one; so a root that is published lets go what is
 // under lower ones. A published root stays whole so, at the cost of what changed since.
+//
+// Snapshots (Snapshots.swift): `born` of an object and of a DAG node is the number of the newest snapshot when it came, `kept` of an object,
+// and the owner of a reference of kind 4, that of the newest when the tree lost it; snapshots between the two may have it. An object
+// that is kept has one reference more than inodes name it. `last_snapshot` of `volume` is the number that was given last.
 //
 // Validity: every `entry.inode` names an inode row; `nlink` of an inode that is not a directory is
 // the number of its entries, of a directory 2 plus its subdirectories; an inode with nlink 0 was
@@ -62,7 +68,7 @@ package enum ObjectState: Int64, Sendable {
 /// The format of the database.
 package enum Schema {
     /// PRAGMA user_version of the newest format that this program reads and writes.
-    package static let version: Int32 = 5
+    package static let version: Int32 = 6
     /// PRAGMA application_id: "rfs1".
     package static let applicationID: Int32 = 0x7266_7331
     /// The highest number of an inode, a cookie, an object, an epoch or a commit. None comes near to it by
@@ -195,6 +201,7 @@ package enum Schema {
         }
         registerPlacement(in: &migrator)
         registerOrigin(in: &migrator)
+        registerSnapshots(in: &migrator)
         return migrator
     }
 
@@ -270,6 +277,38 @@ package enum Schema {
                         root BLOB NOT NULL,
                         time INTEGER NOT NULL
                     ) STRICT;
+                    """)
+        }
+    }
+
+    /// Version 6.
+    private static func registerSnapshots(in migrator: inout DatabaseMigrator) {
+        migrator.registerMigration("6") { db in
+            try db.execute(
+                sql: """
+                    PRAGMA user_version = 6;
+                    CREATE TABLE snapshot(
+                        id INTEGER PRIMARY KEY,
+                        name TEXT NOT NULL UNIQUE,
+                        root BLOB NOT NULL,
+                        tree_size INTEGER NOT NULL,
+                        time INTEGER NOT NULL,
+                        next_inode INTEGER NOT NULL,
+                        message TEXT NOT NULL,
+                        is_automatic INTEGER NOT NULL,
+                        manifest BLOB
+                    ) STRICT;
+                    CREATE TABLE restoration(
+                        id INTEGER PRIMARY KEY CHECK (id = 1),
+                        name TEXT NOT NULL,
+                        root BLOB NOT NULL,
+                        path BLOB NOT NULL
+                    ) STRICT;
+                    ALTER TABLE volume ADD COLUMN last_snapshot INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE object ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE object ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+                    ALTER TABLE dag_node ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+                    CREATE INDEX object_kept ON object(kept) WHERE kept > 0;
                     """)
         }
     }

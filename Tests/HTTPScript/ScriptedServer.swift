@@ -81,12 +81,23 @@ public final class ScriptedServer: Sendable {
     }
 
     /// A port on which nobody listens.
+    ///
+    /// It is none that the kernel gives to who asks for any (ip_local_port_range of ip(7) begins at 32768), or a
+    /// server of another test could have it a moment later.
     public static func freePort() throws -> UInt16 {
-        let descriptor = socket(
-            AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        defer { close(descriptor) }
-        return try bind(descriptor, 0)
+        for _ in 0..<1000 {
+            let port = UInt16.random(in: 12_000..<32_000)
+            guard given.withLock({ $0.insert(port).inserted }) else { continue }
+            let descriptor = socket(
+                AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+            defer { close(descriptor) }
+            if (try? bind(descriptor, port)) != nil { return port }
+        }
+        throw SocketFailure(call: "bind")
     }
+
+    /// The ports that were given.
+    private static let given = Monitor<Set<UInt16>>([])
 
     private static func bind(_ descriptor: Int32, to path: String) throws {
         var address = sockaddr_un()
