@@ -96,7 +96,7 @@ extension Volume {
             let size = KnownSize(file(state).backing, record)
             var shared: UInt64?
             if case .flat(let flat) = content, let object = try state.object(of: record),
-                object.references > 1
+                state.isShared(object)
             {
                 shared = flat.id
                 opens(state).beginSharedRead(flat.id)

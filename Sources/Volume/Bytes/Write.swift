@@ -143,7 +143,7 @@ extension Volume {
             record.object = made.id
             return made
         }
-        if object.references > 1 {
+        if state.isShared(object) {
             let made = state.makeObject(
                 id: nil, size: object.size, inlineBytes: try state.inlineBytes(of: object))
             record.object = made.id
@@ -202,7 +202,7 @@ extension Volume {
                 return (backing.file, false)
             }
             guard let object = try state.object(of: record), !object.isInline,
-                object.references == 1, object.state != .remote
+                !state.isShared(object), object.state != .remote
             else { return nil }
             let flat = try objectFile(file, object: object.id, forWriting: true, state)
             if state.unseal(object) {

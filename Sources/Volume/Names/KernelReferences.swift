@@ -2,6 +2,8 @@ public import Base
 internal import Glibc
 internal import InodeManifest
 internal import Logging
+internal import MerkleDAG
+internal import Multiformats
 
 internal import struct SystemPackage.Errno
 
@@ -97,6 +99,10 @@ extension Volume {
         opens(state).forgetUnsynchronized(record.inode)
         seals(state).hashed[record.inode.number] = nil
         seals(state).missedDuplicates.remove(record.inode.number)
+        if record.kind == .symlink, record.cid != nil {
+            let (root, block) = profile.symlink(target: record.target)
+            state.keepSymlink(record, StoredNode(multihash: root.cid.multihash.bytes, bytes: block))
+        }
         state.delete(record)
     }
 

@@ -134,7 +134,7 @@ extension Volume {
                 return .usePool(try state.inlineBytes(of: object))
             }
             if object.state == .remote { return refuse(file, byRequest, state) }
-            if flags.isWritable, hasSetID || object.references > 1 {
+            if flags.isWritable, hasSetID || state.isShared(object) {
                 return refuse(file, byRequest, state)
             }
             if let holder = passthrough(state).backed[object.id], holder != file.inode {
@@ -355,7 +355,7 @@ extension Volume {
         while true {
             let isShared = try changing { (state) throws(Errno) in
                 let record = try record(file.inode, state)
-                return try state.object(of: record)?.references ?? 0 > 1
+                return try state.object(of: record).map { state.isShared($0) } ?? false
             }
             if isShared { try leaveSharing(file, backing) }
             guard let flat = try unsealedFlatFile(of: file) else { continue }

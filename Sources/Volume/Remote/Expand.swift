@@ -74,9 +74,10 @@ extension Volume {
 
     /// Makes an inode of what the node holds under a CID, and gives it a name that is free. The
     /// directory's own CID and times are the caller's to change.
+    @discardableResult
     func materialize(
         _ child: ExpandedEntry, into directory: InodeRecord, _ state: ManifestState
-    ) throws(Errno) {
+    ) throws(Errno) -> InodeRecord {
         let (kind, mode, metadata, target): (FileKind, UInt32, UnixFSMetadata, [UInt8])
         switch child.entry {
         case .file(_, let own): (kind, mode, metadata, target) = (.regular, 0o644, own, [])
@@ -108,6 +109,7 @@ extension Volume {
             }
         }
         state.insert(child.name, in: directory, inode: record.inode, kind: kind)
+        return record
     }
 
     /// What a mode from outside grants here; nil where it says nothing. Whoever writes the MFS path is

@@ -39,6 +39,8 @@ final class SealingState {
     var missedDuplicates: Set<UInt64> = []
     /// Directories whose CIDs are being computed.
     var treesAtWork = TreesAtWork()
+    /// Files of which a snapshot that is being made has a copy, by inode number.
+    var frozen: Set<UInt64> = []
 
     /// Keeps what was found of a file that cannot be sealed yet.
     func noteHashed(_ inode: Inode, _ file: HashedFile) {

@@ -23,7 +23,7 @@ extension Volume {
     public func cid(of inode: Inode) throws(Errno) -> CID {
         let kind = try reading { (state) throws(Errno) in try record(inode, state).kind }
         switch kind {
-        case .regular: return try seal(inode, attempts: Self.attemptsMax).cid
+        case .regular: return try seal(inode, attempts: Self.treeAttemptsMax).cid
         case .symlink:
             try noteSymlink(inode)
             return symlinkNode(try readSymlinkTarget(inode)).cid
@@ -36,7 +36,7 @@ extension Volume {
     private func directoryCID(of inode: Inode) throws(Errno) -> CID {
         syncAllFromBacking()
         return try seals.treeLock.withLock { (_) throws(Errno) in
-            for attempt in 0..<Self.attemptsMax {
+            for attempt in 0..<Self.treeAttemptsMax {
                 // A backing file that was written just now counts as changing for as long as
                 // its time could not tell of another write.
                 if attempt > 0 { usleep(1000) }
@@ -54,7 +54,7 @@ extension Volume {
     }
 
     /// How often a computation begins again when the content changes under it.
-    private static let attemptsMax = 64
+    static let treeAttemptsMax = 64
 
     private func readSymlinkTarget(_ inode: Inode) throws(Errno) -> [UInt8] {
         try reading { (state) throws(Errno) in try record(inode, state).target }
@@ -67,24 +67,32 @@ extension Volume {
 
     /// Takes the CIDs of the directories above an inode away, after a change of its content.
     func outdateTree(above record: InodeRecord, _ state: ManifestState) throws(Errno) {
+        // A snapshot that is being made has a copy.
+        let isFrozen = seals(state).frozen.contains(record.inode.number)
         if record.parent.number != 0, let parent = try state.inode(record.parent) {
-            try outdateTree(of: parent, state)
+            try outdateTree(of: parent, isFrozen: isFrozen, state)
         }
         var last = record.parent
         for other in record.otherParents where other != last {
             last = other
-            if let parent = try state.inode(other) { try outdateTree(of: parent, state) }
+            if let parent = try state.inode(other) {
+                try outdateTree(of: parent, isFrozen: isFrozen, state)
+            }
         }
     }
 
     /// Takes the CIDs of a directory and of those above it away.
-    func outdateTree(of directory: InodeRecord, _ state: ManifestState) throws(Errno) {
+    ///
+    /// - Parameter isFrozen: the change is none for computations that are under way.
+    func outdateTree(
+        of directory: InodeRecord, isFrozen: Bool = false, _ state: ManifestState
+    ) throws(Errno) {
         var directory = directory
         // In a damaged manifest the way up may be a ring: one that was passed a power of two steps ago is
         // met again then.
         var (passed, steps) = (directory, 0)
         while directory.cid != nil || seals(state).treesAtWork.contains(directory.inode) {
-            seals(state).treesAtWork.noteChange(of: directory.inode)
+            if !isFrozen { seals(state).treesAtWork.noteChange(of: directory.inode) }
             state.clearTree(of: directory)
             guard directory.inode != .root, directory.parent != directory.inode,
                 let parent = try state.inode(directory.parent), parent !== passed
@@ -103,14 +111,18 @@ extension Volume {
 
     /// Computes the CID of a directory and of all below it that have none; nil where something
     /// below changed meanwhile. Goes down without recursion, so no depth is too deep.
-    private func computeTree(_ top: Inode) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
+    ///
+    /// - Parameter moment: a snapshot to be made of it; what is told is then the snapshot's root, which need not be the tree's.
+    func computeTree(
+        _ top: Inode, _ moment: SnapshotMoment? = nil
+    ) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
         struct Level {
             let inode: Inode
             /// Nil before the directory is listed.
             var pending: [TreeEntry]?
             var builder: DirectoryBuilder
         }
-        if let known = try beginComputation(of: top) { return known }
+        if let known = try beginComputation(of: top, moment, isTop: true) { return known }
         var levels = [
             Level(inode: top, pending: nil, builder: DirectoryBuilder(profile: profile))
         ]
@@ -123,9 +135,11 @@ extension Volume {
                 levels[last].pending = try treeEntries(of: levels[last].inode)
             }
             guard let entry = levels[last].pending?.last else {
-                guard let result = try finish(levels[last].inode, &levels[last].builder) else {
-                    return nil
-                }
+                let isTop = last == 0
+                guard
+                    let result = try finish(
+                        levels[last].inode, &levels[last].builder, moment, isTop: isTop)
+                else { return nil }
                 levels.removeLast()
                 guard let parent = levels.indices.last else { return result }
                 // Not asked for again: a volume that is only read has not kept it.
@@ -135,12 +149,16 @@ extension Volume {
                 }
                 continue
             }
-            guard let node = try treeNode(of: entry) else {
+            let frozenBefore = moment?.frozen.count
+            guard let node = try treeNode(of: entry, moment) else {
                 levels.append(
                     Level(
                         inode: entry.inode, pending: nil,
                         builder: DirectoryBuilder(profile: profile)))
                 continue
+            }
+            if let moment, moment.frozen.count != frozenBefore {
+                moment.overlaid.formUnion(levels.map(\.inode.number))
             }
             levels[last].pending?.removeLast()
             if case .node(let cid, let treeSize) = node {
@@ -157,17 +175,25 @@ extension Volume {
     }
 
     /// The node of an entry; nil for a directory that has to be computed first.
-    private func treeNode(of entry: TreeEntry) throws(Errno) -> TreeNode? {
+    private func treeNode(
+        of entry: TreeEntry, _ moment: SnapshotMoment?
+    ) throws(Errno) -> TreeNode? {
         switch entry.kind {
         case .regular:
-            let (cid, treeSize) = try seal(entry.inode, attempts: Self.attemptsMax)
+            if let moment {
+                guard let node = try restingNode(of: entry.inode, moment) else { throw Self.stale }
+                return .node(node.cid, treeSize: node.treeSize)
+            }
+            let (cid, treeSize) = try seal(entry.inode, attempts: Self.treeAttemptsMax)
             return .node(cid, treeSize: treeSize)
         case .symlink:
             let (cid, treeSize, _) = symlinkNode(try readSymlinkTarget(entry.inode))
             try noteSymlink(entry.inode)
             return .node(cid, treeSize: treeSize)
         case .directory:
-            guard let (cid, treeSize) = try beginComputation(of: entry.inode) else { return nil }
+            guard let (cid, treeSize) = try beginComputation(of: entry.inode, moment) else {
+                return nil
+            }
             return .node(cid, treeSize: treeSize)
         case .fifo, .socket, .characterDevice, .blockDevice:
             return TreeNode.none
@@ -176,11 +202,14 @@ extension Volume {
 
     /// The stored CID of a directory; without one, marks it as being computed.
     private func beginComputation(
-        of inode: Inode
+        of inode: Inode, _ moment: SnapshotMoment?, isTop: Bool = false
     ) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
         try reading { (state) throws(Errno) in
             let record = try record(inode, state)
-            if let cid = record.cid { return (cid, record.treeSize) }
+            if let cid = record.cid, !(moment?.overlaid.contains(inode.number) ?? false) {
+                if isTop { moment?.complete(cid, record.treeSize, state) }
+                return (cid, record.treeSize)
+            }
             // Only one computation goes on at a time, and it is above this one.
             guard !seals(state).treesAtWork.contains(inode) else {
                 throw .ioError.because(
@@ -214,7 +243,7 @@ extension Volume {
     /// Ends a directory whose entries are all in the builder, and keeps its CID where nothing
     /// changed meanwhile.
     private func finish(
-        _ inode: Inode, _ builder: inout DirectoryBuilder
+        _ inode: Inode, _ builder: inout DirectoryBuilder, _ moment: SnapshotMoment?, isTop: Bool
     ) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
         var nodes: [StoredNode] = []
         let root: DAGRoot
@@ -232,7 +261,13 @@ extension Volume {
             record.pins -= 1
             guard !isOutdated else { return nil }
             guard !options.isReadOnly else { return (root.cid, root.treeSize) }
-            state.setTree(of: record, cid: root.cid, treeSize: root.treeSize, nodes: nodes)
+            if let moment, moment.overlaid.contains(inode.number) {
+                moment.nodes += nodes
+            } else {
+                state.setTree(
+                    of: record, cid: root.cid, treeSize: root.treeSize, nodes: nodes)
+            }
+            if isTop { moment?.complete(root.cid, root.treeSize, state) }
             return (root.cid, root.treeSize)
         }
     }

@@ -1,3 +1,4 @@
+internal import Glibc
 public import Multiformats
 
 /// A moment of the tree that was given a name, as CIDs: it stays as it is until it is deleted.
@@ -52,6 +53,19 @@ public struct Snapshot: Sendable, Equatable {
             default: false
             }
         }
+    }
+}
+
+extension Snapshot {
+    /// The name of one that was made at a time, in nanoseconds since the epoch: the time in UTC, to the second.
+    public static func name(at time: Int64) -> String {
+        var seconds = time_t(time / 1_000_000_000)
+        var parts = tm()
+        gmtime_r(&seconds, &parts)
+        func digits(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        let day = "\(parts.tm_year + 1900)-\(digits(parts.tm_mon + 1))-\(digits(parts.tm_mday))"
+        let clock = "\(digits(parts.tm_hour))-\(digits(parts.tm_min))-\(digits(parts.tm_sec))"
+        return "\(day)T\(clock)Z"
     }
 }
 

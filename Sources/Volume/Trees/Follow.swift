@@ -31,6 +31,9 @@ final class Following: Sendable {
 
     func begin() { state.withLock { $0.isFollowed = true } }
 
+    /// The tree goes with a name.
+    var isFollowed: Bool { state.withLock { $0.isFollowed } }
+
     func note(lifetimeSeconds: Double?) {
         state.withLock { $0.lifetimeSeconds = lifetimeSeconds }
     }

@@ -297,10 +297,13 @@ final class TreeMerge {
 extension Volume {
     /// Gives a name to what the node holds under a CID.
     ///
-    /// - Parameter replacing: what has the name now and is no directory; nil where it is free.
+    /// - Parameters:
+    ///   - replacing: what has the name now and is no directory; nil where it is free.
+    ///   - keepsAttributes: the owner, mode and extended attributes of that stay with the name.
     /// - Throws: EEXIST or ENOENT where that is not so.
     func materialize(
-        _ entry: ExpandedEntry, into parent: Inode, replacing old: Inode?
+        _ entry: ExpandedEntry, into parent: Inode, replacing old: Inode?,
+        keepsAttributes: Bool = false
     ) throws(Errno) {
         try changing { (state) throws(Errno) in
             let directory = try directory(parent, state)
@@ -309,16 +312,35 @@ extension Volume {
             guard existing?.inode == old else {
                 throw existing == nil ? .noSuchFileOrDirectory : .fileExists
             }
+            var replaced: InodeRecord?
             if let existing {
                 let target = try record(existing.inode, state)
                 guard target.kind != .directory else { throw .fileExists }
+                // Before anything is changed.
+                if keepsAttributes, target.hasAttributes { _ = try state.attributes(of: target) }
+                replaced = target
                 state.remove(entry.name, in: directory)
                 dropLink(of: target, in: directory, state)
             }
-            try materialize(entry, into: directory, state)
+            let made = try materialize(entry, into: directory, state)
+            if keepsAttributes, let replaced { try copyAttributes(of: replaced, to: made, state) }
             try touchDirectory(directory, state)
         }
         nameChanged(entry.name, in: parent)
+    }
+
+    private func copyAttributes(
+        of old: InodeRecord, to new: InodeRecord, _ state: ManifestState
+    ) throws(Errno) {
+        (new.uid, new.gid) = (old.uid, old.gid)
+        // Set-id bits would be those of another program.
+        if new.kind == .regular, old.kind == .regular { new.mode = old.mode & 0o1777 }
+        guard old.hasAttributes else { return }
+        // So would capabilities.
+        for (name, value) in try state.attributes(of: old).values
+        where name != FileName("security.capability") {
+            try state.setAttribute(name, of: new, to: value)
+        }
     }
 
     /// Lets a directory that nobody has looked into stand for another CID.
