@@ -11,6 +11,12 @@ enum CheckAction: Sendable {
     case forgetRemote(Int64)
     /// Has the tree be the volume's own from the start.
     case forgetOrigin
+    /// Takes a snapshot away; what it keeps goes when it is looked for.
+    case forgetSnapshot(Int64)
+    /// Brings the number that was given last in line with the snapshots.
+    case countSnapshots
+    /// Leaves what is being restored as it is.
+    case forgetRestoration
     case removePlacement(kind: Int64, id: Int64, remote: Int64)
     /// Takes a reference to a DAG node away.
     case removeReference(kind: Int64, owner: Int64, multihash: [UInt8])

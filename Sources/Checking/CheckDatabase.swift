@@ -179,7 +179,10 @@ final class CheckStatement {
     }
 
     /// Makes the statement ready to be stepped with these values.
-    func restart(_ values: CheckValue...) {
+    func restart(_ values: CheckValue...) { restart(values) }
+
+    /// Makes the statement ready to be stepped with these values.
+    func restart(_ values: [CheckValue]) {
         sqlite3_reset(handle)
         bind(values)
     }

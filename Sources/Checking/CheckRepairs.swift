@@ -52,6 +52,15 @@ final class CheckRepairs {
             try database.run("DELETE FROM placement WHERE remote = ?", CheckValue(remote))
         case .forgetOrigin:
             try database.execute("DELETE FROM origin")
+        case .forgetSnapshot(let id):
+            try database.run("DELETE FROM snapshot WHERE id = ?", CheckValue(id))
+            // The next mount looks then for what no snapshot needs.
+            try database.execute("UPDATE volume SET clean = 0")
+        case .countSnapshots:
+            try database.execute(
+                "UPDATE volume SET last_snapshot = (SELECT max(id) FROM snapshot)")
+        case .forgetRestoration:
+            try database.execute("DELETE FROM restoration")
         case .makeRoot:
             try makeDirectoryRow(1, parent: 1, mode: 0o755)
             touched.insert(1)
@@ -146,8 +155,8 @@ final class CheckRepairs {
             try removeUnreferencedNode(multihash)
         case .removeUnreferencedNode(let multihash):
             try removeUnreferencedNode(multihash)
-        case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .forgetOrigin, .makeRoot,
-            .removeEntry,
+        case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .forgetOrigin, .forgetSnapshot,
+            .countSnapshots, .forgetRestoration, .makeRoot, .removeEntry,
             .keepOneEntry, .setEntryKind, .renumberCookie, .relink, .moveToLostAndFound, .recount,
             .nameObject, .clearTree:
             preconditionFailure("a change of more than one row")
@@ -395,7 +404,7 @@ final class CheckRepairs {
     ) throws(CheckFailure) {
         do {
             var table = try DAGNodeTable(in: database)
-            try table.set(DAGOwner(kind: kind, id: UInt64(bitPattern: id)), to: nodes)
+            try table.set(DAGOwner(kind: kind, id: UInt64(bitPattern: id)), to: nodes, born: 0)
         } catch {
             throw CheckFailure(error)
         }

@@ -239,6 +239,7 @@ final class ManifestCheck {
         try checkVolume()
         try PlacementsPass(self).checkOrigin()
         try PlacementsPass(self).checkRemotes()
+        try SnapshotsPass(self).checkRows()
     }
 
     private func checkVolume() throws(CheckFailure) {

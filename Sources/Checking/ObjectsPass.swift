@@ -15,7 +15,7 @@ struct ObjectsPass {
         let objects = try database.prepare(
             """
             SELECT id, state, refs, size, cid IS NOT NULL, inline IS NULL, length(inline),
-            iif(state = 3, cid, NULL) FROM object ORDER BY id
+            iif(state = 3, cid, NULL), kept, born FROM object ORDER BY id
             """)
         var holders = try CheckCursor(
             database.prepare(
@@ -53,7 +53,7 @@ struct ObjectsPass {
     }
 
     private struct ObjectRow {
-        let id, references, size, inlineLength: Int64
+        let id, references, size, inlineLength, kept, born: Int64
         let state: ObjectState?
         let hasCID, isFlat: Bool
         /// The CID of one that is at the node, which nothing else is compared with.
@@ -68,6 +68,8 @@ struct ObjectsPass {
             isFlat = row.integer(5) != 0
             inlineLength = row.integer(6)
             remoteCID = row.optionalBytes(7)
+            kept = row.integer(8)
+            born = row.integer(9)
         }
     }
 
@@ -106,10 +108,11 @@ struct ObjectsPass {
         check.counts.objects += 1
         if !object.isFlat { check.counts.inlineObjects += 1 }
         guard (1...Schema.numberMax).contains(object.id), object.size >= 0,
-            let state = object.state
+            (0...Schema.numberMax).contains(object.kept),
+            (0...Schema.numberMax).contains(object.born), let state = object.state
         else {
             try check.add { () throws(CheckFailure) in
-                "object \(object.id): its number, state or size is out of range"
+                "object \(object.id): one of its numbers is out of range"
             }
             return
         }
@@ -174,6 +177,9 @@ struct ObjectsPass {
                     + "but it has \(object.inlineLength) bytes"
             }
         }
+        // The snapshots that it is kept for have one.
+        let holders = count
+        if object.kept > 0 { count += 1 }
         guard count != object.references || count == 0 else { return }
         if count == 0, object.references == 0, check.volume?.isClean == false {
             // Somebody was reading it when its last inode let go; the next mount removes it.
@@ -187,6 +193,7 @@ struct ObjectsPass {
                 () throws(CheckFailure) in
                 "\(try check.describe(object: object.id)): "
                     + "it counts \(object.references) references, not \(count)"
+                    + (holders == count ? "" : ", one of them for snapshots")
             }
         }
     }

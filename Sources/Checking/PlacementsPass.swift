@@ -114,7 +114,7 @@ struct PlacementsPass {
         let references = try database.prepare(
             """
             SELECT kind, owner, dag_reference.multihash, bytes IS NOT NULL FROM dag_reference
-            LEFT JOIN dag_node ON kind = 3 AND dag_node.multihash = dag_reference.multihash
+            LEFT JOIN dag_node ON kind IN (3, 4) AND dag_node.multihash = dag_reference.multihash
             WHERE kind NOT IN (1, 2)
             """)
         while try references.step() {
@@ -126,7 +126,7 @@ struct PlacementsPass {
                 } else if !(0...Schema.numberMax).contains(owner) {
                     "\(owner) is out of range"
                 } else if references.integer(3) == 0 {
-                    "DAG node \(hexadecimal(multihash)) of a root is missing"
+                    "DAG node \(hexadecimal(multihash)) of a root or snapshot is missing"
                 } else {
                     nil
                 }
@@ -165,7 +165,7 @@ struct PlacementsPass {
             }
         } else if Multihash.sha256(of: bytes).bytes != multihash {
             try check.findings.add(mend: mend) { () throws(CheckFailure) in
-                "DAG node \(hexadecimal(multihash)) of a root does not match its hash"
+                "DAG node \(hexadecimal(multihash)) of a root or snapshot does not match its hash"
             }
         }
     }

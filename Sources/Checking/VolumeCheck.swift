@@ -66,6 +66,9 @@ final class VolumeCheck {
             try manifest.runLastStep { () throws(CheckFailure) in
                 try checkDirectories(profile: profile)
             }
+            try manifest.runLastStep { () throws(CheckFailure) in
+                try SnapshotsPass(manifest).checkBlocks(profile: profile)
+            }
         }
         if store != nil {
             try manifest.runLastStep { () throws(CheckFailure) in try checkFlatFiles() }

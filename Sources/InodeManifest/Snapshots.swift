@@ -291,7 +291,8 @@ extension StoredSnapshot {
 }
 
 extension Restoration {
-    init(_ row: StoredRow) throws(DamagedRow) {
+    /// A row of name, root and path.
+    package init(_ row: StoredRow) throws(DamagedRow) {
         guard let root = try row.cid(1, "root") else { throw row.damage("root", "there is none") }
         let bytes = try row.bytes(2, "path")
         let path = bytes.isEmpty ? [] : bytes.split(separator: 0x2f, omittingEmptySubsequences: false)

@@ -14,6 +14,7 @@ extension Volume {
             try recoverStaging()
             try reapUnlinked()
             if !manifest.wasClean { try reapUnheld() }
+            if !manifest.wasClean { sweepAllSnapshots() }
             try manifest.commit()
             try manifest.setClean(false)
         } catch {

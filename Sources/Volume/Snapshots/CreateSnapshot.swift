@@ -174,6 +174,16 @@ extension Volume {
     }
 
     private static let sweptAtOnce = 4_096
+
+    /// As `sweepSnapshots`, whatever it was kept for.
+    func sweepAllSnapshots() {
+        let last = manifest.withLock { state in
+            if state.snapshots.last > 0 { state.sweepNodes(1...state.snapshots.last) }
+            return state.snapshots.last
+        }
+        guard last > 0 else { return }
+        sweepSnapshots(keptIn: 1...last)
+    }
 }
 
 extension Snapshot {
