@@ -84,6 +84,7 @@ extension Volume {
     public func report(
         of inode: Inode, leafCountMax: Int = 10_000
     ) throws(Errno) -> InodeReport {
+        if inode.isOfView { return try view.report(of: inode, self) }
         try syncFromBacking(inode)
         try manifest.checkpoint()
         var (report, known) = try reading { (state) throws(Errno) in
