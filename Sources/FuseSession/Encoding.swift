@@ -69,7 +69,7 @@ extension Attributes {
         var out = fuse_entry_out()
         out.nodeid = inode.number
         out.generation = generation
-        out.entry_valid = lifetimes.entry
+        out.entry_valid = nameMayChangeUnseen ? 0 : lifetimes.entry
         out.attr_valid = validity(lifetimes)
         out.attr = encoded
         return out

@@ -79,7 +79,9 @@ final class FuseContext: Sendable {
 
     /// Notes that a listing is about to be answered with its end.
     func endListing(_ directory: Inode) {
-        if listings.end(directory) { dropPages(of: directory) }
+        if listings.end(directory) || volume.namesChangeUnseen(in: directory) {
+            dropPages(of: directory)
+        }
     }
 
     /// Notes that a directory has got or lost a name, before that is answered.

@@ -102,7 +102,9 @@ extension Operations {
                 context.volume.forget(attributes.inode, count: 1)
             }
         } catch {
-            guard error == .noSuchFileOrDirectory, context.lifetimes.negative > 0 else {
+            guard error == .noSuchFileOrDirectory, context.lifetimes.negative > 0,
+                !context.volume.namesChangeUnseen(in: Inode(parent))
+            else {
                 return reply.failure(error)
             }
             var nothing = fuse_entry_out()

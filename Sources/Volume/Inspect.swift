@@ -84,6 +84,7 @@ extension Volume {
     public func report(
         of inode: Inode, leafCountMax: Int = 10_000
     ) throws(Errno) -> InodeReport {
+        if inode.isOfView { return try view.report(of: inode, leafCountMax: leafCountMax, self) }
         try syncFromBacking(inode)
         try manifest.checkpoint()
         var (report, known) = try reading { (state) throws(Errno) in
@@ -122,21 +123,19 @@ extension Volume {
             if state.published != nil {
                 isPublished = object.map { state.isPublished($0) } ?? state.isPublished(record)
             }
-            // A size may come from outside, and is whatever it is: nothing is added to it.
-            let (whole, rest) = record.size.quotientAndRemainder(
-                dividingBy: UInt64(profile.chunkSize))
             let leafCount =
-                record.kind == .regular && cid != nil ? max(1, whole + (rest == 0 ? 0 : 1)) : 0
+                record.kind == .regular && cid != nil ? leafCount(ofSize: record.size) : 0
             let known = knownAttributes(of: record, state)
             let report = InodeReport(
                 attributes: known.attributes, cid: cid,
                 treeSize: cid == nil ? nil : treeSize, childCount: childCount,
                 placement: placement, isSealed: cid != nil, isPublished: isPublished,
                 sharers: object?.references ?? 1,
-                leaves: try leaves(
-                    of: record, object: object, cid: cid,
-                    count: min(leafCount, UInt64(leafCountMax)),
-                    state),
+                leaves: leafCount == 0
+                    ? []
+                    : try leaves(
+                        size: record.size, object: object, cid: cid,
+                        count: min(leafCount, UInt64(leafCountMax)), state),
                 leafCount: leafCount,
                 target: record.kind == .symlink ? record.target : nil)
             return (report, known)
@@ -145,21 +144,28 @@ extension Volume {
         return report
     }
 
-    private func leaves(
-        of record: InodeRecord, object: ObjectRecord?, cid: CID?, count: UInt64,
-        _ state: ManifestState
+    /// The leaves of a file, one of none among them.
+    func leafCount(ofSize size: UInt64) -> UInt64 {
+        // A size may come from outside, and is whatever it is: nothing is added to it.
+        let (whole, rest) = size.quotientAndRemainder(dividingBy: UInt64(profile.chunkSize))
+        return max(1, whole + (rest == 0 ? 0 : 1))
+    }
+
+    /// The first leaves of a file's object.
+    func leaves(
+        size: UInt64, object: ObjectRecord?, cid: CID?, count: UInt64, _ state: ManifestState
     ) throws(Errno) -> [InodeReport.Leaf] {
-        guard record.kind == .regular, let cid else { return [] }
+        guard let cid else { return [] }
         let chunk = UInt64(profile.chunkSize)
-        guard let object, record.size > chunk else {
-            return [InodeReport.Leaf(cid: cid, offset: 0, length: record.size)]
+        guard let object, size > chunk else {
+            return [InodeReport.Leaf(cid: cid, offset: 0, length: size)]
         }
         return try state.rows.leafMultihashes(of: object.id, limit: count).enumerated().compactMap {
             (index, bytes) in
             guard let cid = leafCID(bytes) else { return nil }
             let offset = UInt64(index) * chunk
             return InodeReport.Leaf(
-                cid: cid, offset: offset, length: min(chunk, record.size - offset))
+                cid: cid, offset: offset, length: min(chunk, size - offset))
         }
     }
 

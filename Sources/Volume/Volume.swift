@@ -50,6 +50,8 @@ public final class Volume: Sendable {
     let publishing = LockBound(PublishingState())
     /// `Trees`: how a tree that goes with a name stands to it.
     let following = Following()
+    /// `Snapshots`: what is shown of them.
+    let view = SnapshotView()
 
     /// Where the bytes come from that are not here; nil for nowhere.
     var fetcher: Fetcher? { remotes.fetcher.hasSources ? remotes.fetcher : nil }
@@ -221,7 +223,7 @@ public final class Volume: Sendable {
     /// Handles that are still open are released.
     public func close() throws(VolumeError) {
         remotes.waits.end()
-        for handle in opens.handles.all() { release(handle) }
+        for handle in opens.handles.all() + view.files.withLock({ $0.all }) { release(handle) }
         syncAllFromBacking()
         stopBackingFiles()
         endThreads()

@@ -11,11 +11,19 @@ extension Volume {
     /// then.
     ///
     /// - Parameter caller: whose rights decide on set-id bits; nil takes no privileges.
-    /// - Throws: EBADF, EINVAL for overlapping ranges of one file, EFBIG, ENOSPC, EIO, EINTR.
+    /// - Throws: EBADF, EINVAL for overlapping ranges of one file, EFBIG, ENOSPC, EIO, EINTR; EXDEV from a file of a snapshot, at
+    ///   which the kernel copies by its page cache.
     public func copyRange(
         from source: HandleID, at sourceOffset: UInt64, to destination: HandleID,
         at destinationOffset: UInt64, length: UInt64, caller: Caller? = nil
     ) throws(Errno) -> UInt64 {
+        if source.isOfView {
+            _ = try view.file(source)
+            guard try opens.handles.handle(destination).flags.isWritable else {
+                throw .badFileDescriptor
+            }
+            throw .improperLink
+        }
         let from = try opens.handles.handle(source)
         let to = try opens.handles.handle(destination)
         guard from.flags.isReadable, to.flags.isWritable else { throw .badFileDescriptor }

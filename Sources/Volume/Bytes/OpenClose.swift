@@ -15,6 +15,7 @@ extension Volume {
         _ inode: Inode, flags: OpenFlags, caller: Caller, clearSetID: Bool = false
     ) throws(Errno) -> OpenedFile {
         if options.isReadOnly, flags.isWritable || flags.truncates { throw .readOnlyFileSystem }
+        if inode.isOfView { return try view.open(inode, flags: flags, self) }
         let opened = try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             switch record.kind {
@@ -92,11 +93,16 @@ extension Volume {
 
     /// What close(2) of one descriptor asks for; errors of earlier writes were told by the writes.
     public func flush(_ handle: HandleID) throws(Errno) {
-        _ = try opens.handles.handle(handle)
+        if handle.isOfView {
+            _ = try view.file(handle)
+        } else {
+            _ = try opens.handles.handle(handle)
+        }
     }
 
     /// Ends a handle. What it wrote is sealed in the background after the last writer left.
     public func release(_ handle: HandleID) {
+        if handle.isOfView { return view.release(handle, self) }
         guard let description = opens.handles.remove(handle) else { return }
         let file = description.file
         var isRemoteDue = false

@@ -21,6 +21,7 @@ extension Volume {
     public func read(
         _ handle: HandleID, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
+        if handle.isOfView { return try view.read(handle, at: offset, into: buffer, self) }
         let description = try opens.handles.handle(handle)
         // mmap and the page cache read through handles that were opened O_WRONLY, too.
         return try read(description.file, at: offset, into: buffer)
@@ -163,6 +164,7 @@ extension Volume {
     public func seek(
         _ handle: HandleID, from offset: UInt64, whence: Int32
     ) throws(Errno) -> UInt64 {
+        if handle.isOfView { return try view.seek(handle, from: offset, whence: whence) }
         let description = try opens.handles.handle(handle)
         // lseek(2), unistd.h: SEEK_DATA is 3, SEEK_HOLE is 4.
         let isData = whence == 3

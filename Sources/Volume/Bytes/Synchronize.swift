@@ -11,6 +11,10 @@ extension Volume {
     ///
     /// - Throws: EBADF, EIO, ENOSPC.
     public func synchronize(_ handle: HandleID, dataOnly: Bool) throws(Errno) {
+        if handle.isOfView {
+            _ = try view.file(handle)
+            return
+        }
         let description = try opens.handles.handle(handle)
         // Data first: the manifest must never tell of bytes that a power loss takes back.
         try synchronizeAndHash(description.file)
@@ -65,6 +69,7 @@ extension Volume {
     ///
     /// - Throws: ENOTDIR, EIO, ENOSPC.
     public func synchronizeDirectory(_ inode: Inode) throws(Errno) {
+        if inode.isOfView { return try view.checkDirectory(inode) }
         _ = try reading { (state) throws(Errno) in try directory(inode, state) }
         try manifest.commit()
     }

@@ -22,6 +22,8 @@ public struct Attributes: Sendable {
     /// Times and blocks can change without the kernel's notice: somebody may have the backing file
     /// mapped for writing.
     public internal(set) var mayChangeUnseen: Bool
+    /// What the name stands for can change without the kernel's notice.
+    public internal(set) var nameMayChangeUnseen = false
 
     /// st_mode: kind and permission bits.
     public var statMode: UInt32 { kind.modeBits | mode }

@@ -71,6 +71,9 @@ extension Volume {
                     guard !flags.isExclusive else { throw .fileExists }
                     return try openReferenced(existing, flags: flags, caller: caller)
                 }
+                if SnapshotView.isTopName(name, in: parent) {
+                    throw flags.isExclusive ? .fileExists : .isDirectory
+                }
                 return try makeAndOpen(flags, nameClass) { (state) throws(Errno) in
                     try makeEntry(
                         name, in: parent, kind: .regular, mode: mode, caller: caller, state)
@@ -152,6 +155,7 @@ extension Volume {
         // A directory that was removed while somebody stands in it takes no new entries.
         guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
         guard try state.entry(name, in: directory) == nil else { throw .fileExists }
+        try refuseTopName(name, in: parent)
         try checkRoom(state)
         if kind == .directory, directory.linkCount == UInt32.max { throw .tooManyLinks }
         let record = try makeInode(

@@ -27,10 +27,7 @@ extension Volume {
         _ name: FileName, of inode: Inode, for uid: UInt32
     ) throws(Errno) -> [UInt8] {
         if Self.cidNames.contains(name), uid != 0, uid != kernel.ownUser {
-            let (kind, owner) = try reading { (state) throws(Errno) in
-                let record = try record(inode, state)
-                return (record.kind, record.uid)
-            }
+            let (kind, owner) = try kindAndOwner(of: inode)
             let isAllowed =
                 switch options.directoryCIDs {
                 case .readers: true
@@ -40,6 +37,17 @@ extension Volume {
             guard isAllowed else { throw .permissionDenied }
         }
         return try extendedAttribute(name, of: inode)
+    }
+
+    private func kindAndOwner(of inode: Inode) throws(Errno) -> (FileKind, uid: UInt32) {
+        if inode.isOfView {
+            let attributes = try view.attributes(of: inode, self)
+            return (attributes.kind, attributes.uid)
+        }
+        return try reading { (state) throws(Errno) in
+            let record = try record(inode, state)
+            return (record.kind, record.uid)
+        }
     }
 
     /// The value of an extended attribute (getxattr(2)). `ipfs.cid` and `user.ipfs.cid` give the
@@ -52,15 +60,17 @@ extension Volume {
         if Self.cidNames.contains(name) {
             return Array(try cid(of: inode).description.utf8)
         }
+        // "Not supported" is what ls(1) and its like take as an answer for the whole filesystem; after "no such
+        // attribute" they would ask for every file.
+        let absent = Errno(rawValue: name == Self.securityLabelName ? EOPNOTSUPP : ENODATA)
+        if inode.isOfView {
+            _ = try view.place(of: inode)
+            throw absent
+        }
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             guard record.hasAttributes, let value = try state.attributes(of: record).values[name]
-            else {
-                // "Not supported" is what ls(1) and its like take as an answer for the whole
-                // filesystem; after "no such attribute" they would ask for every file.
-                let isLabel = name == Self.securityLabelName
-                throw Errno(rawValue: isLabel ? EOPNOTSUPP : ENODATA)
-            }
+            else { throw absent }
             return value
         }
     }
@@ -72,6 +82,10 @@ extension Volume {
     public func extendedAttributeNames(
         of inode: Inode, seesTrusted: () -> Bool = { true }
     ) throws(Errno) -> [UInt8] {
+        if inode.isOfView {
+            _ = try view.place(of: inode)
+            return []
+        }
         let values = try reading { (state) throws(Errno) -> [FileName: [UInt8]] in
             let record = try record(inode, state)
             return record.hasAttributes ? try state.attributes(of: record).values : [:]

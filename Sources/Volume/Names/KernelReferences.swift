@@ -73,6 +73,7 @@ extension Volume {
     /// Drops references of the kernel (FUSE_FORGET). An inode without a name, handle or reference
     /// is deleted.
     public func forget(_ inode: Inode, count: UInt64) {
+        if inode.isOfView { return view.forget(inode, count: count) }
         manifest.withLock { state in
             let left = kernel(state).references[inode.number]?.count ?? 0
             guard left > count else {
@@ -107,6 +108,7 @@ extension Volume {
     }
 
     func dropKernelReferences() {
+        view.forgetAll()
         manifest.withLock { state in
             let inodes = kernel(state).references.keys.map { Inode($0) }
             kernel(state).references = [:]

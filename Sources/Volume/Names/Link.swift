@@ -20,6 +20,7 @@ extension Volume {
             guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
             guard target.linkCount < Self.linkCountMax else { throw .tooManyLinks }
             guard try state.entry(name, in: directory) == nil else { throw .fileExists }
+            try refuseTopName(name, in: parent)
             try checkRoom(state)
             if target.linkCount == 0 {
                 target.parent = directory.inode

@@ -14,16 +14,19 @@ extension Volume {
     /// - Throws: ENOENT, ENOTDIR, ENAMETOOLONG; ESTALE for `.` and `..` of what has no name any more.
     public func lookup(_ name: FileName, in parent: Inode) throws(Errno) -> Attributes {
         guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
-        let known = try reading { (state) throws(Errno) in
+        if parent.isOfView { return try view.lookup(name, in: parent, self) }
+        let known = try reading { (state) throws(Errno) -> KnownAttributes? in
             if let found = try inodeNamedByItself(name, parent, state) {
                 return referenced(found, state)
             }
             let directory = try directory(parent, state)
             guard let entry = try state.entry(name, in: directory) else {
+                if SnapshotView.isTopName(name, in: parent) { return nil }
                 throw .noSuchFileOrDirectory
             }
             return referenced(try record(entry.inode, state), state)
         }
+        guard let known else { return try view.attributes(of: SnapshotView.top, self) }
         return try attributes(known)
     }
 
@@ -46,6 +49,7 @@ extension Volume {
     ///
     /// - Throws: ESTALE where it is gone.
     public func attributes(of inode: Inode) throws(Errno) -> Attributes {
+        if inode.isOfView { return try view.attributes(of: inode, self) }
         let known = try reading { (state) throws(Errno) in
             knownAttributes(of: try record(inode, state), state)
         }
@@ -56,7 +60,8 @@ extension Volume {
     ///
     /// - Throws: EINVAL for anything else.
     public func readSymlink(_ inode: Inode) throws(Errno) -> [UInt8] {
-        try reading { (state) throws(Errno) in
+        if inode.isOfView { return try view.readSymlink(inode) }
+        return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             guard record.kind == .symlink else { throw .invalidArgument }
             noteAccess(to: record, state)
@@ -64,21 +69,29 @@ extension Volume {
         }
     }
 
-    /// Walks names from the root, links not followed. Counts no reference.
+    /// Walks names from the root, links not followed. Counts no reference; an inode of the view of snapshots is known
+    /// for a while.
     ///
     /// - Throws: ENOENT, ENOTDIR.
     public func resolve(path: [FileName]) throws(Errno) -> Inode {
-        try reading { (state) throws(Errno) in
+        var rest = path[...]
+        let inode = try reading { (state) throws(Errno) in
+            rest = path[...]
             var inode = Inode.root
-            for name in path {
+            while let name = rest.first {
                 let directory = try directory(inode, state)
+                rest.removeFirst()
                 guard let entry = try state.entry(name, in: directory) else {
-                    throw .noSuchFileOrDirectory
+                    guard SnapshotView.isTopName(name, in: inode) else {
+                        throw .noSuchFileOrDirectory
+                    }
+                    return SnapshotView.top
                 }
                 inode = entry.inode
             }
             return inode
         }
+        return rest.isEmpty ? inode : try view.resolve(rest, from: inode, self)
     }
 
     /// Moves the access time the way `relatime` of mount(8) does: only where it is older than the

@@ -18,6 +18,11 @@ extension Volume {
     public func readDirectory(
         _ inode: Inode, from cookie: UInt64, _ body: (DirectoryEntry) -> Bool
     ) throws(Errno) {
+        if inode.isOfView {
+            return try view.readDirectory(inode, from: cookie, isPlus: false, self) { entry, _ in
+                body(entry)
+            }
+        }
         try readDirectory(inode, from: cookie) { (entry, _) throws(Errno) in body(entry) }
     }
 
@@ -27,6 +32,9 @@ extension Volume {
     public func readDirectoryPlus(
         _ inode: Inode, from cookie: UInt64, _ body: (DirectoryEntry, Attributes?) -> Bool
     ) throws(Errno) {
+        if inode.isOfView {
+            return try view.readDirectory(inode, from: cookie, isPlus: true, self, body)
+        }
         try readDirectory(inode, from: cookie) { (entry, state) throws(Errno) in
             guard entry.cookie > Self.dotDotCookie else { return body(entry, nil) }
             let record = try record(entry.inode, state)

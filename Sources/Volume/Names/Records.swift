@@ -5,8 +5,10 @@ internal import ObjectStore
 internal import struct SystemPackage.Errno
 
 extension Volume {
-    /// The record of an inode that the kernel names; ESTALE where it is gone.
+    /// The record of an inode that the kernel names; ESTALE where it is gone. EROFS for one of the view of snapshots, which
+    /// has none: what reads those has branched off before.
     func record(_ inode: Inode, _ state: ManifestState) throws(Errno) -> InodeRecord {
+        guard !inode.isOfView else { throw .readOnlyFileSystem }
         guard let record = try state.inode(inode) else {
             throw Self.stale.because("\(inode) is gone")
         }
@@ -27,6 +29,16 @@ extension Volume {
     func checkName(_ name: FileName) throws(Errno) {
         guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
         guard Self.isUsable(name.bytes) else { throw .invalidArgument }
+    }
+
+    /// Refuses to make an entry of the name that the view of snapshots has; one that is there may be replaced.
+    func refuseTopName(_ name: FileName, in parent: Inode) throws(Errno) {
+        if SnapshotView.isTopName(name, in: parent) { throw .fileExists }
+    }
+
+    /// The error for whoever would change an entry that is not there.
+    func absence(of name: FileName, in parent: Inode) -> Errno {
+        SnapshotView.isTopName(name, in: parent) ? .readOnlyFileSystem : .noSuchFileOrDirectory
     }
 
     /// Whether an entry can have a name.

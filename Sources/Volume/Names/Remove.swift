@@ -12,7 +12,7 @@ extension Volume {
         try changing { (state) throws(Errno) in
             let directory = try directory(parent, state)
             guard let entry = try state.entry(name, in: directory) else {
-                throw .noSuchFileOrDirectory
+                throw absence(of: name, in: parent)
             }
             let target = try record(entry.inode, state)
             guard target.kind != .directory else { throw .isDirectory }
@@ -32,7 +32,7 @@ extension Volume {
         try changing { (state) throws(Errno) in
             let directory = try directory(parent, state)
             guard let entry = try state.entry(name, in: directory) else {
-                throw .noSuchFileOrDirectory
+                throw absence(of: name, in: parent)
             }
             let target = try record(entry.inode, state)
             guard target.kind == .directory else { throw .notDirectory }

@@ -26,7 +26,7 @@ extension Volume {
             let from = try directory(parent, state)
             let to = try directory(newParent, state)
             guard let entry = try state.entry(name, in: from) else {
-                throw .noSuchFileOrDirectory
+                throw absence(of: name, in: parent)
             }
             let moved = try record(entry.inode, state)
             let other = try state.entry(newName, in: to)
@@ -36,7 +36,7 @@ extension Volume {
             guard to.linkCount > 0 else { throw .noSuchFileOrDirectory }
             if moved.kind == .directory { try refuseLoop(moving: moved, into: to, state) }
             if flags.contains(.exchange) {
-                guard let replaced else { throw .noSuchFileOrDirectory }
+                guard let replaced else { throw absence(of: newName, in: newParent) }
                 if replaced.kind == .directory {
                     try refuseLoop(moving: replaced, into: from, state)
                 }
@@ -49,6 +49,9 @@ extension Volume {
                 // rename(2): two names of one inode: it does nothing, and returns success.
                 if replaced.inode == moved.inode { return }
                 try checkReplacing(replaced, by: moved, state)
+            }
+            if replaced == nil, SnapshotView.isTopName(newName, in: newParent) {
+                throw flags.contains(.noReplace) ? .fileExists : .readOnlyFileSystem
             }
             // Made before anything is changed: there may be no room for it.
             let whiteout =

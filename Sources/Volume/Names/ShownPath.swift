@@ -6,7 +6,8 @@ extension Volume {
     /// where it has none, or where it is not found with little work: of an inode with several names, any
     /// of them. Blocks for a few reads of SQLite.
     public func shownPath(of inode: Inode) -> String? {
-        manifest.withLock { state in
+        if inode.isOfView { return view.shownPath(of: inode) }
+        return manifest.withLock { state in
             var path = ""
             var inode = inode
             for _ in 0..<Self.shownDepthMax {

@@ -395,6 +395,7 @@ extension Volume {
             for other in opens(state).files.values where other(state).file?.id == shared {
                 other(state).file = nil
             }
+            view.flatFiles(state).drop(shared)
             try outdateTree(above: record, state)
         }
         // Reads of the others that began before must not see what is written from now on.

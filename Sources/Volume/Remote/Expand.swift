@@ -183,7 +183,7 @@ extension Volume {
 
 extension Timestamp {
     /// A time of UnixFS; nil where it is out of range.
-    fileprivate init?(_ time: UnixFSTime) {
+    init?(_ time: UnixFSTime) {
         let (base, isOverflow) = time.seconds.multipliedReportingOverflow(by: 1_000_000_000)
         let (sum, isBeyond) = base.addingReportingOverflow(Int64(time.nanoseconds))
         guard !isOverflow, !isBeyond else { return nil }

@@ -21,6 +21,7 @@ extension Volume {
     ///
     /// - Throws: ENODATA for what UnixFS cannot hold, EAGAIN where the content never stands still.
     public func cid(of inode: Inode) throws(Errno) -> CID {
+        if inode.isOfView { return try view.cid(of: inode).cid }
         let kind = try reading { (state) throws(Errno) in try record(inode, state).kind }
         switch kind {
         case .regular: return try seal(inode, attempts: Self.treeAttemptsMax).cid

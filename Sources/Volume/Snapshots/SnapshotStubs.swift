@@ -1,6 +1,4 @@
 extension Volume {
-    func snapshotsChanged(_ name: String) {}
-
     /// Tells what differs between two trees, in the order of the names' bytes, until the body answers false. Looks only into
     /// what differs. Blocks for blocks that are elsewhere.
     ///

@@ -24,6 +24,7 @@ extension Volume {
         let entry: ExpandedEntry
         do throws(Errno) {
             try checkName(name)
+            try refuseTopName(name, in: parent)
             // What was sealed just now counts as here.
             try manifest.checkpoint()
         } catch {
