@@ -1,4 +1,3 @@
-
 public import Base
 
 extension Volume {
@@ -33,12 +32,4 @@ extension Volume {
     public func restore(
         _ name: String, path: [FileName] = []
     ) throws(VolumeError) -> RestoredTree { throw .tree("stub") }
-
-    /// Tells what differs between two trees, in the order of the names' bytes, until the body answers false. Looks only into
-    /// what differs. Blocks for blocks that are elsewhere.
-    ///
-    /// - Throws: `snapshot`, `tree`, `operation`.
-    public func forEachDifference(
-        from old: ComparedTree, to new: ComparedTree, _ body: (TreeDifference) -> Bool
-    ) throws(VolumeError) { throw .tree("stub") }
 }
