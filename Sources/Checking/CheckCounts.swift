@@ -10,6 +10,8 @@ struct CheckCounts: Sendable {
     var inlineObjects: UInt64 = 0
     /// Inodes without a name, which the next mount deletes.
     var unlinkedInodes: UInt64 = 0
+    /// Imports that did not end, of which the next mount removes what there is.
+    var unfinishedImports: UInt64 = 0
     /// Flat files whose removal was committed but not done.
     var deletedObjects: UInt64 = 0
 }

@@ -27,6 +27,8 @@ public struct CheckReport: Sendable {
     public struct Pending: Sendable, Equatable {
         /// Inodes that were open without a name.
         public var unlinkedInodes: UInt64 = 0
+        /// Imports that did not end.
+        public var unfinishedImports: UInt64 = 0
         /// Flat files that were made, but not named by a row yet.
         public var unnamedFiles: UInt64 = 0
         /// Flat files that were to be removed, and objects that were being read when their last inode let go.

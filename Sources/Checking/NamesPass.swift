@@ -309,6 +309,11 @@ final class NamesPass {
                 return
             }
             try seed(inode.id)
+            // What an import makes has no name before it is whole, and no parent.
+            if inode.linkCount == 0, inode.parent == 0 {
+                check.counts.unfinishedImports += 1
+                return
+            }
             try fault(inode, mend: .relink(inode: inode.id), "a directory that no entry names")
             return
         }

@@ -139,6 +139,7 @@ final class VolumeCheck {
         report.bytesHashed = bytesHashed
         report.pending = pending
         report.pending.unlinkedInodes = counts.unlinkedInodes
+        report.pending.unfinishedImports = counts.unfinishedImports
         report.pending.deletedObjects = counts.deletedObjects
         return report
     }

@@ -120,12 +120,24 @@ extension Volume {
         state.mark(record)
     }
 
-    /// Deletes the inodes that were open without a name.
+    /// Deletes the inodes that were open without a name, and what an import that did not end had made.
     private func reapUnlinked() throws(Errno) {
-        try manifest.withLock { (state) throws(Errno) in
+        let left = try manifest.withLock { (state) throws(Errno) in
+            var left: [Inode] = []
             for id in try state.rows.unlinkedInodes() {
                 let record = told("\(Inode(id))") { () throws(Errno) in try state.inode(Inode(id)) }
-                if let record, let record { reapIfUnused(record, state) }
+                guard let record, let record else { continue }
+                reapIfUnused(record, state)
+                // Of any other directory without a name `check` has to say what becomes of its entries.
+                if record.kind == .directory, !record.isDeleted, record.parent.number == 0 {
+                    left.append(record.inode)
+                }
+            }
+            return left
+        }
+        for inode in left {
+            _ = told("\(inode), an import that did not end") { () throws(Errno) in
+                try discard(inode)
             }
         }
     }

@@ -3,6 +3,7 @@ import Checking
 import Foundation
 import Glibc
 import MerkleDAG
+import Multiformats
 import Testing
 import Volume
 
@@ -23,6 +24,7 @@ enum Deed: String, CaseIterable, Codable, Sendable {
     case writeToSharedFileWithReader
     case mappedWritesWithoutDescriptor
     case manySmallFiles
+    case importOfTrees
 
     static let old = content(seed: 1, count: 60_000)
     static let new = content(seed: 2, count: 50_000)
@@ -41,7 +43,8 @@ enum Deed: String, CaseIterable, Codable, Sendable {
             _ = try volume.cid(of: .root)
         case .replacementByRename, .whiteoutByRename:
             try volume.makeFile("file", Self.old)
-        case .growthAfterSynchronizing, .mappedWritesWithoutDescriptor, .manySmallFiles:
+        case .growthAfterSynchronizing, .mappedWritesWithoutDescriptor, .manySmallFiles,
+            .importOfTrees:
             break
         case .exchangeOfDirectories:
             try volume.makeFile("file", in: volume.makeDirectory("one"), Self.old)
@@ -130,10 +133,24 @@ enum Deed: String, CaseIterable, Codable, Sendable {
             try volume.unlink("a", in: .root)
             kernel.releaseAll()
             try volume.close()
+        case .importOfTrees:
+            let (roots, source) = Self.trees()
+            _ = try volume.importTrees(roots, from: source, as: "trees", in: .root) { _ in true }
         case .sealing:
             _ = try volume.cid(of: .root)
             try volume.synchronizeAll()
         }
+    }
+
+    /// A directory with a file in it, and a file whose DAG is another than the profile's.
+    static func trees() -> (roots: [CID], BlockTable) {
+        let blocks = ForeignBlocks()
+        let directory = blocks.directory([
+            link("file", blocks.raw(old), UInt64(old.count)),
+            link("more", blocks.raw(new), UInt64(new.count)),
+        ])
+        let foreign = blocks.bytewise(small, width: 1000)
+        return ([directory, foreign], blocks.take())
     }
 
     /// Stands beside the state directory once the first part of a deed is durable.
@@ -171,6 +188,7 @@ enum Deed: String, CaseIterable, Codable, Sendable {
             case .mappedWritesWithoutDescriptor:
                 [[], Self.old, Self.new + Self.old.dropFirst(Self.new.count)]
             case .manySmallFiles: [[], Self.small]
+            case .importOfTrees: [Self.old, Self.new, Self.small]
             }
         return states.contains(bytes)
     }
@@ -236,6 +254,13 @@ struct Death: Codable, Sendable {
                 kinds == ["file": .regular]
                     || kinds == ["file": .characterDevice, "moved": .regular],
                 "\(title)")
+        }
+        if death.deed == .importOfTrees, try !volume.entries(of: .root).isEmpty {
+            let trees = try volume.inode("trees")
+            let (roots, _) = Deed.trees()
+            #expect(try volume.names(in: trees) == roots.map { "\($0)" }.sorted(), "\(title)")
+            let directory = try volume.inode("trees", FileName("\(roots[0])"))
+            #expect(try volume.names(in: directory) == ["file", "more"], "\(title)")
         }
         try checkFiles(
             in: .root, path: "", of: volume, death.deed, isSynchronized: isSynchronized, title)

@@ -62,6 +62,12 @@ final class ForeignBlocks {
         }
     }
 
+    /// Gives all out, as somebody who has them.
+    func take() -> BlockTable {
+        defer { blocks = [] }
+        return BlockTable(blocks)
+    }
+
     /// Sends all to the node.
     func send(to stand: NodeStand) throws {
         try stand.kubo.send(blocks)
@@ -73,6 +79,35 @@ final class ForeignBlocks {
         try send(to: stand)
         try stand.kubo.remove(stand.path, isRecursive: true, force: true)
         try stand.kubo.copy(root, to: stand.path, makesParents: true)
+    }
+}
+
+/// Somebody who has some blocks, and gives other bytes for one where he is told to.
+final class BlockTable: RemoteBlocks {
+    private let blocks: [CID: [UInt8]]
+    private let damaged: CID?
+
+    init(_ blocks: [(cid: CID, bytes: [UInt8])], damaged: CID? = nil) {
+        self.blocks = Dictionary(blocks, uniquingKeysWith: { $1 })
+        self.damaged = damaged
+    }
+
+    /// The same blocks but for one, which is not there or damaged.
+    func without(_ cid: CID, isDamaged: Bool) -> BlockTable {
+        let left = blocks.filter { $0.key != cid || isDamaged }
+        return BlockTable(left.map { ($0.key, $0.value) }, damaged: isDamaged ? cid : nil)
+    }
+
+    var address: String { "the table" }
+
+    func block(_ request: BlockRequest, memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
+        guard request.cid != damaged else {
+            throw RemoteError(.wrongBytes, "\(address): at byte 9: not the block \(request.cid)")
+        }
+        guard let found = blocks[request.cid] else {
+            throw RemoteError(.notFound, "\(address): there is no block \(request.cid)")
+        }
+        return found
     }
 }
 

@@ -89,7 +89,9 @@ extension Volume {
     func reapIfUnused(_ record: InodeRecord, _ state: ManifestState) {
         guard record.linkCount == 0, !record.isDeleted,
             opens(state).files[record.inode.number] == nil,
-            kernel(state).references[record.inode.number] == nil
+            kernel(state).references[record.inode.number] == nil,
+            // An import has one with something in it.
+            record.kind != .directory || (try? state.isEmpty(record)) == true
         else { return }
         do throws(Errno) {
             if let object = try state.object(of: record) { state.release(object) }

@@ -88,12 +88,26 @@ final class Fetcher: Sendable {
 
     /// Gets a block from whoever has it.
     func block(_ request: BlockRequest, memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
-        if guestCount.load(ordering: .relaxed) > 0 {
-            for guest in guests.withLock({ Array($0.values) }) {
-                if let found = try? guest.block(request, memory: nil) { return found }
+        guard guestCount.load(ordering: .relaxed) > 0 else {
+            return try options.blocks.block(request, memory: memory)
+        }
+        var refusal: RemoteError?
+        for guest in guests.withLock({ Array($0.values) }) {
+            do throws(RemoteError) {
+                return try guest.block(request, memory: nil)
+            } catch {
+                if refusal?.kind ?? .notFound == .notFound { refusal = error }
             }
         }
-        return try options.blocks.block(request, memory: memory)
+        do throws(RemoteError) {
+            return try options.blocks.block(request, memory: memory)
+        } catch {
+            // That nobody has it tells less than that a guest's bytes are damaged, or that there is but him.
+            guard error.kind == .notFound, let refusal, !isGiven || refusal.kind != .notFound else {
+                throw error
+            }
+            throw refusal
+        }
     }
 
     /// A number for a fetch that no other has.

@@ -120,6 +120,16 @@ extension Volume {
         }
     }
 
+    /// Whether all bytes of a remote object are here, and it stays one: its DAG is another than the profile's.
+    func staysRemote(_ object: UInt64) -> Bool {
+        let (file, treeSize) = manifest.withLock { state in
+            (remotes(state).files[object], (try? state.object(object))?.treeSize)
+        }
+        guard let file, file.state.withLock({ $0.missing == 0 && !$0.isGone }) else { return false }
+        guard let blocks = profileBlocks(of: file) else { return true }
+        return blocks.treeSize != treeSize
+    }
+
     /// The leaves and nodes of a whole file, where they are those that the profile makes.
     private func profileBlocks(of remote: RemoteFile) -> SealResult? {
         let extents = remote.state.withLock { $0.extents }

@@ -12,15 +12,20 @@ public struct FetchedTree: Sendable, Equatable {
     /// Files whose DAG is not the one that the volume's profile makes: their bytes stay in the cache, which a mount
     /// begins without.
     public var cachedFiles: UInt64 = 0
+    /// Files of such a DAG that were to be kept: they have the CID now that the profile gives them.
+    public var convertedFiles: UInt64 = 0
 }
 
 extension Volume {
     /// Fetches all that is below an inode, so that nobody else is needed to read it. Blocks for the network.
     ///
-    /// - Parameter progress: told of the bytes so far now and then; false ends it.
+    /// - Parameters:
+    ///   - keepsAll: files whose DAG is not the one that the profile makes become files of the volume's own, under
+    ///     another CID.
+    ///   - progress: told of the bytes so far now and then; false ends it.
     /// - Throws: EIO where something cannot be had, EINTR where it was ended; what came stays.
     public func fetchTree(
-        _ inode: Inode, progress: (FetchedTree) -> Bool
+        _ inode: Inode, keepsAll: Bool = false, progress: (FetchedTree) -> Bool
     ) throws(Errno) -> FetchedTree {
         var found = FetchedTree()
         var directories: [Inode] = []
@@ -43,7 +48,7 @@ extension Volume {
             guard !files.isEmpty else { break }
             let part = Array(files.suffix(Self.filesAtOnce))
             files.removeLast(part.count)
-            try FileFetch(volume: self, files: part).run(&found)
+            try FileFetch(volume: self, files: part, keepsAll: keepsAll).run(&found)
             guard progress(found) else { throw .interrupted }
         }
         try manifest.commit()
@@ -53,8 +58,17 @@ extension Volume {
     /// Files that are fetched in one round, whose ends all wait for each other.
     private static let filesAtOnce = 256
 
-    /// Reads a file to its end. Gives its size, and whether it is a file of the volume's own by now.
-    fileprivate func fetchFile(_ inode: Inode) throws(Errno) -> (bytes: UInt64, isOwn: Bool)? {
+    fileprivate enum Fetched {
+        /// A file of the volume's own by now.
+        case own
+        /// Its bytes are in the cache.
+        case cached
+    }
+
+    /// Reads a file to its end. Gives its size, and what has become of it; nil where it went meanwhile.
+    fileprivate func fetchFile(
+        _ inode: Inode
+    ) throws(Errno) -> (bytes: UInt64, became: Fetched)? {
         let object: UInt64?
         do throws(Errno) {
             object = try reading { (state) throws(Errno) in
@@ -67,7 +81,7 @@ extension Volume {
             return nil
         }
         let size = try attributes(of: inode).size
-        guard let object else { return (size, true) }
+        guard let object else { return (size, .own) }
         let opened = try open(inode, flags: OpenFlags(rawValue: 0), caller: .system)
         defer { release(opened.handle) }
         let buffer = OwnedBuffer(byteCount: 1 << 20)
@@ -82,10 +96,27 @@ extension Volume {
             let isOwn = try reading { (state) throws(Errno) in
                 try state.object(object)?.state != .remote
             }
-            if isOwn { return (offset, true) }
+            if isOwn { return (offset, .own) }
+            if staysRemote(object) { break }
             Threads.sleep(milliseconds: 10)
         }
-        return (offset, false)
+        return (offset, .cached)
+    }
+
+    /// Makes the bytes of a file that is elsewhere the volume's own. They are durable with the next commit.
+    fileprivate func convertFile(_ inode: Inode) throws(Errno) {
+        let file = try reading { (state) throws(Errno) in use(try record(inode, state), state) }
+        defer {
+            manifest.withLock { endUse(file, $0) }
+            enqueueSeal(inode)
+        }
+        try withWriteLock(of: file) { () throws(Errno) in
+            let isElsewhere = try reading { (state) throws(Errno) in
+                try state.object(of: try record(inode, state))?.state == .remote
+            }
+            if isElsewhere { throw RemoteFile.elsewhere }
+        }
+        try synchronizeBytes(of: inode)
     }
 }
 
@@ -99,12 +130,14 @@ private final class FileFetch: Sendable {
 
     private let volume: Volume
     private let files: [Inode]
+    private let keepsAll: Bool
     private let state = Monitor(State())
     private static let threadsMax = 8
 
-    init(volume: Volume, files: [Inode]) {
+    init(volume: Volume, files: [Inode], keepsAll: Bool) {
         self.volume = volume
         self.files = files
+        self.keepsAll = keepsAll
     }
 
     func run(_ found: inout FetchedTree) throws(Errno) {
@@ -120,20 +153,27 @@ private final class FileFetch: Sendable {
         found.files += part.files
         found.bytes += part.bytes
         found.cachedFiles += part.cachedFiles
+        found.convertedFiles += part.convertedFiles
         if let (error, cause) = failure { throw error.because(cause) }
     }
 
     private func work() {
         while let inode = next() {
             do throws(Errno) {
-                guard let (bytes, isOwn) = try volume.fetchFile(inode) else { continue }
+                guard let (bytes, became) = try volume.fetchFile(inode) else { continue }
+                let isConverted = keepsAll && became == .cached
+                if isConverted { try volume.convertFile(inode) }
                 state.withLock { state in
                     state.found.files += 1
                     state.found.bytes += bytes
-                    if !isOwn { state.found.cachedFiles += 1 }
+                    if isConverted {
+                        state.found.convertedFiles += 1
+                    } else if became == .cached {
+                        state.found.cachedFiles += 1
+                    }
                 }
             } catch {
-                let cause = FailureCause.words(for: error)
+                let cause = FailureCause.take() ?? "\(error)"
                 state.withLock { $0.failure = $0.failure ?? (error, cause) }
             }
         }

@@ -1,0 +1,166 @@
+import Base
+import Checking
+import Foundation
+import MerkleDAG
+import Multiformats
+import Remotes
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+private let large = content(seed: 1, count: 3_500_000)
+
+/// A directory of two files, one of which has leaves of another size than the profile's.
+private struct Trees {
+    let root: CID
+    let foreign: CID
+    /// A leaf of the first file.
+    let leaf: CID
+    let source: BlockTable
+    static let bytes = content(seed: 2, count: 5_000)
+
+    init() {
+        let blocks = ForeignBlocks()
+        let profile = ImportProfile.unixfsV1_2025
+        let parts = stride(from: 0, to: large.count, by: profile.chunkSize).map { start in
+            Array(large[start..<min(start + profile.chunkSize, large.count)])
+        }
+        let leaves = parts.map { (blocks.raw($0), UInt64($0.count)) }
+        leaf = leaves[2].0
+        let file = blocks.file(leaves)
+        foreign = blocks.bytewise(Self.bytes, width: 100)
+        root = blocks.directory([link("foreign", foreign, 9), link("large", file, 9)])
+        source = blocks.take()
+    }
+}
+
+private func quiet() -> VolumeOptions {
+    var options = VolumeOptions()
+    options.sealDelayMilliseconds = 10
+    options.commitIntervalMilliseconds = 50
+    return options
+}
+
+@Suite struct ImportTests {
+    @Test func filesOfAnotherLayoutAreKeptAsWell() throws {
+        let trees = Trees()
+        let directory = ScratchDirectory()
+        var volume = try openVolume(directory, quiet())
+        let found = try volume.importTrees(
+            [trees.root, trees.root], from: trees.source, as: "tree", in: .root
+        ) { _ in true }
+        #expect(found.files == 2 && found.bytes == UInt64(large.count + Trees.bytes.count))
+        #expect(found.cachedFiles == 0 && found.convertedFiles == 1)
+        #expect(try volume.names() == ["tree"])
+        try volume.close()
+        volume = try openVolume(directory, quiet())
+        #expect(try volume.contents(of: volume.inode("tree", "foreign")) == Trees.bytes)
+        #expect(try volume.contents(of: volume.inode("tree", "large")) == large)
+        #expect(
+            try volume.cid(of: volume.inode("tree", "foreign"))
+                == volume.profile.root(of: Trees.bytes).cid)
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test func aTreeIsThereOnlyOnceItIsWhole() throws {
+        let trees = Trees()
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, quiet())
+        var rounds = 0
+        _ = try volume.importTrees([trees.root], from: trees.source, as: "tree", in: .root) { _ in
+            rounds += 1
+            return (try? volume.names()) == []
+        }
+        #expect(rounds > 0)
+        #expect(try volume.names() == ["tree"])
+        try volume.close()
+        try expectClean(directory)
+    }
+
+    @Test(arguments: [false, true])
+    func aBlockThatIsMissingOrDamagedIsNamedAndNothingStays(_ isDamaged: Bool) throws {
+        let trees = Trees()
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, quiet())
+        for lost in [trees.root, trees.leaf, trees.foreign] {
+            let error = #expect(throws: VolumeError.self) {
+                try volume.importTrees(
+                    [trees.root], from: trees.source.without(lost, isDamaged: isDamaged),
+                    as: "tree", in: .root
+                ) { _ in true }
+            }
+            let words = "\(try #require(error))"
+            #expect(words.contains("\(lost)"), "\(words)")
+            #expect(words.contains(isDamaged ? "at byte 9" : "there is no block"), "\(words)")
+        }
+        #expect(try volume.names().isEmpty)
+        try volume.close()
+        try expectNothing(in: directory)
+    }
+
+    @Test func aNameThatCameMeanwhileStays() throws {
+        let trees = Trees()
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, quiet())
+        #expect(throws: VolumeError.self) {
+            try volume.importTrees([trees.root], from: trees.source, as: "tree", in: .root) { _ in
+                (try? volume.makeFile("tree", [1])) != nil
+            }
+        }
+        #expect(try volume.contents(of: volume.inode("tree")) == [1])
+        try volume.unlink("tree", in: .root)
+        try volume.close()
+        try expectNothing(in: directory)
+    }
+
+    @Test func whoEndsAnImportHasNothingOfIt() throws {
+        let trees = Trees()
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, quiet())
+        #expect(throws: VolumeError.self) {
+            try volume.importTrees([trees.root], from: trees.source, as: "tree", in: .root) { _ in
+                false
+            }
+        }
+        #expect(throws: VolumeError.self) {
+            try volume.importTrees([], from: trees.source, as: "tree", in: .root) { _ in true }
+        }
+        #expect(try volume.names().isEmpty)
+        try volume.close()
+        try expectNothing(in: directory)
+    }
+
+    @Test func whatIsThereOfAnImportThatDidNotEndGoesAtTheNextOpening() throws {
+        let trees = Trees()
+        let directory = ScratchDirectory()
+        let killed = ScratchDirectory()
+        let volume = try openVolume(directory, quiet())
+        _ = try volume.importTrees([trees.root], from: trees.source, as: "tree", in: .root) { _ in
+            guard (try? volume.synchronizeAll()) != nil else { return false }
+            let copy: Void? = try? FileManager.default.copyItem(
+                atPath: directory.state, toPath: killed.state)
+            return copy != nil
+        }
+        try volume.close()
+        let left = try Check.run(stateDirectory: killed.state, repair: false) { _, _ in }
+        #expect(left.problems.isEmpty, "\(left.problems)")
+        #expect(left.pending.unfinishedImports == 1)
+        // A repair leaves it to the next opening as well.
+        let again = try Check.run(stateDirectory: killed.state, repair: true) { _, _ in }
+        #expect(again.isClean && again.repaired.isEmpty)
+        let opened = try openVolume(killed, quiet())
+        #expect(try opened.names().isEmpty)
+        try opened.close()
+        try expectNothing(in: killed)
+    }
+
+    /// The volume is empty, and no flat file is left.
+    private func expectNothing(in directory: ScratchDirectory) throws {
+        let report = try Check.run(stateDirectory: directory.state, repair: false) { _, _ in }
+        #expect(report.problems.isEmpty, "\(report.problems)")
+        #expect(report.inodes == 1 && report.objects == 0)
+        #expect(report.pending == CheckReport.Pending())
+    }
+}
