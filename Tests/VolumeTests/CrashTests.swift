@@ -101,6 +101,7 @@ struct CrashScenario: Codable, Sendable {
             seed: seed, inlineSizeMax: inlineSizeMax, chunkSize: 1 << 18)
         generator.nodesMax = 30
         generator.synchronizePercent = 4
+        generator.snapshotPermille = 20
         // A write that fails half way may have cleared the bits all the same.
         if failure != nil { generator.clearsSetID = false }
         return generator
@@ -192,6 +193,49 @@ struct CrashScenario: Codable, Sendable {
         return states
     }
 
+    /// What is wrong with the snapshots of a volume; nil for nothing.
+    func snapshotObjection(to volume: Volume, _ progress: Progress) -> String? {
+        let model = ModelFilesystem(profile: profile)
+        var generator = generator()
+        var roots: [String: CID] = [:]
+        // Whether the end may have come before a snapshot was made, or after it was deleted.
+        var certain: Set<String> = []
+        for index in 0..<progress.begun {
+            let operation = generator.next(model)
+            let isDurable = index < progress.durable
+            guard !progress.refused.contains(index) else {
+                if case .deleteSnapshot(let name) = operation { certain.remove(name) }
+                continue
+            }
+            let isDone = apply(operation, to: model) != nil
+            switch operation {
+            case .snapshot(let name) where isDone:
+                roots[name] = model.snapshots[name]
+                if isDurable { certain.insert(name) }
+            case .deleteSnapshot(let name) where isDone:
+                certain.remove(name)
+                if isDurable { roots[name] = nil }
+            default: break
+            }
+        }
+        let found = volume.snapshots()
+        if let missing = certain.subtracting(found.map(\.name)).first {
+            return "snapshot \(missing) is gone"
+        }
+        for snapshot in found {
+            // What the disk refused may have come to it all the same.
+            guard failure != nil || roots[snapshot.name] == snapshot.root else {
+                return "snapshot \(snapshot.name) is \(snapshot.root), expected \(roots)"
+            }
+            do {
+                try volume.exportCAR(snapshot.root) { (_) throws(Never) in }
+            } catch {
+                return "snapshot \(snapshot.name): \(error)"
+            }
+        }
+        return nil
+    }
+
     func openToDeath() throws {
         Faults.arm(Set(Faults.Call.allCases), passing: callsToDeath, outcome: .death)
         _ = try open()
@@ -206,7 +250,7 @@ extension Operation {
 
     fileprivate var isSynchronizing: Bool {
         switch self {
-        case .synchronize, .synchronizeDirectory, .synchronizeAll: true
+        case .synchronize, .synchronizeDirectory, .synchronizeAll, .snapshot, .deleteSnapshot: true
         default: false
         }
     }
@@ -422,6 +466,7 @@ struct PossibleStates {
         var volume = try scenario.open()
         let objection = try states.objection(to: volume)
         #expect(objection == nil, "\(title)")
+        #expect(scenario.snapshotObjection(to: volume, progress) == nil, "\(title)")
         let names = try Names(volume)
         let cid = try volume.cid(of: .root)
         let expected = try independentRoot(of: .root, in: volume).cid
@@ -433,6 +478,8 @@ struct PossibleStates {
         let namesAgain = try Names(volume)
         #expect(namesAgain == names, "\(title)")
         #expect(try states.objection(to: volume) == nil, "\(title)")
+        #expect(scenario.snapshotObjection(to: volume, progress) == nil, "\(title)")
+        for snapshot in volume.snapshots() { try volume.deleteSnapshot(named: snapshot.name) }
         let objects = try flatObjects(of: names, in: volume)
         try volume.close()
         #expect(try flatFiles(in: scratch) == objects, "no flat file is left over: \(title)")

@@ -17,6 +17,8 @@ struct ModelFailure: Error, Equatable {
 /// What POSIX and Linux say, on dictionaries and arrays: as simple as can be, and nothing of it
 /// shared with the volume.
 final class ModelFilesystem {
+    /// The roots of snapshots by their names.
+    private(set) var snapshots: [String: CID] = [:]
     final class Node {
         let inode: UInt64
         let kind: FileKind
@@ -340,6 +342,16 @@ final class ModelFilesystem {
                 throw ModelFailure(Errno(rawValue: ENODATA))
             }
             return .text(dag.cid.description)
+        case .snapshot(let name):
+            guard snapshots[name] == nil else { throw ModelFailure(.fileExists) }
+            let dag = dag(of: try node(1))
+            snapshots[name] = dag?.cid
+            return .text("\(dag?.cid as Any)")
+        case .deleteSnapshot(let name):
+            guard snapshots.removeValue(forKey: name) != nil else {
+                throw ModelFailure(.noSuchFileOrDirectory)
+            }
+            return .nothing
         }
     }
 

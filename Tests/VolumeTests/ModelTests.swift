@@ -42,6 +42,7 @@ final class ModelRun {
             try openVolume(directory, options), usesBackingFiles: usesBackingFiles)
         generator = OperationGenerator(
             seed: seed, inlineSizeMax: inlineSizeMax, chunkSize: profile.chunkSize)
+        generator.snapshotPermille = seed % 3 == 0 ? 0 : 20
         if usesBackingFiles {
             generator.handlesMax = 24
             generator.reopenPercent = 8
@@ -134,6 +135,21 @@ final class ModelRun {
         }
     }
 
+    /// Each snapshot is whole, and of the tree that it was made of.
+    func compareSnapshots() throws {
+        let made = driver.volume.snapshots()
+        guard
+            Dictionary(uniqueKeysWithValues: made.map { ($0.name, $0.root) }) == model.snapshots
+        else { throw fail("other snapshots: \(made), expected \(model.snapshots)") }
+        for snapshot in made {
+            do {
+                try driver.volume.exportCAR(snapshot.root) { (_) throws(Never) in }
+            } catch {
+                throw fail("snapshot \(snapshot.name): \(error)")
+            }
+        }
+    }
+
     func compareCIDs() throws {
         for inode in model.order {
             guard let node = model.nodes[inode], let dag = model.dag(of: node) else { continue }
@@ -148,6 +164,7 @@ final class ModelRun {
         model.dropUsers()
         try driver.replaceVolume(try openVolume(directory, options))
         recent.append("  reopened")
+        try compareSnapshots()
         try compare()
         try compareCIDs()
         let root = try driver.volume.cid(of: .root)
@@ -200,7 +217,10 @@ final class ModelRun {
                 usesBackingFiles: usesBackingFiles)
             for index in 1...3000 {
                 try run.step()
-                if index % 250 == 0 { try run.compare() }
+                if index % 250 == 0 {
+                    try run.compare()
+                    try run.compareSnapshots()
+                }
                 if index % 500 == 0 { try run.compareCIDs() }
                 if index % 1000 == 0 { try run.reopen() }
             }

@@ -41,6 +41,8 @@ enum Operation: Sendable {
     case removeAttribute(UInt64, FileName)
     case listAttributes(UInt64)
     case cid(UInt64)
+    case snapshot(String)
+    case deleteSnapshot(String)
 }
 
 /// What stat tells, times left out.

@@ -21,6 +21,9 @@ struct OperationGenerator {
     /// How many of 100 operations open a file, one that is open already where there is one; twice
     /// as many more are about the bytes of open files.
     var reopenPercent = 0
+    /// How many of 1,000 operations make a snapshot or delete one.
+    var snapshotPermille = 0
+    private var snapshotCount = 0
     /// Whether CIDs are asked for.
     var asksForCIDs = true
 
@@ -107,6 +110,14 @@ struct OperationGenerator {
     }
 
     mutating func next(_ model: ModelFilesystem) -> Operation {
+        if snapshotPermille > 0, random.below(1000) < snapshotPermille {
+            let names = model.snapshots.keys.sorted()
+            if names.count > 4 || !names.isEmpty && random.oneIn(3) {
+                return .deleteSnapshot(random.pick(names))
+            }
+            snapshotCount += 1
+            return .snapshot("s\(snapshotCount)")
+        }
         if random.below(100) < synchronizePercent {
             switch random.below(4) {
             case 0: return .synchronizeDirectory(directory(model))

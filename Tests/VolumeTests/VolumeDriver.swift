@@ -215,7 +215,26 @@ final class VolumeDriver {
             return .bytes(try volume.extendedAttributeNames(of: Inode(inode)))
         case .cid(let inode):
             return .text(try volume.cid(of: Inode(inode)).description)
+        case .snapshot(let name):
+            let made: Snapshot
+            do throws(VolumeError) {
+                made = try volume.createSnapshot(named: name)
+            } catch {
+                throw Self.errno(error, else: .fileExists)
+            }
+            return .text("\(made.root as CID? as Any)")
+        case .deleteSnapshot(let name):
+            do throws(VolumeError) {
+                try volume.deleteSnapshot(named: name)
+            } catch {
+                throw Self.errno(error, else: .noSuchFileOrDirectory)
+            }
+            return .nothing
         }
+    }
+
+    private static func errno(_ error: VolumeError, else other: Errno) -> Errno {
+        if case .operation(_, let errno) = error { errno } else { other }
     }
 
     func listing(of inode: Inode, portion: Int) throws(Errno) -> [Listed] {

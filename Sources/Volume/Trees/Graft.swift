@@ -22,8 +22,11 @@ extension Volume {
     ) throws(VolumeError) -> CID {
         let entry = try entry(name, of: cid, path: path, cancellation: cancellation)
         do throws(Errno) {
+            try refuseTopName(name, in: parent)
             try changing { (state) throws(Errno) in try checkRoom(state) }
             try materialize(entry, into: parent, replacing: nil)
+            // What is the volume's own would go with the place where it is.
+            if case .directory = entry.entry { try loadFromHere(try child(name, of: parent)) }
         } catch {
             throw .operation(failed: "importing \(cid)", error)
         }
@@ -38,7 +41,6 @@ extension Volume {
     ) throws(VolumeError) -> ExpandedEntry {
         do throws(Errno) {
             try checkName(name)
-            try refuseTopName(name, in: parent)
             // What was sealed just now counts as here.
             try manifest.checkpoint()
         } catch {

@@ -70,6 +70,7 @@ extension Volume {
         _ entries: [ExpandedEntry], as name: FileName, for parent: Inode
     ) throws(Errno) -> Inode {
         try checkName(name)
+        try refuseTopName(name, in: parent)
         return try changing { (state) throws(Errno) in
             let parent = try roomForName(name, in: parent, state)
             try checkRoom(state)
@@ -150,7 +151,7 @@ extension Volume {
         }
     }
 
-    private func child(_ name: FileName, of parent: Inode) throws(Errno) -> Inode {
+    func child(_ name: FileName, of parent: Inode) throws(Errno) -> Inode {
         try reading { (state) throws(Errno) in
             guard let entry = try state.entry(name, in: try directory(parent, state)) else {
                 throw .noSuchFileOrDirectory
