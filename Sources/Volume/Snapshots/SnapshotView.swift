@@ -137,7 +137,7 @@ extension HandleID {
 extension Volume {
     /// Must be called after a snapshot was made, deleted or named otherwise, without any lock: the kernel is told what the
     /// name stands for now.
-    func snapshotsChanged(_ name: String) {
+    package func snapshotsChanged(_ name: String) {
         view.noteChange()
         nameChanged(FileName(name), in: SnapshotView.snapshots)
     }
