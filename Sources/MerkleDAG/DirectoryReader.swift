@@ -67,6 +67,17 @@ private struct HAMTShard {
                 treeSize: link.treeSize))
     }
 
+    /// Each place takes one entry, so this also keeps names from coming twice, and shards from being
+    /// linked twice.
+    ///
+    /// - Parameter path: the bits of the hash that led to the entry, its bucket among them.
+    func checkPlace(of entry: DirectoryEntry, depth: Int, path: UInt64) throws(DAGReadError) {
+        let hash = entry.name.withUnsafeBytes { Murmur3.hash64($0) }
+        guard hash >> (64 - UInt64(shape.bitsPerLevel) * UInt64(depth + 1)) == path else {
+            throw .malformed(cid, .badShardLink)
+        }
+    }
+
     /// The bucket that stands behind each link.
     func bucket(_ index: Int) -> UInt64 {
         links[index].name.prefix(shape.prefixLength).reduce(0) { number, digit in
@@ -205,12 +216,7 @@ public struct DirectoryReader<Source: BlockSource> {
             let slotPath = path << bits | shard.bucket(index)
             switch shard.slot(index) {
             case .entry(let entry):
-                // Each place takes one entry, so this also keeps names from coming twice, and
-                // shards from being linked twice.
-                let hash = entry.name.withUnsafeBytes { Murmur3.hash64($0) }
-                guard hash >> (64 - bits * UInt64(depth + 1)) == slotPath else {
-                    throw .malformed(shard.cid, .badShardLink)
-                }
+                try shard.checkPlace(of: entry, depth: depth, path: slotPath)
                 guard body(entry) else { return false }
             case .shard(let cid):
                 let child = try childShard(cid, depth: depth + 1, shape: shard.shape)
@@ -218,6 +224,126 @@ public struct DirectoryReader<Source: BlockSource> {
             }
         }
         return true
+    }
+}
+
+// What two directories have differently.
+extension DirectoryReader {
+    /// Takes an entry of the older directory, of this one, or both of one name that lead to different CIDs.
+    public typealias DifferenceBody = (_ old: DirectoryEntry?, _ new: DirectoryEntry?) -> Bool
+
+    /// Calls `body` with what two directories have differently, until it returns false; in no order.
+    ///
+    /// Of two directories that are sharded in the same way, shards that both have are not read. Of others one is
+    /// in memory meanwhile.
+    ///
+    /// - Throws: as `forEachEntry`; `tooMany` for a directory of more than 4 Mi entries that is compared with one of another kind.
+    public func forEachDifference(
+        from older: DirectoryReader, _ body: DifferenceBody
+    ) throws(DAGReadError) {
+        if case .sharded(let old) = older.form, case .sharded(let new) = form,
+            old.shape.fanout == new.shape.fanout
+        {
+            _ = try compare(old, new, of: older, depth: 0, path: 0, body)
+            return
+        }
+        // The smaller one, where that is known.
+        let holdsNew = older.isSharded && !isSharded
+        var held: [[UInt8]: DirectoryEntry] = [:]
+        for entry in try (holdsNew ? self : older).entries() { held[entry.name] = entry }
+        var isOver = false
+        func tell(_ held: DirectoryEntry?, _ other: DirectoryEntry?) -> Bool {
+            isOver = holdsNew ? !body(other, held) : !body(held, other)
+            return !isOver
+        }
+        try (holdsNew ? older : self).forEachEntry { entry in
+            let other = held.removeValue(forKey: entry.name)
+            return other?.cid == entry.cid || tell(other, entry)
+        }
+        for entry in held.values where !isOver { _ = tell(entry, nil) }
+    }
+
+    /// - Parameter path: the bits of the hash that led here.
+    /// - Returns: whether to go on.
+    private func compare(
+        _ old: HAMTShard, _ new: HAMTShard, of older: DirectoryReader, depth: Int, path: UInt64,
+        _ body: DifferenceBody
+    ) throws(DAGReadError) -> Bool {
+        var (left, right) = (0, 0)
+        while left < old.links.count || right < new.links.count {
+            let leftBucket = left < old.links.count ? old.bucket(left) : .max
+            let rightBucket = right < new.links.count ? new.bucket(right) : .max
+            let place = path << UInt64(new.shape.bitsPerLevel) | min(leftBucket, rightBucket)
+            var (before, now): (HAMTShard.Slot?, HAMTShard.Slot?)
+            if leftBucket <= rightBucket {
+                before = old.slot(left)
+                left += 1
+            }
+            if rightBucket <= leftBucket {
+                now = new.slot(right)
+                right += 1
+            }
+            if case .entry(let entry)? = before {
+                try old.checkPlace(of: entry, depth: depth, path: place)
+            }
+            if case .entry(let entry)? = now {
+                try new.checkPlace(of: entry, depth: depth, path: place)
+            }
+            let goesOn: Bool
+            switch (before, now) {
+            case (.shard(let before)?, .shard(let now)?):
+                if before == now { continue }
+                let oldChild = try older.childShard(before, depth: depth + 1, shape: old.shape)
+                let newChild = try childShard(now, depth: depth + 1, shape: new.shape)
+                goesOn = try compare(
+                    oldChild, newChild, of: older, depth: depth + 1, path: place, body)
+            case (.shard(let before)?, _):
+                let child = try older.childShard(before, depth: depth + 1, shape: old.shape)
+                goesOn = try older.compare(
+                    child, with: now?.entry, depth: depth + 1, path: place, body)
+            case (_, .shard(let now)?):
+                let child = try childShard(now, depth: depth + 1, shape: new.shape)
+                goesOn = try compare(child, with: before?.entry, depth: depth + 1, path: place) {
+                    body($1, $0)
+                }
+            case (_, _):
+                goesOn = Self.tell(before?.entry, now?.entry, body)
+            }
+            guard goesOn else { return false }
+        }
+        return true
+    }
+
+    /// Compares a shard of this directory with the one entry that the other has in its place.
+    ///
+    /// - Parameter body: gets what is of this directory first.
+    private func compare(
+        _ shard: HAMTShard, with other: DirectoryEntry?, depth: Int, path: UInt64,
+        _ body: DifferenceBody
+    ) throws(DAGReadError) -> Bool {
+        var other = other
+        let goesOn = try walk(shard, depth: depth, path: path) { entry in
+            guard let same = other, same.name == entry.name else { return body(entry, nil) }
+            other = nil
+            return Self.tell(entry, same, body)
+        }
+        guard goesOn, let other else { return goesOn }
+        return body(nil, other)
+    }
+
+    private static func tell(
+        _ old: DirectoryEntry?, _ new: DirectoryEntry?, _ body: DifferenceBody
+    ) -> Bool {
+        guard let old, let new, old.name != new.name else {
+            return old?.cid == new?.cid || body(old, new)
+        }
+        return body(old, nil) && body(nil, new)
+    }
+}
+
+extension HAMTShard.Slot {
+    fileprivate var entry: DirectoryEntry? {
+        if case .entry(let entry) = self { entry } else { nil }
     }
 }
 

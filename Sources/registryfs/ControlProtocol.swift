@@ -76,6 +76,9 @@ extension ControlRequest {
             return ControlPatience(seconds: day)
         case .importTree:
             return ControlPatience(seconds: fetches ? 7 * day : 600)
+        case .snapshot:
+            // What changes may be hashed first, and what is compared may be elsewhere.
+            return ControlPatience(seconds: snapshot?.changes == true ? 7 * day : 60)
         }
     }
 }
@@ -83,7 +86,7 @@ extension ControlRequest {
 /// What a client asks for.
 struct ControlRequest: Codable, Sendable {
     enum Command: String, Codable, Sendable {
-        case status, cid, inspect, block, exportCAR, sync, unmount, importTree
+        case status, cid, inspect, block, exportCAR, sync, unmount, importTree, snapshot
     }
 
     var version = ControlProtocol.version
@@ -109,6 +112,8 @@ struct ControlRequest: Codable, Sendable {
     var archive: Data?
     /// `importTree`: fetch all of it.
     var fetches = false
+    /// `snapshot`.
+    var snapshot: SnapshotRequest?
 }
 
 /// One line of an answer.
@@ -139,6 +144,8 @@ struct ControlResult: Codable, Sendable {
     var isLingering: Bool?
     /// `importTree`.
     var imported: ImportReport?
+    /// `snapshot`.
+    var snapshots: SnapshotResult?
 }
 
 /// The end of an answer that did not go well.

@@ -22,6 +22,7 @@ final class Daemon: Sendable {
     private let session: FuseSession
     let log: Logger
     private let leaving = Leaving()
+    private let schedule: SnapshotSchedule?
 
     /// The mount point, as the kernel lists it now.
     private var mountPoint: String { session.mountPath ?? settings.mountPoint }
@@ -35,6 +36,7 @@ final class Daemon: Sendable {
         self.volume = volume
         self.session = session
         self.log = log
+        schedule = SnapshotSchedule(settings.snapshots, volume, log: log)
     }
 
     // MARK: Start
@@ -197,6 +199,7 @@ final class Daemon: Sendable {
                         "profile": "\(volume.profile.name)", "pid": "\(getpid())",
                         "version": "\(Version.text)",
                     ])
+                schedule?.start()
                 guard !readiness.ready() else { return }
                 log.warning("whoever asked for the mount is gone: unmounting")
                 startLeaving()
@@ -217,6 +220,7 @@ final class Daemon: Sendable {
         // The session has ended its own; what commands and sealing wait for would hold up the end.
         volume.interruptWaits()
         server.stop()
+        schedule?.stop()
         do throws(VolumeError) {
             try volume.close()
         } catch {
@@ -306,6 +310,8 @@ final class Daemon: Sendable {
                 try unmount(request, answer)
             case .importTree:
                 try importTree(request, answer)
+            case .snapshot:
+                try answerSnapshots(request, answer)
             case .cid, .inspect, .block, .exportCAR:
                 let result = try volume.answer(request) { (bytes) throws(Failure) in
                     try answer.data(bytes)
@@ -400,6 +406,7 @@ final class Daemon: Sendable {
             status.kubo = try volume.remoteStatus().map { KuboReport($0) }
             status.sources = sources.all?.status().map { SourceReport($0) }
             status.origin = volume.originStatus().map { OriginReport($0) }
+            status.snapshots = SnapshotsStatus(volume.snapshots(), schedule)
             return status
         } catch {
             throw Failure("the volume's figures: \(error.reason)")

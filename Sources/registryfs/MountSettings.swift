@@ -18,6 +18,8 @@ struct MountSettings: Sendable, Equatable {
     var sources = SourceSettings()
     /// How content is fetched, from whomever.
     var fetch = FetchSettings()
+    /// When snapshots are made, and which of them stay.
+    var snapshots = SnapshotSettings()
     /// The options of `-o` that are not for the daemon itself, as FUSE takes them.
     var fuseOptions: [String] = []
     /// How the volume is mounted, `fuseOptions` among it.
@@ -25,6 +27,7 @@ struct MountSettings: Sendable, Equatable {
 
     /// Says what is wrong between the settings.
     func check() throws(Failure) {
+        try snapshots.check(isReadOnly: fuse.isReadOnly)
         let hasSources = !sources.gateways.isEmpty || !sources.archives.isEmpty
         guard fetch == FetchSettings() || kubo != nil || hasSources else {
             throw Failure(
@@ -54,7 +57,8 @@ struct MountSettings: Sendable, Equatable {
             case ("directory-cids", let value): directoryCIDs = try Self.directoryCIDs(named: value)
             case (let name, let value):
                 guard try !KuboSettings.apply(name, value, to: &kubo),
-                    !sources.apply(name, value), try !fetch.apply(name, value)
+                    !sources.apply(name, value), try !fetch.apply(name, value),
+                    try !snapshots.apply(name, value)
                 else { continue }
                 try add(fuseOption: option)
             }

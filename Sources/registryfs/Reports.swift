@@ -53,6 +53,7 @@ struct MountStatus: Codable, Sendable {
     var sources: [SourceReport]?
     /// What the tree began with; nil for one that began empty.
     var origin: OriginReport?
+    var snapshots: SnapshotsStatus?
     /// The requests that were served since the mount, by operation.
     var operations: [String: OperationFigures]?
     /// Why no daemon answers.
@@ -329,8 +330,19 @@ extension PathReport {
 /// JSON as the commands print it: keys sorted, indented, and with nothing in it that a terminal obeys.
 enum ReportText {
     static func json(_ value: some Encodable) throws(Failure) -> String {
+        try json(value, [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes])
+    }
+
+    /// On one line, for values of which there are many.
+    static func line(_ value: some Encodable) throws(Failure) -> String {
+        try json(value, [.sortedKeys, .withoutEscapingSlashes])
+    }
+
+    private static func json(
+        _ value: some Encodable, _ formatting: JSONEncoder.OutputFormatting
+    ) throws(Failure) -> String {
         let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        encoder.outputFormatting = formatting
         do {
             return escaped(String(decoding: try encoder.encode(value), as: UTF8.self))
         } catch {

@@ -102,12 +102,20 @@ struct VolumeFinder {
     let stateDirectory: String?
 
     private let seals: Bool
+    /// The mount that alone is asked about CIDs, by its daemon.
+    private var mount: MountEntry?
     private var opened: [String: VolumeAccess] = [:]
 
     /// - Parameter seals: whether a volume that is not mounted may compute CIDs and keep them.
     init(stateDirectory: String?, seals: Bool) {
         self.stateDirectory = stateDirectory
         self.seals = seals
+    }
+
+    /// Asks one mount about CIDs.
+    init(asking mount: MountEntry) {
+        self.init(stateDirectory: nil, seals: false)
+        self.mount = mount
     }
 
     /// The CID of what a path leads to, which is sealed where it is not yet. On a terminal a line shows
@@ -277,6 +285,7 @@ struct VolumeFinder {
 
     private func placesAtHand() throws(Failure) -> [Place] {
         if let stateDirectory { return [Place(stateDirectory: stateDirectory, mayBeOpened: true)] }
+        if let mount { return [Place(stateDirectory: mount.stateDirectory, mayBeOpened: false)] }
         var directories: [String] = []
         for mount in try MountTable.read().trustedRegistryMounts {
             let directory = mount.stateDirectory

@@ -44,6 +44,11 @@ extension Volume {
         case .exportCAR:
             try export(try ContentID.parse(request.cid ?? ""), data)
             return ControlResult()
+        case .snapshot:
+            guard let asked = request.snapshot else {
+                throw Failure("it is not said what is asked")
+            }
+            return ControlResult(snapshots: try answer(asked, data: data))
         case .status, .sync, .unmount, .importTree:
             preconditionFailure("\(request.command) is the daemon's to answer")
         }

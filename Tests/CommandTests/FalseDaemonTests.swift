@@ -98,7 +98,7 @@ struct FalseDaemonTests {
 }
 
 /// Listens at the control socket of a state directory, and gives everyone the same bytes.
-private final class FalseDaemon: Sendable {
+final class FalseDaemon: Sendable {
     private let descriptor: Int32
     private let count = Monitor(0)
 

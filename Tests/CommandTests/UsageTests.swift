@@ -13,7 +13,7 @@ struct UsageTests {
         let text = try Program.run(["--help"]).text
         for command in [
             "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "check",
-            "resolve", "key", "publish",
+            "resolve", "key", "publish", "snapshot",
         ] {
             #expect(text.contains("\n  \(command) "))
         }
@@ -41,6 +41,30 @@ struct UsageTests {
         (["publish", "--ttl", "5", "bafkqaaa"], "--ttl"),
         (["publish", "--offline", "--kubo", "auto", "bafkqaaa"], "--offline"),
         (["publish", "--watch", "bafkqaaa"], "--watch"),
+        (["snapshot", "frobnicate"], "frobnicate"),
+        (["snapshot", "create", "a/b"], "'a/b'"), (["snapshot", "create", ""], "1 to 128"),
+        (["snapshot", "create", ".x"], "'.x'"),
+        (["snapshot", "create", String(repeating: "n", count: 129)], "1 to 128"),
+        (["snapshot", "create", "--message", String(repeating: "m", count: 4097)], "--message"),
+        (["snapshot", "show"], "name"), (["snapshot", "show", "a b"], "'a b'"),
+        (["snapshot", "diff", "a"], "new"), (["snapshot", "diff", "a", ".."], "'..'"),
+        (["snapshot", "restore", "a", ""], "path"), (["snapshot", "restore"], "name"),
+        (["snapshot", "delete"], "names"), (["snapshot", "delete", "a", "ö"], "'ö'"),
+        (["snapshot", "prune"], "--keep-last"),
+        (["snapshot", "prune", "--keep-daily", "0"], "--keep-daily"),
+        (["snapshot", "prune", "--keep-last", "many"], "many"),
+        (["snapshot", "prune", "--dry-run"], "rule"),
+        (["snapshot", "export", "a"], "--output"),
+        (["snapshot", "export", "a", "-o", "-", "--json"], "--json"),
+        (["snapshot", "list", "--at", "/mnt", "--state-dir", "/state"], "--at"),
+        (["mount", "--snapshot-every", "soon", "/mnt"], "--snapshot-every"),
+        (["mount", "--snapshot-every", "0s", "/mnt"], "--snapshot-every"),
+        (["mount", "--snapshot-keep-last", "3", "/mnt"], "--snapshot-every"),
+        (["mount", "--snapshot-every", "1h", "--snapshot-keep-daily", "0", "/mnt"], "daily"),
+        (["mount", "-o", "snapshot-every=1x", "/mnt"], "snapshot-every"),
+        (["mount", "-o", "snapshot-every=1h,snapshot-keep-last=x", "/mnt"], "snapshot-keep-last"),
+        (["mount", "-o", "snapshot-every=1h,ro", "/mnt"], "--read-only"),
+        (["mount", "--snapshot-every", "1h", "--read-only", "/mnt"], "--read-only"),
     ])
     func wrongUsageIsOneLineThatNamesIt(_ arguments: [String], word: String) throws {
         let outcome = try Program.run(arguments)

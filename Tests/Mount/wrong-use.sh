@@ -89,6 +89,14 @@ one_line "a key in a state directory that is not there" "$work/nowhere" \
 one_line "publish of what is on no mount" "$work/file" "$registryfs" publish "$work/file"
 one_line "check of a state directory that is not there" "$work/nowhere" \
     "$registryfs" check --state-dir "$work/nowhere"
+one_line "snapshots of a state directory that is not there" "$work/nowhere" \
+    "$registryfs" snapshot list --state-dir "$work/nowhere"
+one_line "snapshots each hour of what cannot be changed" "read-only" \
+    "${mount_at[@]}" --snapshot-every 1h --read-only "$mnt"
+one_line "snapshots each hour with a number that is none" "snapshot-keep-daily" \
+    "${mount_at[@]}" --snapshot-every 1h --snapshot-keep-daily 0 "$mnt"
+one_line "snapshots that are kept, and none that are made" "snapshot-every" \
+    "${mount_at[@]}" --snapshot-keep-last 3 "$mnt"
 
 volume_up
 mounted=1
@@ -115,6 +123,28 @@ one_line "export-car of a missing path" "$mnt/missing" \
     "$registryfs" export-car "$mnt/missing" -o "$work/file.car"
 [[ ! -e $work/file.car ]] && result "a failed export leaves no file" "" ||
     result "a failed export leaves no file" "it left one"
+"$registryfs" snapshot create known >"$work/name"
+one_line "a snapshot's name that is taken" "known" "$registryfs" snapshot create known
+one_line "a snapshot's name that is none" "a/b" "$registryfs" snapshot create a/b
+one_line "a snapshot's message that is too long" "message" \
+    "$registryfs" snapshot create --message "$(head -c 5000 /dev/zero | tr '\0' m)"
+one_line "show of a snapshot that is not there" "unknown" "$registryfs" snapshot show unknown
+one_line "delete of a snapshot that is not there" "unknown" "$registryfs" snapshot delete known unknown
+one_line "diff with a snapshot that is not there" "unknown" "$registryfs" snapshot diff known unknown
+one_line "diff with a CID of a file" "$cid" "$registryfs" snapshot diff known "$cid"
+one_line "diff with a CID that is not here" "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354" \
+    "$registryfs" snapshot diff known bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354
+one_line "restore of a snapshot that is not there" "unknown" "$registryfs" snapshot restore unknown
+one_line "restore of a path that neither has" "$mnt/missing|missing" \
+    "$registryfs" snapshot restore known "$mnt/missing"
+one_line "restore of a path below a file" "file" "$registryfs" snapshot restore known "$mnt/file/below"
+one_line "restore of a path on no mount" "$work/file" "$registryfs" snapshot restore known "$work/file"
+one_line "restore of a path that leads up" "\.\." "$registryfs" snapshot restore known ../file
+one_line "export of a snapshot to a directory that is missing" "$work/missing" \
+    "$registryfs" snapshot export known -o "$work/missing/file.car"
+one_line "prune without a rule" "keep-last" "$registryfs" snapshot prune
+one_line "snapshots at what is no mount" "$work/file" "$registryfs" snapshot list --at "$work/file"
+"$registryfs" snapshot delete known >"$work/name"
 one_line "publish with a key that is not there" "key generate" "$registryfs" publish --key none "$mnt"
 one_line "publish for a time that is none" "lifetime" "$registryfs" publish --lifetime soon "$mnt"
 one_line "publish of a CID for ever" "watch" "$registryfs" publish --watch "$cid"

@@ -89,7 +89,13 @@ struct PruneRuleTests {
 
     @Test func nothingIsPrunedOfNothing() {
         #expect(rule(last: 1).pruned(of: []).isEmpty)
-        #expect(PruneRule().isEmpty)
-        #expect(!rule(yearly: 1).isEmpty)
+        #expect(rule(yearly: 1).isUsable)
+    }
+
+    @Test func aRuleThatKeepsNothingIsNone() {
+        #expect(!PruneRule().isUsable)
+        #expect(!rule(last: 0).isUsable)
+        #expect(!rule(last: 1, daily: -1).isUsable)
+        #expect(!rule(weekly: 1_000_001).isUsable)
     }
 }

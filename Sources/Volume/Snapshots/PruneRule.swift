@@ -17,14 +17,17 @@ public struct PruneRule: Sendable, Equatable, Codable {
 
     public init() {}
 
-    /// Nothing would stay.
-    public var isEmpty: Bool { self == PruneRule() }
+    /// Whether it says what stays, in numbers that a rule can have.
+    public var isUsable: Bool {
+        let counts = [last, hourly, daily, weekly, monthly, yearly].compactMap(\.self)
+        return !counts.isEmpty && counts.allSatisfy { Self.countRange.contains($0) }
+    }
 
     /// The snapshots that no rule keeps, the oldest first. What was made later counts as newer, whatever the clock said.
     ///
-    /// - Precondition: there is a rule.
+    /// - Precondition: it is usable.
     public func pruned(of snapshots: [Snapshot]) -> [Snapshot] {
-        precondition(!isEmpty, "a rule that keeps nothing")
+        precondition(isUsable, "a rule that keeps nothing")
         let newestFirst = snapshots.sorted { $0.number > $1.number }
         var kept = Set(newestFirst.prefix(last ?? 0).map(\.number))
         let periods: [(Int?, (Int64) -> Int64)] = [

@@ -87,7 +87,7 @@ final class TreeComparison {
     /// What may wait, as bytes of memory.
     private static let heldBytesMax = 256 << 20
     /// Of the longest path.
-    private static let pathBytesMax = 1 << 20
+    private static let pathBytesMax = 128 << 10
     /// Names that are told in the log where they are left out.
     private static let namedMax = 8
 
@@ -160,50 +160,35 @@ final class TreeComparison {
 
     /// Finds out what two directories have differently; nil is an empty one.
     private func enter(_ old: CID?, _ new: CID?) throws(DAGReadError) {
-        // One after the other: of two large directories each would wait for the other's turn.
-        let before = try links(of: old)
-        let now = try links(of: new)
         var found: [Difference] = []
-        var (left, right) = (before.endIndex, now.endIndex)
-        // From the last name to the first, as they wait.
-        while left > 0 || right > 0 {
-            let old = left > 0 ? before[left - 1] : nil
-            let new = right > 0 ? now[right - 1] : nil
-            let difference: Difference
-            if let old, new.map({ $0.name.lexicographicallyPrecedes(old.name) }) ?? true {
-                difference = Difference(name: old.name, old: old.cid, new: nil)
-                left -= 1
-            } else if let new, old.map({ $0.name.lexicographicallyPrecedes(new.name) }) ?? true {
-                difference = Difference(name: new.name, old: nil, new: new.cid)
-                right -= 1
-            } else {
-                difference = Difference(name: old?.name ?? [], old: old?.cid, new: new?.cid)
-                left -= 1
-                right -= 1
-                if difference.old == difference.new { continue }
-            }
+        var isFull = false
+        func note(_ old: Link?, _ new: Link?) -> Bool {
+            // What no file could be named by a mount leaves out.
+            guard let name = (old ?? new)?.name, Volume.isUsable(name) else { return true }
+            let difference = Difference(name: name, old: old?.cid, new: new?.cid)
             heldBytes += difference.weight
-            guard heldBytes <= Self.heldBytesMax else {
-                throw .tooMany(limit: Self.heldBytesMax / 256)
-            }
+            isFull = heldBytes > Self.heldBytesMax
             found.append(difference)
+            return !isFull && !isStopped
         }
+        let before = try old.map { (cid) throws(DAGReadError) in
+            try DirectoryReader(root: cid, source: source)
+        }
+        let now = try new.map { (cid) throws(DAGReadError) in
+            try DirectoryReader(root: cid, source: source)
+        }
+        switch (before, now) {
+        case (let before?, let now?): try now.forEachDifference(from: before, note)
+        case (let before?, nil): try before.forEachEntry { note($0, nil) }
+        case (nil, let now?): try now.forEachEntry { note(nil, $0) }
+        case (nil, nil): break
+        }
+        guard !isFull else {
+            let limit = ExpansionLimit(reason: "more names differ than can be sorted in memory")
+            throw .unavailable(BlockUnavailable(new ?? old ?? Self.emptyLeaf, cause: limit))
+        }
+        found.sort { $1.name.lexicographicallyPrecedes($0.name) }
         levels.append(Level(waiting: found))
-    }
-
-    /// The entries of a directory that a file system can have, by name.
-    private func links(of directory: CID?) throws(DAGReadError) -> [Link] {
-        guard let directory else { return [] }
-        let fetcher = volume.fetcher
-        let expansion = Expansion(
-            beside: fetcher?.expansions ?? volume.remotes.localExpansions,
-            fetcher?.options.expansion ?? ExpansionBounds(), log: volume.log,
-            isCancelled: { [volume] in volume.remotes.fetcher.cancellation.isCancelled }
-        ) { [source] (cid, _) throws(BlockUnavailable) in try source.block(cid) }
-        defer { expansion.end() }
-        return try expansion.links(of: directory).sorted {
-            $0.name.lexicographicallyPrecedes($1.name)
-        }
     }
 
     /// Whether a CID is a directory; nil, and a line in the log, for what no file system has, and a mount leaves out.

@@ -33,6 +33,14 @@ enum ExportCARRun {
         let isCID = (try? CID(parsing: source)) != nil
         var finder = VolumeFinder(stateDirectory: stateDirectory, seals: !isCID)
         let cid = isCID ? source : try finder.cid(ofPath: source).description
+        try write(cid, to: output, &finder)
+        try finder.close()
+    }
+
+    /// Writes the DAG under a CID to a file, or to standard output.
+    static func write(
+        _ cid: String, to output: String, _ finder: inout VolumeFinder
+    ) throws(Failure) {
         if output == "-" {
             try export(cid, &finder) { (bytes) throws(Failure) in try Output.bytes(bytes) }
         } else {
@@ -40,7 +48,6 @@ enum ExportCARRun {
             try export(cid, &finder) { (bytes) throws(Failure) in try file.write(bytes) }
             try file.keep()
         }
-        try finder.close()
     }
 
     private static func export(

@@ -63,6 +63,9 @@ struct MountCommand: ParsableCommand {
     @OptionGroup(title: "Options of what is fetched")
     var fetch: FetchArguments
 
+    @OptionGroup(title: "Snapshot options")
+    var snapshots: SnapshotArguments
+
     @Flag(help: "Stay in the foreground and log to standard error.")
     var foreground = false
 
@@ -102,6 +105,7 @@ struct MountCommand: ParsableCommand {
         settings.kubo = try kuboOptions.settings(over: settings.kubo)
         settings.sources = sources.settings(over: settings.sources)
         settings.fetch = try fetch.settings(over: settings.fetch)
+        settings.snapshots = try snapshots.settings(over: settings.snapshots)
         // What goes with a name nobody else may change.
         if settings.sources.follows { settings.fuse.isReadOnly = true }
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
@@ -179,6 +183,7 @@ enum MountRun {
         arguments += ["--directory-cids", settings.directoryCIDs.rawValue]
         arguments += settings.kubo?.arguments ?? []
         arguments += settings.sources.arguments + settings.fetch.arguments
+        arguments += settings.snapshots.arguments
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if !settings.fuse.usesRings { arguments.append("--no-io-uring") }
         if settings.fuse.keepsFileHandles { arguments.append("--file-handles") }
