@@ -9,7 +9,7 @@ internal import struct SystemPackage.Errno
 
 // An import of whole trees. They are made, and filled, below a directory that has no name itself, and get their own
 // name at the end, by one commit. So nobody sees a part of them, and what a crash leaves of them is an inode without
-// a name, which the next opening removes with all that is below it (`discard`).
+// a name, which the next opening removes with all that is below it (`removeNameless`).
 
 extension Volume {
     /// Gives a name to the DAGs that somebody has who will not be asked again, once they are here as a whole: one DAG by
@@ -46,7 +46,7 @@ extension Volume {
                 }
             } catch {
                 do throws(Errno) {
-                    try discard(holder)
+                    try removeNameless(holder)
                 } catch {
                     log.warning("an import that failed takes room until the next mount: \(error)")
                 }
@@ -128,7 +128,7 @@ extension Volume {
     }
 
     /// Removes a directory without a name, with all that is below it.
-    func discard(_ holder: Inode) throws(Errno) {
+    func removeNameless(_ holder: Inode) throws(Errno) {
         // Who lists it as others do finds nothing: nobody but an import has such a one.
         let entries = try reading { (state) throws(Errno) in
             var entries: [(name: FileName, isDirectory: Bool)] = []
