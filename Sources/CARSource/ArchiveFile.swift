@@ -87,6 +87,7 @@ extension CARError {
         switch self {
         case .readFailed(let error): "it cannot be read: \(oneLine("\(error)"))"
         case .truncated: "the file ends within what begins here"
+        case .cutOff(let cid): "the file ends within the block \(cid)"
         case .varint: "a malformed length"
         case .badHeader: "no header of a CAR"
         case .headerTooLong(let length): "a header of \(length) bytes"

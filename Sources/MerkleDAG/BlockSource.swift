@@ -21,6 +21,13 @@ public struct BlockUnavailable: Error {
 public protocol BlockSource {
     /// Gives the block of this CID. May block the thread.
     func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8]
+
+    /// Told of blocks that will be asked for, the next one first, so that they can be got ahead; does not block.
+    func expect(_ cids: [CID])
+}
+
+extension BlockSource {
+    public func expect(_ cids: [CID]) {}
 }
 
 /// A source that is a closure.

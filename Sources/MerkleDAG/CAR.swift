@@ -18,6 +18,8 @@ public enum CARError: Error {
     case readFailed(any Error)
     /// The bytes end within a header, a section or the index.
     case truncated
+    /// The bytes end within the block of a section.
+    case cutOff(CID)
     /// A length is malformed.
     case varint(VarintError)
     /// The header is not the DAG-CBOR map that it should be.

@@ -83,7 +83,7 @@ package struct CARSectionHead: Sendable {
         guard length <= UInt64(DAGNode.blockSizeMax + CAR.cidLengthMax) else {
             throw .sectionTooLong(length: length)
         }
-        guard UInt64(lengthCount) + length <= left else { throw .truncated }
+        let isWhole = UInt64(lengthCount) + length <= left
         let content = bytes[lengthCount...].prefix(Int(length))
         do throws(CIDError) {
             let (cid, cidCount) = try CID.decodePrefix(UnsafeRawBufferPointer(rebasing: content))
@@ -91,8 +91,9 @@ package struct CARSectionHead: Sendable {
             byteCount = lengthCount + cidCount
             blockByteCount = Int(length) - cidCount
         } catch {
-            throw .cid(error)
+            throw isWhole ? .cid(error) : .truncated
         }
+        guard isWhole else { throw .cutOff(cid) }
         guard blockByteCount <= DAGNode.blockSizeMax else { throw .sectionTooLong(length: length) }
     }
 }

@@ -43,8 +43,13 @@ extension BlockSource {
                 }
             }
             pending.append(contentsOf: links.reversed().lazy.map(\.cid))
+            // A DAG may link to what was handed over again and again: it is not looked for long.
+            expect(pending.suffix(Self.expectedMax).reversed().filter { !seen.contains($0.asV1) })
         }
     }
+
+    /// How many of the next blocks the source is told of.
+    private static var expectedMax: Int { 32 }
 
     private static func links(of cid: CID, _ block: [UInt8]) throws(DAGReadError) -> [DAGLink] {
         switch cid.codec {

@@ -137,7 +137,7 @@ extension Volume {
         }
         for inode in left {
             _ = told("\(inode), an import that did not end") { () throws(Errno) in
-                try discard(inode)
+                try removeNameless(inode)
             }
         }
     }

@@ -49,7 +49,7 @@ public enum VolumeError: Error, Sendable, CustomStringConvertible {
         case .blockDamaged(let cid):
             "\(cid): the stored block is damaged: run registryfs check"
         case .blockAtRemote(let cid, let reason):
-            "\(cid): it is not here, and not to be had from the node: \(reason)"
+            "\(cid): it is not here, and not to be had: \(reason)"
         case .export(let cid, let reason):
             "\(cid): cannot be exported: \(reason)"
         case .remote(let reason), .tree(let reason), .snapshot(let reason):

@@ -2,6 +2,7 @@ import Base
 import CARSource
 import FoundationEssentials
 import FuseSession
+import Logging
 import Naming
 import Remotes
 import Volume
@@ -9,13 +10,36 @@ import Volume
 import struct SystemPackage.Errno
 
 extension Daemon {
-    /// Gives a new name to the DAG of a reference, and fetches it where that is asked for.
+    /// Gives a new name to what a request says.
     func importTree(_ request: ControlRequest, _ answer: ControlAnswer) throws(Failure) {
         // Where the tree follows a name, the kernel alone refuses changes.
         guard !settings.fuse.isReadOnly else {
             throw Failure(
                 "\(RawText.shown(request.shownPath)): the mount is read-only: import into another")
         }
+        let trees = TreeImport(
+            volume: volume, stateDirectory: settings.stateDirectory, sources: sources,
+            node: settings.kubo, log: log)
+        let report = try trees.run(request) { answer.progress($0) }
+        answer.done(ControlResult(imported: report))
+    }
+}
+
+/// What becomes a part of a volume's tree that somebody else has, whether the volume is mounted or not.
+struct TreeImport {
+    let volume: Volume
+    let stateDirectory: String
+    let sources: MountSources
+    let node: KuboSettings?
+    let log: Logger
+
+    /// Gives a new name to the DAG of a reference, and fetches it where that is asked for; or to what the roots of an
+    /// archive lead to, which is all here then. Blocks for the network.
+    ///
+    /// - Parameter progress: told how far it is now and then; false ends it.
+    func run(
+        _ request: ControlRequest, progress: (ControlProgress) -> Bool
+    ) throws(Failure) -> ImportReport {
         let names = request.names.map { FileName(Array($0)) }
         guard let name = names.last else { throw Failure("the new name is missing") }
         let place = try volume.place(
@@ -25,26 +49,30 @@ extension Daemon {
             throw Failure("\(RawText.shown(request.shownPath)): a symlink leads out of the volume")
         }
         if let archive = request.archive {
-            return try importArchive(Array(archive), name, in: parent, answer)
+            return try run(archive: Array(archive), name, in: parent, request, progress)
         }
         let content = try Failure.naming { () throws(NamingError) in
             try ContentPath(Array(request.reference ?? Data()))
         }
-        let root = try sources.root(of: content, settings, log: log)
+        let root = try sources.root(
+            of: content, node: node, stateDirectory: stateDirectory, log: log)
         var report: ImportReport
         do throws(VolumeError) {
             let cid = try volume.graft(root.cid, path: root.path, as: name, in: parent)
             report = ImportReport(cids: ["\(cid)"])
         } catch {
-            throw Failure(volume: error)
+            throw failure(error, request)
         }
-        if request.fetches { try fetch(name, in: parent, request.shownPath, &report, answer) }
-        answer.done(ControlResult(imported: report))
+        if request.fetches {
+            note(try fetch(name, in: parent, request.shownPath, progress), in: &report)
+        }
+        return report
     }
 
-    private func importArchive(
-        _ path: [UInt8], _ name: FileName, in parent: Inode, _ answer: ControlAnswer
-    ) throws(Failure) {
+    private func run(
+        archive path: [UInt8], _ name: FileName, in parent: Inode, _ request: ControlRequest,
+        _ progress: (ControlProgress) -> Bool
+    ) throws(Failure) -> ImportReport {
         let archive: CARFileRemote
         do throws(RemoteError) {
             archive = try CARFileRemote(RawText.text(of: path))
@@ -55,33 +83,46 @@ extension Daemon {
             let found = try volume.importTrees(
                 archive.roots, from: archive, as: name, in: parent
             ) { found in
-                let whole = archive.byteCount
-                let left = whole > found.bytes ? whole - found.bytes : 0
-                return answer.progress(ControlProgress(done: found.bytes, left: left))
+                progress(Self.progress(found, of: archive.byteCount))
             }
             var report = ImportReport(cids: archive.roots.map { "\($0)" })
-            (report.files, report.bytes) = (found.files, found.bytes)
-            report.cachedFiles = found.cachedFiles
-            answer.done(ControlResult(imported: report))
+            note(found, in: &report)
+            return report
         } catch {
-            throw Failure(volume: error)
+            throw failure(error, request)
         }
     }
 
+    private func note(_ found: FetchedTree, in report: inout ImportReport) {
+        (report.files, report.bytes) = (found.files, found.bytes)
+        report.cachedFiles = found.cachedFiles
+        report.convertedFiles = found.convertedFiles
+    }
+
+    private static func progress(_ found: FetchedTree, of whole: UInt64) -> ControlProgress {
+        ControlProgress(done: found.bytes, left: whole > found.bytes ? whole - found.bytes : 0)
+    }
+
+    /// What has to do with the new name, names it.
+    private func failure(_ error: VolumeError, _ request: ControlRequest) -> Failure {
+        guard case .operation(_, let errno) = error, errno.isOrdinary else {
+            return Failure(volume: error)
+        }
+        let hint = errno == .fileExists ? ": give a path that is free" : ""
+        return Failure("\(RawText.shown(request.shownPath)): \(errno.reason)\(hint)")
+    }
+
     private func fetch(
-        _ name: FileName, in parent: Inode, _ shown: String, _ report: inout ImportReport,
-        _ answer: ControlAnswer
-    ) throws(Failure) {
+        _ name: FileName, in parent: Inode, _ shown: String,
+        _ progress: (ControlProgress) -> Bool
+    ) throws(Failure) -> FetchedTree {
         do throws(Errno) {
             let attributes = try volume.lookup(name, in: parent)
             defer { volume.forget(attributes.inode, count: 1) }
             let whole = try volume.report(of: attributes.inode, leafCountMax: 0).treeSize ?? 0
-            let found = try volume.fetchTree(attributes.inode) { found in
-                let left = whole > found.bytes ? whole - found.bytes : 0
-                return answer.progress(ControlProgress(done: found.bytes, left: left))
+            return try volume.fetchTree(attributes.inode) { found in
+                progress(Self.progress(found, of: whole))
             }
-            (report.files, report.bytes) = (found.files, found.bytes)
-            report.cachedFiles = found.cachedFiles
         } catch {
             let cause = error.isOrdinary ? nil : FailureCause.take()
             throw Failure(

@@ -61,16 +61,7 @@ struct KuboSettings: Sendable, Equatable {
 
     /// Checks the settings, and makes the volume's side of them. Sends nothing.
     func options(log: Logger) throws(Failure) -> RemoteOptions {
-        var configuration = try configuration()
-        configuration.userAgent = "registryfs/\(Version.text)"
-        configuration.uploadBytesPerSecond = uploadLimit
-        let client: KuboClient
-        do throws(KuboError) {
-            client = try KuboClient(configuration, log: log)
-        } catch {
-            throw Failure("\(error)")
-        }
-        var options = RemoteOptions(KuboRemote(client))
+        var options = RemoteOptions(KuboRemote(try client(log: log)))
         options.path = try checkedPath()
         if let publishSeconds {
             options.publishIntervalMilliseconds = try Self.milliseconds(
@@ -81,6 +72,18 @@ struct KuboSettings: Sendable, Equatable {
         options.isDurableAtRemote = isDurableAtRemote
         options.adoptsTree = adoptsTree
         return options
+    }
+
+    /// A client of the node. Sends nothing.
+    func client(log: Logger) throws(Failure) -> KuboClient {
+        var configuration = try configuration()
+        configuration.userAgent = "registryfs/\(Version.text)"
+        configuration.uploadBytesPerSecond = uploadLimit
+        do throws(KuboError) {
+            return try KuboClient(configuration, log: log)
+        } catch {
+            throw Failure("\(error)")
+        }
     }
 
     private func parsedAddress() throws(Failure) -> KuboAddress {
@@ -143,12 +146,7 @@ struct KuboSettings: Sendable, Equatable {
 
 /// The options of `mount` that are about a Kubo node.
 struct KuboArguments: ParsableArguments {
-    @Option(
-        help: ArgumentHelp(
-            "The Kubo node that the content goes to; 'auto' takes that of $IPFS_PATH.",
-            discussion: "An http:// address, a multiaddr, host:port or /unix/PATH.",
-            valueName: "addr"))
-    var kubo: String?
+    @OptionGroup var access: KuboAccess
 
     @Option(
         help: ArgumentHelp(
@@ -175,40 +173,20 @@ struct KuboArguments: ParsableArguments {
     @Flag(help: "Begin a new volume with the tree that stands at the MFS path.")
     var fromMfs = false
 
-    @Option(
-        help: ArgumentHelp(
-            "A file with the node's credentials: bearer:TOKEN or basic:USER:PASSWORD.",
-            discussion:
-                "The environment variable \(KuboCredentials.environmentName) may have them.",
-            valueName: "file"),
-        completion: .file())
-    var kuboAuthFile: String?
-
-    @Flag(
-        name: .customLong("kubo-auth-over-http"),
-        help: "Let the credentials go over plain http to another machine.")
-    var kuboAuthOverHTTP = false
-
     /// The settings; nil without a Kubo node.
     func settings(over base: KuboSettings?) throws(Failure) -> KuboSettings? {
-        guard let address = kubo ?? base?.address else {
+        guard var settings = try access.settings(over: base) else {
             let isAlone =
                 mfsPath == nil && publishInterval == nil && uploadLimit == nil
-                && durability == nil && !fromMfs && kuboAuthFile == nil && !kuboAuthOverHTTP
-            guard isAlone else {
-                throw Failure("options for a node need the node: add --kubo ADDR", exitCode: 64)
-            }
+                && durability == nil && !fromMfs
+            guard isAlone else { throw KuboAccess.isMissing }
             return nil
         }
-        var settings = base ?? KuboSettings(address: address)
-        settings.address = address
         if let mfsPath { settings.path = mfsPath }
         if let publishInterval { settings.publishSeconds = publishInterval }
         if let uploadLimit { settings.uploadLimit = try KuboSettings.size(uploadLimit) }
         if let durability { try settings.set(durability: durability) }
         if fromMfs { settings.adoptsTree = true }
-        if let kuboAuthFile { settings.credentialsFile = kuboAuthFile }
-        if kuboAuthOverHTTP { settings.sendsCredentialsInTheOpen = true }
         return settings
     }
 }

@@ -64,19 +64,6 @@ struct NameSettings: Sendable, Equatable {
     }
 }
 
-extension KuboSettings {
-    /// A client of the node, for a command. Sends nothing.
-    func client(log: Logger) throws(Failure) -> KuboClient {
-        var configuration = try configuration()
-        configuration.userAgent = "registryfs/\(Version.text)"
-        do throws(KuboError) {
-            return try KuboClient(configuration, log: log)
-        } catch {
-            throw Failure("\(error)")
-        }
-    }
-}
-
 extension Failure {
     /// Runs what reads an argument; its errors are wrong usage.
     static func ofUsage<Result>(
@@ -98,46 +85,6 @@ extension Failure {
         } catch {
             throw Failure(error.description, kind: error.kind == .notFound ? .absent : .failed)
         }
-    }
-}
-
-/// The options of commands that ask a Kubo node for a moment.
-struct NodeOption: ParsableArguments {
-    @Option(
-        help: ArgumentHelp(
-            "A Kubo node; 'auto' takes that of $IPFS_PATH.",
-            discussion: "An http:// address, a multiaddr, host:port or /unix/PATH.",
-            valueName: "addr"))
-    var kubo: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "A file with the node's credentials: bearer:TOKEN or basic:USER:PASSWORD.",
-            discussion:
-                "The environment variable \(KuboCredentials.environmentName) may have them.",
-            valueName: "file"),
-        completion: .file())
-    var kuboAuthFile: String?
-
-    @Flag(
-        name: .customLong("kubo-auth-over-http"),
-        help: "Let the credentials go over plain http to another machine.")
-    var kuboAuthOverHTTP = false
-
-    /// The settings of the node; nil where there is none.
-    ///
-    /// - Parameter other: the address of one that is taken where none was given.
-    func settings(or other: String? = nil) throws(Failure) -> KuboSettings? {
-        guard let address = kubo ?? other else {
-            guard kuboAuthFile == nil, !kuboAuthOverHTTP else {
-                throw Failure("options for a node need the node: add --kubo ADDR", exitCode: 64)
-            }
-            return nil
-        }
-        var settings = KuboSettings(address: address)
-        settings.credentialsFile = kuboAuthFile
-        settings.sendsCredentialsInTheOpen = kuboAuthOverHTTP
-        return settings
     }
 }
 

@@ -56,7 +56,7 @@ struct RegistryFS: ParsableCommand {
         subcommands: [
             MountCommand.self, UnmountCommand.self, StatusCommand.self, CIDCommand.self,
             InspectCommand.self, BlockCommand.self, ExportCARCommand.self, SyncCommand.self,
-            ImportCommand.self, SnapshotCommand.self,
+            ImportCommand.self, ImportCARCommand.self, SnapshotCommand.self,
             CheckCommand.self, ResolveCommand.self, KeyCommand.self, PublishCommand.self,
         ])
 }

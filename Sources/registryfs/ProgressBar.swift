@@ -4,7 +4,8 @@ import Glibc
 /// A line on standard error that shows how far a command is; nothing where no terminal is.
 struct ProgressBar: ~Copyable {
     private let label: String
-    private let isShown: Bool
+    /// Whether there is a terminal.
+    let isShown: Bool
     private var drawnAtNanoseconds: Int64 = 0
     private static let width = 30
     private static let intervalNanoseconds: Int64 = 100_000_000
@@ -27,6 +28,11 @@ struct ProgressBar: ~Copyable {
     /// Shows items done of a total.
     mutating func update(items done: UInt64, of total: UInt64) {
         show { Self.bar(done, total) + " \(Figures.count(done)) of \(Figures.count(total))" }
+    }
+
+    /// Shows bytes done where there may be fewer than a bound.
+    mutating func update(bytes done: UInt64, ofAtMost most: UInt64) {
+        show { "\(Figures.bytes(done)) of at most \(Figures.bytes(max(done, most)))" }
     }
 
     /// Shows bytes done where nobody knows how many there will be.

@@ -159,9 +159,9 @@ struct MountSources: Sendable {
 
     /// What a path leads to now. Blocks for the network where it begins with a name.
     func root(
-        of path: ContentPath, _ mount: MountSettings, log: Logger
+        of path: ContentPath, node: KuboSettings?, stateDirectory: String, log: Logger
     ) throws(Failure) -> OriginRoot {
-        try names(node: mount.kubo, stateDirectory: mount.stateDirectory).root(
+        try names(node: node, stateDirectory: stateDirectory).root(
             of: path, milliseconds: Self.resolveMilliseconds, Cancellation(), log: log)
     }
 
@@ -223,29 +223,16 @@ struct SourceArguments: ParsableArguments {
     @Flag(help: "With --from and a name: read only, and go with what the name stands for.")
     var follow = false
 
-    @Option(
-        help: ArgumentHelp(
-            "A trustless gateway that gives blocks; may be repeated.", valueName: "url"))
-    var gateway: [String] = []
-
-    @Option(
-        help: ArgumentHelp("A CAR file that has blocks; may be repeated.", valueName: "file"),
-        completion: .file())
-    var car: [String] = []
-
-    @Option(
-        help: ArgumentHelp(
-            "Who is asked for domains: A.B.C.D[:PORT], [IPV6][:PORT], or https:// and the rest.",
-            valueName: "server"))
-    var dns: String?
+    @OptionGroup var content: ContentOptions
+    @OptionGroup var names: DNSOption
 
     func settings(over base: SourceSettings) -> SourceSettings {
         var settings = base
-        settings.gateways += gateway
-        settings.archives += car
+        settings.gateways += content.gateways.gateway
+        settings.archives += content.car
         if let from { settings.origin = from }
         if follow { settings.follows = true }
-        if let dns { settings.dns = dns }
+        if let dns = names.dns { settings.dns = dns }
         return settings
     }
 }

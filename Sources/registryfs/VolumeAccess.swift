@@ -11,7 +11,7 @@ import struct SystemPackage.Errno
 /// A volume that a command asks: one that a daemon serves, or one that this process has opened.
 enum VolumeAccess {
     case daemon(ControlClient)
-    case opened(Volume)
+    case opened(OpenedVolume)
 
     /// The state directory of a mount that names none.
     static let defaultStateDirectory = "/var/lib/registryfs"
@@ -21,14 +21,17 @@ enum VolumeAccess {
     /// Only for a directory that the person named, or the default one: what the table of mounts names
     /// is never opened.
     ///
-    /// - Parameter seals: whether a volume that this process opens may compute CIDs and keep them.
-    init(stateDirectory: String, seals: Bool) throws(Failure) {
+    /// - Parameters:
+    ///   - seals: whether a volume that this process opens may be changed: CIDs that are computed are kept.
+    ///   - sources: who has what such a volume has not.
+    init(stateDirectory: String, seals: Bool, sources: OfflineSources) throws(Failure) {
         let path = try Self.checked(stateDirectory)
         let client = ControlClient(stateDirectory: path)
         if try client.isReachable {
+            try sources.refuseForMount()
             self = .daemon(client)
         } else {
-            self = .opened(try Self.open(path, seals: seals))
+            self = .opened(try OpenedVolume(path, seals: seals, sources))
         }
     }
 
@@ -54,12 +57,12 @@ enum VolumeAccess {
     /// Sends a request to the volume and waits for its end.
     func ask(
         _ request: ControlRequest,
-        pulse: () -> Void = {},
+        pulse: (ControlProgress?) -> Void = { _ in },
         data: (UnsafeRawBufferPointer) throws(Failure) -> Void = { _ in }
     ) throws(Failure) -> ControlResult {
         switch self {
-        case .daemon(let client): try client.ask(request, pulse: { _ in pulse() }, data: data)
-        case .opened(let volume): try volume.answer(request, data: data)
+        case .daemon(let client): try client.ask(request, pulse: pulse, data: data)
+        case .opened(let opened): try opened.answer(request, pulse: pulse, data: data)
         }
     }
 
@@ -70,29 +73,62 @@ enum VolumeAccess {
 
     /// Lets go of the volume; a volume that this process opened is closed.
     func close() throws(Failure) {
-        guard case .opened(let volume) = self else { return }
+        guard case .opened(let opened) = self else { return }
         do throws(VolumeError) {
-            try volume.close()
+            try opened.volume.close()
         } catch {
             throw Failure(volume: error)
         }
     }
 
-    private static func open(
-        _ stateDirectory: String, seals: Bool
-    ) throws(Failure) -> Volume {
-        // What a command without a daemon has to say, it says by its failure.
-        let log = Logger(label: "registryfs") { _ in
-            LineLogHandler(file: LogFile(), level: .error)
-        }
+}
+
+/// A volume that is not mounted, opened for the time of a command.
+struct OpenedVolume {
+    let volume: Volume
+    private let stateDirectory: String
+    private let sources: MountSources
+    private let node: KuboSettings?
+    private let log: Logger
+
+    fileprivate init(
+        _ stateDirectory: String, seals: Bool, _ given: OfflineSources
+    ) throws(Failure) {
+        self.stateDirectory = stateDirectory
+        node = given.node
+        log = .ofCommand
+        let fetch: FetchOptions?
+        (sources, fetch) = try given.open(log: log)
         var options = VolumeOptions()
         options.isReadOnly = !seals
         options.sealThreads = 0
+        options.sources = fetch
         do throws(VolumeError) {
-            return try Volume.open(stateDirectory: stateDirectory, options: options, log: log)
+            volume = try Volume.open(stateDirectory: stateDirectory, options: options, log: log)
         } catch {
             throw Failure(volume: error)
         }
+    }
+
+    fileprivate func answer(
+        _ request: ControlRequest, pulse: (ControlProgress?) -> Void,
+        data: (UnsafeRawBufferPointer) throws(Failure) -> Void
+    ) throws(Failure) -> ControlResult {
+        guard request.command == .importTree else { return try volume.answer(request, data: data) }
+        let trees = TreeImport(
+            volume: volume, stateDirectory: stateDirectory, sources: sources, node: node, log: log)
+        let report = try trees.run(request) { progress in
+            pulse(progress)
+            return true
+        }
+        return ControlResult(imported: report)
+    }
+}
+
+extension Logger {
+    /// The log of a command: what it has to say, it says by its failure.
+    static var ofCommand: Logger {
+        Logger(label: "registryfs") { _ in LineLogHandler(file: LogFile(), level: .error) }
     }
 }
 
@@ -104,12 +140,16 @@ struct VolumeFinder {
     private let seals: Bool
     /// The mount that alone is asked about CIDs, by its daemon.
     private var mount: MountEntry?
+    private let sources: OfflineSources
     private var opened: [String: VolumeAccess] = [:]
 
-    /// - Parameter seals: whether a volume that is not mounted may compute CIDs and keep them.
-    init(stateDirectory: String?, seals: Bool) {
+    /// - Parameters:
+    ///   - seals: whether a volume that is not mounted may be changed.
+    ///   - sources: who has what such a volume has not.
+    init(stateDirectory: String?, seals: Bool, sources: OfflineSources = OfflineSources()) {
         self.stateDirectory = stateDirectory
         self.seals = seals
+        self.sources = sources
     }
 
     /// Asks one mount about CIDs.
@@ -141,12 +181,13 @@ struct VolumeFinder {
             var names = SystemFiles.components(path).map { FileName($0) }
             if SystemFiles.namesDirectory(path), !names.isEmpty { names.append(FileName(".")) }
             let result = try access(stateDirectory).ask(
-                request(command, names, fixedCount: 0, shown), pulse: pulse)
+                request(command, names, fixedCount: 0, shown), pulse: { _ in pulse() })
             guard result.elsewhere == nil else {
                 throw Failure("\(RawText.shown(shown)): a symlink leads out of the volume")
             }
             return result
         }
+        try sources.refuseForMount()
         for _ in 0...PathWalk.linkCountMax {
             let place = try PathWalk.place(of: path, in: try MountTable.read())
             guard case .registry(let mount, let names, let fixedCount) = place else {
@@ -301,6 +342,7 @@ struct VolumeFinder {
 
     private mutating func access(_ place: Place) throws(Failure) -> VolumeAccess {
         guard place.mayBeOpened else {
+            try sources.refuseForMount()
             return .daemon(ControlClient(stateDirectory: place.stateDirectory))
         }
         return try access(place.stateDirectory)
@@ -309,7 +351,8 @@ struct VolumeFinder {
     /// The volume of a directory that the person named, or the default one.
     private mutating func access(_ stateDirectory: String) throws(Failure) -> VolumeAccess {
         if let known = opened[stateDirectory] { return known }
-        let access = try VolumeAccess(stateDirectory: stateDirectory, seals: seals)
+        let access = try VolumeAccess(
+            stateDirectory: stateDirectory, seals: seals, sources: sources)
         opened[stateDirectory] = access
         return access
     }

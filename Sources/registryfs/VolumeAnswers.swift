@@ -9,7 +9,7 @@ import struct SystemPackage.Errno
 extension Volume {
     /// Does what a request asks of a volume alone, mounted or not.
     ///
-    /// - Precondition: the command is none of `status`, `sync`, `unmount` and `importTree`, which ask a daemon.
+    /// - Precondition: the command is none of `status`, `sync` and `unmount`, which ask a daemon, and `importTree` (`TreeImport`).
     func answer(
         _ request: ControlRequest, data: (UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(Failure) -> ControlResult {
@@ -50,7 +50,7 @@ extension Volume {
             }
             return ControlResult(snapshots: try answer(asked, data: data))
         case .status, .sync, .unmount, .importTree:
-            preconditionFailure("\(request.command) is the daemon's to answer")
+            preconditionFailure("\(request.command) is answered elsewhere")
         }
     }
 

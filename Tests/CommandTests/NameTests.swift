@@ -54,7 +54,9 @@ struct NameTests {
     @Test func keysAreExportedAndImported() throws {
         let state = try stateDirectory()
         let option = ["--state-dir", state.path]
-        let name = try Program.run(["key", "generate"] + option).text
+        let made = try json(try Program.run(["key", "generate", "--json"] + option))
+        #expect(made["key"] as? String == "self")
+        let name = try #require(made["name"] as? String) + "\n"
         for format in ["libp2p", "pem"] {
             let file = "\(state.path)/export-\(format)"
             let outcome = try Program.run(

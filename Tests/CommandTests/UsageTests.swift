@@ -13,7 +13,7 @@ struct UsageTests {
         let text = try Program.run(["--help"]).text
         for command in [
             "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "check",
-            "resolve", "key", "publish", "snapshot",
+            "import", "import-car", "resolve", "key", "publish", "snapshot",
         ] {
             #expect(text.contains("\n  \(command) "))
         }
@@ -35,7 +35,12 @@ struct UsageTests {
         (["resolve", "a.b", "--kubo-auth-file", "x"], "--kubo"),
         (["key", "generate", "a/b"], "a/b"), (["key", "export"], "--output"),
         (["key", "export", "-o", "x", "--format", "der"], "der"), (["key", "import", "x"], "file"),
-        (["publish"], "target"), (["publish", "--key", ".", "bafkqaaa"], "'.'"),
+        (["export-car", "-o", "-", "--json"], "--json"), (["import", "bafkqaaa"], "path"),
+        (["import-car"], "file"), (["import-car", "/.car"], "--at"),
+        (["import-car", "a.car", "/mnt", "--state-dir", "/x"], "--state-dir"),
+        (["cid", "/x", "--gateway", "a.b", "--state-dir", "/x"], "gateway"),
+        (["block", "x", "--kubo-auth-file", "x"], "--kubo"),
+        (["publish", "--key", ".", "bafkqaaa"], "'.'"),
         (["publish", "--lifetime", "0s", "bafkqaaa"], "--lifetime"),
         (["publish", "--lifetime", "1h", "--ttl", "2h", "bafkqaaa"], "--ttl"),
         (["publish", "--ttl", "5", "bafkqaaa"], "--ttl"),

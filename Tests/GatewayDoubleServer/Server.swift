@@ -1,4 +1,3 @@
-import Foundation
 import KuboDouble
 
 /// A trustless gateway's double as a program, for tests that are shell scripts: that of the Kubo node's
@@ -13,66 +12,35 @@ import KuboDouble
 /// for each root, and one when it listens, and runs until it is killed.
 @main
 enum Server {
-    private struct BadUsage: Error {
-        var what: String
-    }
-
     static func main() {
-        do {
-            try run(Array(CommandLine.arguments.dropFirst()))
-        } catch {
-            FileHandle.standardError.write(Data("gateway-double: \(error)\n".utf8))
-            exit(1)
-        }
-    }
-
-    private static func run(_ arguments: [String]) throws {
-        var options = DoubleNode.Options()
-        options.isOffline = true
-        var files: [String: String] = [:]
         var archives: [String] = []
         var faults: [Fault] = []
-        var rest = arguments[...]
-        while let option = rest.popFirst() {
-            guard let value = rest.popFirst() else {
-                throw BadUsage(what: option + " needs a value")
-            }
-            switch option {
-            case "--port":
-                guard let port = Int(value) else { throw BadUsage(what: "bad port") }
-                options.gatewayPort = port
-            case "--port-file", "--control-port-file": files[option] = value
-            case "--store": options.storeDirectory = value
-            case "--car": archives.append(value)
-            case "--fault": faults.append(try fault(value))
-            case "--redirect":
-                faults.append(Fault(.redirect, command: "gateway", message: value))
-            default: throw BadUsage(what: "unknown option " + option)
-            }
-        }
-        // Whoever reads the lines may go away.
-        signal(SIGPIPE, SIG_IGN)
-        let node = try DoubleNode(options)
-        for archive in archives {
-            for root in try node.addArchive(archive) { print("root \(root)") }
-        }
-        for fault in faults { node.add(fault) }
-        for (option, port) in [
-            ("--port-file", node.gatewayPort), ("--control-port-file", node.controlPort),
-        ] {
-            guard let file = files[option] else { continue }
-            try Data("\(port)\n".utf8).write(to: URL(fileURLWithPath: file), options: .atomic)
-        }
-        print("gateway-double listens on \(node.gatewayAddress)")
-        fflush(nil)
-        while true { pause() }
+        DoubleProgram.run(
+            "gateway-double", .gateway, isOffline: true,
+            taking: { option, value, _ in
+                switch option {
+                case "--car": archives.append(try value())
+                case "--fault": faults.append(try fault(try value()))
+                case "--redirect":
+                    faults.append(Fault(.redirect, command: "gateway", message: try value()))
+                default: return false
+                }
+                return true
+            },
+            start: { node in
+                for archive in archives {
+                    for root in try node.addArchive(archive) { print("root \(root)") }
+                }
+                for fault in faults { node.add(fault) }
+                return node.gatewayAddress
+            })
     }
 
     /// `KIND[:VALUE[:COUNT]]`.
     private static func fault(_ text: String) throws -> Fault {
         let parts = text.split(separator: ":", omittingEmptySubsequences: false)
         guard let kind = Fault.Kind(rawValue: String(parts[0])), parts.count <= 3 else {
-            throw BadUsage(what: "bad fault " + text)
+            throw DoubleProgram.BadUsage("bad fault " + text)
         }
         return Fault(
             kind, command: "gateway", value: parts.count > 1 ? Int(parts[1]) : nil,

@@ -97,10 +97,15 @@ one_line "snapshots each hour with a number that is none" "snapshot-keep-daily" 
     "${mount_at[@]}" --snapshot-every 1h --snapshot-keep-daily 0 "$mnt"
 one_line "snapshots that are kept, and none that are made" "snapshot-every" \
     "${mount_at[@]}" --snapshot-keep-last 3 "$mnt"
+one_line "import-car into a state directory that is not there" "$work/nowhere" \
+    "$registryfs" import-car "$work/file" --state-dir "$work/nowhere"
+one_line "import-car into what is no mount" "$work/full" "$registryfs" import-car "$work/file" "$work/full"
+one_line "export-car to standard output as JSON" "json" "$registryfs" export-car -o - --json "$mnt"
 
 volume_up
 mounted=1
 echo content >"$mnt/file"
+"$registryfs" export-car "$mnt/file" -o "$work/file-1.car"
 cid=$(getfattr --absolute-names -n ipfs.cid --only-values "$mnt/file")
 mkdir "$work/second"
 pid=$(daemon_pid)
@@ -145,6 +150,11 @@ one_line "export of a snapshot to a directory that is missing" "$work/missing" \
 one_line "prune without a rule" "keep-last" "$registryfs" snapshot prune
 one_line "snapshots at what is no mount" "$work/file" "$registryfs" snapshot list --at "$work/file"
 "$registryfs" snapshot delete known >"$work/name"
+one_line "import-car of what is no CAR file" "$work/file" "$registryfs" import-car "$work/file"
+one_line "import-car of a file that is not there" "$work/missing" "$registryfs" import-car "$work/missing.car"
+one_line "import-car to a path that is taken" "exists" "$registryfs" import-car "$work/file-1.car" --at file
+one_line "sources for a mount that has its own" "own sources" \
+    "$registryfs" export-car "$mnt" --car "$work/file" -o "$work/file.car"
 one_line "publish with a key that is not there" "key generate" "$registryfs" publish --key none "$mnt"
 one_line "publish for a time that is none" "lifetime" "$registryfs" publish --lifetime soon "$mnt"
 one_line "publish of a CID for ever" "watch" "$registryfs" publish --watch "$cid"

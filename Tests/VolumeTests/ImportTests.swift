@@ -20,7 +20,7 @@ private struct Trees {
     let source: BlockTable
     static let bytes = content(seed: 2, count: 5_000)
 
-    init() {
+    init() throws {
         let blocks = ForeignBlocks()
         let profile = ImportProfile.unixfsV1_2025
         let parts = stride(from: 0, to: large.count, by: profile.chunkSize).map { start in
@@ -28,9 +28,13 @@ private struct Trees {
         }
         let leaves = parts.map { (blocks.raw($0), UInt64($0.count)) }
         leaf = leaves[2].0
-        let file = blocks.file(leaves)
+        // With a Tsize that is right: what the profile makes has that as well.
+        let file = profile.root(of: large)
+        try #require(blocks.file(leaves) == file.cid)
         foreign = blocks.bytewise(Self.bytes, width: 100)
-        root = blocks.directory([link("foreign", foreign, 9), link("large", file, 9)])
+        root = blocks.directory([
+            link("foreign", foreign, 9), link("large", file.cid, file.treeSize),
+        ])
         source = blocks.take()
     }
 }
@@ -44,7 +48,7 @@ private func quiet() -> VolumeOptions {
 
 @Suite struct ImportTests {
     @Test func filesOfAnotherLayoutAreKeptAsWell() throws {
-        let trees = Trees()
+        let trees = try Trees()
         let directory = ScratchDirectory()
         var volume = try openVolume(directory, quiet())
         let found = try volume.importTrees(
@@ -65,7 +69,7 @@ private func quiet() -> VolumeOptions {
     }
 
     @Test func aTreeIsThereOnlyOnceItIsWhole() throws {
-        let trees = Trees()
+        let trees = try Trees()
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, quiet())
         var rounds = 0
@@ -81,7 +85,7 @@ private func quiet() -> VolumeOptions {
 
     @Test(arguments: [false, true])
     func aBlockThatIsMissingOrDamagedIsNamedAndNothingStays(_ isDamaged: Bool) throws {
-        let trees = Trees()
+        let trees = try Trees()
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, quiet())
         for lost in [trees.root, trees.leaf, trees.foreign] {
@@ -101,7 +105,7 @@ private func quiet() -> VolumeOptions {
     }
 
     @Test func aNameThatCameMeanwhileStays() throws {
-        let trees = Trees()
+        let trees = try Trees()
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, quiet())
         #expect(throws: VolumeError.self) {
@@ -116,7 +120,7 @@ private func quiet() -> VolumeOptions {
     }
 
     @Test func whoEndsAnImportHasNothingOfIt() throws {
-        let trees = Trees()
+        let trees = try Trees()
         let directory = ScratchDirectory()
         let volume = try openVolume(directory, quiet())
         #expect(throws: VolumeError.self) {
@@ -133,10 +137,11 @@ private func quiet() -> VolumeOptions {
     }
 
     @Test func whatIsThereOfAnImportThatDidNotEndGoesAtTheNextOpening() throws {
-        let trees = Trees()
+        let trees = try Trees()
         let directory = ScratchDirectory()
         let killed = ScratchDirectory()
-        let volume = try openVolume(directory, quiet())
+        // Nothing goes on while it is copied.
+        let volume = try openVolume(directory, stillOptions)
         _ = try volume.importTrees([trees.root], from: trees.source, as: "tree", in: .root) { _ in
             guard (try? volume.synchronizeAll()) != nil else { return false }
             let copy: Void? = try? FileManager.default.copyItem(

@@ -9,6 +9,7 @@ extension DAGReadError {
         switch self {
         case .unavailable(let error):
             if let cause = error.cause as? RemoteError { return "\(cause)" }
+            if let cause = error.cause as? VolumeError { return "\(cause)" }
             if let cause = error.cause as? ExpansionLimit { return cause.reason }
             if let cause = error.cause as? NotHere { return "block \(error.cid): \(cause)" }
             return "block \(error.cid) is not to be had"

@@ -22,53 +22,8 @@ extension Volume {
         return try committedBlock(cid, isOfTree: false)
     }
 
-    /// Writes the whole DAG below a CID as a CARv1, each block once, a node before its children,
-    /// as `ipfs dag export` does. Blocks for the disk, and for the node that has what is not here.
-    ///
-    /// - Parameter sink: takes the pieces in order; its error ends the export.
-    public func exportCAR<Failure: Error>(
-        _ root: CID, to sink: (UnsafeRawBufferPointer) throws(Failure) -> Void
-    ) throws(VolumeError) {
-        // The root's own block is asked for first: an unknown CID must not leave half a file.
-        _ = try block(root)
-        try withoutActuallyEscaping(sink) { (sink) throws(VolumeError) in
-            try export(root, to: sink)
-        }
-    }
-
-    private func export<Failure: Error>(
-        _ root: CID, to sink: @escaping (UnsafeRawBufferPointer) throws(Failure) -> Void
-    ) throws(VolumeError) {
-        do {
-            var writer = try CARWriter(roots: [root], sink: sink)
-            try CommittedBlocks(volume: self).forEachBlock(below: root) {
-                (cid, block) throws(Failure) in
-                try writer.write(cid, block)
-            }
-        } catch let error as DAGWalkError<Failure> {
-            switch error {
-            case .read(let cause): throw VolumeError.export(root, reason: "\(cause)")
-            case .sink(let cause): throw VolumeError.export(root, reason: "\(cause)")
-            }
-        } catch {
-            throw VolumeError.export(root, reason: "\(error)")
-        }
-    }
-
-    private struct CommittedBlocks: BlockSource {
-        let volume: Volume
-
-        func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
-            do throws(VolumeError) {
-                return try volume.committedBlock(cid, isOfTree: true)
-            } catch {
-                throw BlockUnavailable(cid, cause: error)
-            }
-        }
-    }
-
     /// - Parameter isOfTree: the block is known to be one of the volume's content.
-    fileprivate func committedBlock(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
+    func committedBlock(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
         var search = BlockSearch(isOfTree: isOfTree)
         let found: [UInt8]?
         do throws(Errno) {
@@ -96,7 +51,11 @@ extension Volume {
     /// A block that may be at the node. Its peers are asked for what the volume's content has alone: any
     /// other CID that nobody knows would have everyone wait.
     private func blockAtRemote(_ cid: CID, isOfTree: Bool) throws(VolumeError) -> [UInt8] {
-        guard let fetcher else { throw .blockNotFound(cid) }
+        guard let fetcher else {
+            guard isOfTree else { throw .blockNotFound(cid) }
+            throw .blockAtRemote(
+                cid, reason: "nobody is known who has it: name one by --gateway, --car or --kubo")
+        }
         var source = VolumeBlocks(volume: self, fetcher: fetcher)
         source.asksPeers = isOfTree
         do throws(BlockUnavailable) {

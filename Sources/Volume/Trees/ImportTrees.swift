@@ -9,7 +9,7 @@ internal import struct SystemPackage.Errno
 
 // An import of whole trees. They are made, and filled, below a directory that has no name itself, and get their own
 // name at the end, by one commit. So nobody sees a part of them, and what a crash leaves of them is an inode without
-// a name, which the next opening removes with all that is below it (`discard`).
+// a name, which the next opening removes with all that is below it (`removeNameless`).
 
 extension Volume {
     /// Gives a name to the DAGs that somebody has who will not be asked again, once they are here as a whole: one DAG by
@@ -46,7 +46,7 @@ extension Volume {
                 }
             } catch {
                 do throws(Errno) {
-                    try discard(holder)
+                    try removeNameless(holder)
                 } catch {
                     log.warning("an import that failed takes room until the next mount: \(error)")
                 }
@@ -108,7 +108,7 @@ extension Volume {
     private func giveName(
         _ name: FileName, to top: Inode, of holder: Inode, in parent: Inode
     ) throws(Errno) {
-        try changing { (state) throws(Errno) in
+        let isDirectory = try changing { (state) throws(Errno) in
             let to = try roomForName(name, in: parent, state)
             let from = try directory(holder, state)
             let record = try record(top, state)
@@ -123,31 +123,45 @@ extension Volume {
             state.mark(record)
             try touchDirectory(to, state)
             reapIfUnused(from, state)
+            return record.kind == .directory
         }
-        try manifest.commit()
         nameChanged(name, in: parent)
+        do throws(Errno) {
+            try manifest.commit()
+        } catch {
+            try? remove(name, isDirectory: isDirectory, in: parent)
+            nameChanged(name, in: parent)
+            throw error
+        }
     }
 
-    /// Removes a directory without a name, with all that is below it.
-    func discard(_ holder: Inode) throws(Errno) {
+    private func remove(
+        _ name: FileName, isDirectory: Bool, in parent: Inode
+    ) throws(Errno) {
+        if isDirectory {
+            try removeTree(name, in: parent)
+        } else {
+            try unlink(name, in: parent)
+        }
+    }
+
+    /// Removes a directory without a name, with all that is below it; nothing happens where it is gone.
+    func removeNameless(_ holder: Inode) throws(Errno) {
         // Who lists it as others do finds nothing: nobody but an import has such a one.
         let entries = try reading { (state) throws(Errno) in
             var entries: [(name: FileName, isDirectory: Bool)] = []
-            try state.forEachEntry(of: try directory(holder, state), after: 0) { name, entry in
+            guard let holder = try state.inode(holder) else { return entries }
+            try state.forEachEntry(of: holder, after: 0) { name, entry in
                 entries.append((name, entry.kind == .directory))
                 return true
             }
             return entries
         }
         for entry in entries {
-            if entry.isDirectory {
-                try removeTree(entry.name, in: holder)
-            } else {
-                try unlink(entry.name, in: holder)
-            }
+            try remove(entry.name, isDirectory: entry.isDirectory, in: holder)
         }
         try changing { (state) throws(Errno) in
-            reapIfUnused(try directory(holder, state), state)
+            if let record = try state.inode(holder) { reapIfUnused(record, state) }
         }
     }
 

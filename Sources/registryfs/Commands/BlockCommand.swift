@@ -11,16 +11,21 @@ struct BlockCommand: ParsableCommand {
     var cid: String
 
     @OptionGroup var volume: VolumeOption
+    @OptionGroup(title: "Sources of a volume that is not mounted")
+    var offline: OfflineOptions
 
     func run() throws {
-        try BlockRun.run(cid, stateDirectory: volume.stateDir)
+        try BlockRun.run(cid, stateDirectory: volume.stateDir, try offline.sources())
     }
 }
 
 /// What `block` does once its arguments are read.
 enum BlockRun {
-    static func run(_ cid: String, stateDirectory: String?) throws(Failure) {
-        var finder = VolumeFinder(stateDirectory: stateDirectory, seals: false)
+    static func run(
+        _ cid: String, stateDirectory: String?, _ sources: OfflineSources
+    ) throws(Failure) {
+        var finder = VolumeFinder(
+            stateDirectory: stateDirectory, seals: false, sources: sources)
         try finder.block(cid).withBytes { (bytes) throws(Failure) in try Output.bytes(bytes) }
         try finder.close()
     }

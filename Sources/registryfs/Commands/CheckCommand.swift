@@ -10,22 +10,62 @@ struct CheckCommand: ParsableCommand {
             where the check could not be made.
             """)
 
-    @Option(
-        help: ArgumentHelp("The state directory.", valueName: "dir"), completion: .directory)
-    var stateDir = VolumeAccess.defaultStateDirectory
+    @OptionGroup var volume: VolumeOption
 
     @Flag(help: "Repair what can be repaired; without it nothing is changed.")
     var repair = false
 
+    @OptionGroup var report: ReportOption
+
     func run() throws {
-        try CheckRun.run(stateDir, repairs: repair)
+        try CheckRun.run(
+            volume.stateDir ?? VolumeAccess.defaultStateDirectory, repairs: repair,
+            json: report.json)
+    }
+}
+
+/// What `check --json` prints. The keys are part of the program's interface.
+struct CheckedReport: Codable, Sendable {
+    var stateDirectory: String
+    var clean: Bool
+    /// The first of them; the counts go on.
+    var problems: [String]
+    var problemCount: UInt64
+    var repaired: [String]
+    var repairedCount: UInt64
+    var files: UInt64
+    var directories: UInt64
+    var symlinks: UInt64
+    var objects: UInt64
+    var bytesHashed: UInt64
+    /// What the next mount puts in order, in words; empty where there is nothing.
+    var pending: [String]
+
+    init(_ report: CheckReport, of stateDirectory: String) {
+        self.stateDirectory = RawText.shown(stateDirectory)
+        clean = report.isClean
+        problems = report.problems.map { RawText.shown($0) }
+        problemCount = report.problemCount
+        repaired = report.repaired.map { RawText.shown($0) }
+        repairedCount = report.repairedCount
+        files = report.files
+        directories = report.directories
+        symlinks = report.symlinks
+        objects = report.objects
+        bytesHashed = report.bytesHashed
+        pending = CheckRun.words(for: report.pending)
     }
 }
 
 /// What `check` does once its arguments are read.
 enum CheckRun {
-    static func run(_ stateDirectory: String, repairs: Bool) throws {
+    static func run(_ stateDirectory: String, repairs: Bool, json: Bool) throws {
         let report = try check(stateDirectory, repairs: repairs)
+        guard !json else {
+            try Output.line(try ReportText.json(CheckedReport(report, of: stateDirectory)))
+            guard report.isClean else { throw ExitCode(1) }
+            return
+        }
         try list("repaired", report.repaired, of: report.repairedCount)
         try list("problem", report.problems, of: report.problemCount)
         let directory = RawText.shown(stateDirectory)
@@ -41,7 +81,9 @@ enum CheckRun {
             "\(directory) is clean: \(files), \(directories), "
                 + "\(Figures.bytes(report.bytesHashed)) hashed")
         guard report.pending != CheckReport.Pending() else { return }
-        try Output.line("the next mount puts in order: \(text(report.pending))")
+        try Output.line(
+            "the next mount puts in order: "
+                + words(for: report.pending).joined(separator: ", "))
     }
 
     private static func list(_ word: String, _ texts: [String], of count: UInt64) throws(Failure) {
@@ -50,9 +92,10 @@ enum CheckRun {
         try Output.line("\(word): \(Figures.count(count - UInt64(texts.count))) more")
     }
 
-    private static func text(_ pending: CheckReport.Pending) -> String {
+    static func words(for pending: CheckReport.Pending) -> [String] {
         let parts: [(UInt64, String, String)] = [
             (pending.unlinkedInodes, "open file without a name", "open files without a name"),
+            (pending.unfinishedImports, "import that did not end", "imports that did not end"),
             (pending.unnamedFiles, "object without a row", "objects without a row"),
             (pending.deletedObjects, "object to be removed", "objects to be removed"),
             (
@@ -63,7 +106,6 @@ enum CheckRun {
             (pending.outdatedTrees, "outdated directory CID", "outdated directory CIDs"),
         ]
         return parts.filter { $0.0 > 0 }.map { Figures.count($0.0, $0.1, $0.2) }
-            .joined(separator: ", ")
     }
 
     private static func check(

@@ -5,23 +5,29 @@ struct InspectCommand: ParsableCommand {
         commandName: "inspect",
         abstract: "Show what the volume knows of a file or directory.")
 
-    @Argument(help: "A path on a mount.", completion: .file())
-    var path: String
-
-    @Flag(help: "Print JSON.")
-    var json = false
+    @Argument(
+        help: "A path on a mount; the root where only one volume is mounted and it is left out.",
+        completion: .file())
+    var path: String?
 
     @OptionGroup var volume: VolumeOption
+    @OptionGroup(title: "Sources of a volume that is not mounted")
+    var offline: OfflineOptions
+    @OptionGroup var report: ReportOption
 
     func run() throws {
-        try InspectRun.run(path, json: json, stateDirectory: volume.stateDir)
+        let (path, stateDirectory) = try VolumeChoice.place(
+            path, stateDirectory: volume.stateDir)
+        let finder = VolumeFinder(
+            stateDirectory: stateDirectory, seals: false, sources: try offline.sources())
+        try InspectRun.run(path, json: report.json, finder)
     }
 }
 
 /// What `inspect` does once its arguments are read.
 enum InspectRun {
-    static func run(_ path: String, json: Bool, stateDirectory: String?) throws(Failure) {
-        var finder = VolumeFinder(stateDirectory: stateDirectory, seals: false)
+    static func run(_ path: String, json: Bool, _ finder: VolumeFinder) throws(Failure) {
+        var finder = finder
         guard let report = try finder.ask(.inspect, path: path).report else {
             throw Failure("\(RawText.shown(path)): the daemon tells nothing")
         }

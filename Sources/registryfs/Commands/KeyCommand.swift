@@ -11,18 +11,6 @@ struct KeyCommand: ParsableCommand {
         abstract: "Make, list and move the keys that names are published with.",
         subcommands: [Generate.self, List.self, Export.self, Import.self])
 
-    /// Which state directory's keys.
-    struct Place: ParsableArguments {
-        @Option(
-            help: ArgumentHelp(
-                "The state directory whose keys they are; may be left out where one volume is mounted.",
-                valueName: "dir"),
-            completion: .directory)
-        var stateDir: String?
-
-        func open() throws(Failure) -> KeyStore { try KeyRun.open(stateDir) }
-    }
-
     struct Generate: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Make a key (Ed25519), and print its IPNS name.")
@@ -30,10 +18,11 @@ struct KeyCommand: ParsableCommand {
         @Argument(help: "How the key is called here.")
         var key: String = KeyStore.defaultLabel
 
-        @OptionGroup var place: Place
+        @OptionGroup var volume: VolumeOption
+        @OptionGroup var report: ReportOption
 
         func run() throws {
-            try KeyRun.add(PrivateKey(), key, to: place)
+            try KeyRun.add(PrivateKey(), key, to: volume.stateDir, json: report.json)
         }
     }
 
@@ -41,13 +30,11 @@ struct KeyCommand: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Print the keys, their IPNS names, and what was published last.")
 
-        @Flag(help: "Print JSON.")
-        var json = false
-
-        @OptionGroup var place: Place
+        @OptionGroup var volume: VolumeOption
+        @OptionGroup var report: ReportOption
 
         func run() throws {
-            try KeyRun.list(place, json: json)
+            try KeyRun.list(volume.stateDir, json: report.json)
         }
     }
 
@@ -71,7 +58,7 @@ struct KeyCommand: ParsableCommand {
                 "As Kubo's key import takes it, or PKCS#8 in PEM.", valueName: "libp2p|pem"))
         var format: String = "libp2p"
 
-        @OptionGroup var place: Place
+        @OptionGroup var volume: VolumeOption
 
         func validate() throws {
             guard format == "libp2p" || format == "pem" else {
@@ -80,7 +67,7 @@ struct KeyCommand: ParsableCommand {
         }
 
         func run() throws {
-            try KeyRun.export(key, to: output, isPEM: format == "pem", place)
+            try KeyRun.export(key, to: output, isPEM: format == "pem", volume.stateDir)
         }
     }
 
@@ -96,10 +83,11 @@ struct KeyCommand: ParsableCommand {
         @Argument(help: "The file with the key.", completion: .file())
         var file: String
 
-        @OptionGroup var place: Place
+        @OptionGroup var volume: VolumeOption
+        @OptionGroup var report: ReportOption
 
         func run() throws {
-            try KeyRun.importKey(key, from: file, place)
+            try KeyRun.importKey(key, from: file, volume.stateDir, json: report.json)
         }
     }
 }
@@ -108,9 +96,9 @@ struct KeyCommand: ParsableCommand {
 enum KeyRun {
     /// Opens the keys of a state directory; of the only mounted volume, or the default one, where none is given.
     static func open(_ stateDirectory: String?) throws(Failure) -> KeyStore {
-        var place = stateDirectory
-        if place == nil { place = try mountedStateDirectory() }
-        let path = try VolumeAccess.checked(place ?? VolumeAccess.defaultStateDirectory)
+        let choice = try VolumeChoice.find(stateDirectory: stateDirectory)
+        let path = try VolumeAccess.checked(
+            choice?.stateDirectory ?? VolumeAccess.defaultStateDirectory)
         let distrusted: (path: String, Distrust)?
         do throws(Errno) {
             distrusted = try ControlSocket.distrust(stateDirectory: path)
@@ -125,32 +113,24 @@ enum KeyRun {
         }
     }
 
-    /// The state directory of the only volume that is mounted; nil where none is.
-    private static func mountedStateDirectory() throws(Failure) -> String? {
-        let mounts = try MountTable.read().trustedRegistryMounts
-        guard !mounts.isEmpty else { return nil }
-        guard Set(mounts.map(\.device)).count == 1, let mount = mounts.first else {
-            throw Failure("more than one volume is mounted: give --state-dir", exitCode: 64)
-        }
-        return mount.stateDirectory
-    }
-
     /// Refuses what cannot be a key's name.
     static func check(_ label: String) throws(Failure) {
         try Failure.ofUsage { () throws(NamingError) in try KeyStore.check(label: label) }
     }
 
     static func add(
-        _ key: PrivateKey, _ label: String, to place: KeyCommand.Place
+        _ key: PrivateKey, _ label: String, to stateDirectory: String?, json: Bool
     ) throws(Failure) {
         try check(label)
-        let keys = try place.open()
+        let keys = try open(stateDirectory)
         try Failure.naming { () throws(NamingError) in try keys.add(key, label: label) }
-        try Output.line(key.name.description)
+        let name = key.name.description
+        try Output.line(
+            json ? try ReportText.json(KeysReport.Key(key: label, name: name)) : name)
     }
 
-    static func list(_ place: KeyCommand.Place, json: Bool) throws(Failure) {
-        let keys = try place.open()
+    static func list(_ stateDirectory: String?, json: Bool) throws(Failure) {
+        let keys = try open(stateDirectory)
         let entries = try Failure.naming { () throws(NamingError) in try keys.entries() }
         guard !json else {
             try Output.line(
@@ -167,10 +147,10 @@ enum KeyRun {
     }
 
     static func export(
-        _ label: String, to output: String, isPEM: Bool, _ place: KeyCommand.Place
+        _ label: String, to output: String, isPEM: Bool, _ stateDirectory: String?
     ) throws(Failure) {
         try check(label)
-        let keys = try place.open()
+        let keys = try open(stateDirectory)
         let found = try Failure.naming { () throws(NamingError) in
             try keys.key(labelled: label)
         }
@@ -196,7 +176,7 @@ enum KeyRun {
     }
 
     static func importKey(
-        _ label: String, from file: String, _ place: KeyCommand.Place
+        _ label: String, from file: String, _ stateDirectory: String?, json: Bool
     ) throws(Failure) {
         try check(label)
         let bytes: [UInt8]
@@ -214,11 +194,11 @@ enum KeyRun {
         } catch {
             throw Failure("\(RawText.shown(file)): \(error)")
         }
-        try add(key, label, to: place)
+        try add(key, label, to: stateDirectory, json: json)
     }
 }
 
-/// What `key list --json` prints. The keys are part of the program's interface.
+/// What `key list --json` prints, and of one key `generate` and `import`. The keys are part of the program's interface.
 struct KeysReport: Codable, Sendable {
     struct Key: Codable, Sendable {
         var key: String
@@ -228,6 +208,11 @@ struct KeysReport: Codable, Sendable {
         var value: String?
         var sequence: UInt64?
         var validUntil: String?
+
+        init(key: String, name: String) {
+            self.key = key
+            self.name = name
+        }
 
         init(_ entry: KeyStore.Entry) {
             key = entry.label

@@ -11,12 +11,16 @@ struct PublishCommand: ParsableCommand {
         abstract: "Have an IPNS name lead to a tree: sign a record, and hand it to a Kubo node.",
         discussion: """
             Prints what was signed, and the TXT line that has a domain lead to the name. The record is \
-            kept beside its key. What reads as a CID is taken as one: write ./NAME for a directory of \
+            kept beside its key: one of --state-dir, else of the mount's own state directory, or of the \
+            one mounted volume. What reads as a CID is taken as one: write ./NAME for a directory of \
             such a name.
             """)
 
-    @Argument(help: "A CID, or a mount point or a path on a mount.", completion: .file())
-    var target: String
+    @Argument(
+        help:
+            "A CID, or a mount point or a path on a mount; left out, the one mounted volume, or that of --state-dir.",
+        completion: .file())
+    var target: String?
 
     @Option(help: ArgumentHelp("The key to sign with (default: self).", valueName: "key"))
     var key: String = KeyStore.defaultLabel
@@ -35,7 +39,9 @@ struct PublishCommand: ParsableCommand {
             "The least sequence: for a key that was used elsewhere before.", valueName: "number"))
     var sequence: UInt64?
 
-    @OptionGroup var node: NodeOption
+    @OptionGroup var node: KuboAccess
+    @OptionGroup var volume: VolumeOption
+    @OptionGroup var report: ReportOption
 
     @Flag(help: "Hand the record to nobody.")
     var offline = false
@@ -47,16 +53,6 @@ struct PublishCommand: ParsableCommand {
         help: ArgumentHelp(
             "With --watch, how often the root is looked at (default: 5).", valueName: "seconds"))
     var interval: Int = 5
-
-    @Option(
-        help: ArgumentHelp(
-            "The state directory with the key: else the mount's own, or that of the one mounted volume.",
-            valueName: "dir"),
-        completion: .directory)
-    var stateDir: String?
-
-    @Flag(help: "Print JSON.")
-    var json = false
 
     func validate() throws {
         guard (1...86_400).contains(interval) else {
@@ -80,9 +76,9 @@ struct PublishCommand: ParsableCommand {
             ttl, "--ttl", in: 1...settings.lifetimeSeconds)
         settings.sequenceMin = sequence
         settings.isOffline = offline
-        settings.stateDirectory = stateDir
-        settings.json = json
-        let place = try PublishTarget(target)
+        settings.stateDirectory = volume.stateDir
+        settings.json = report.json
+        let place = try PublishTarget(target, stateDirectory: volume.stateDir)
         if watch {
             try PublishRun.watch(place, settings, node, seconds: interval)
         } else {
@@ -107,8 +103,15 @@ enum PublishTarget {
     case content(ContentPath)
     /// A path as it was written, and the mount that it lies on.
     case path(String, MountEntry, isRoot: Bool)
+    /// The root of a volume that is not mounted.
+    case unmounted(stateDirectory: String)
 
-    init(_ text: String) throws(Failure) {
+    /// - Parameter stateDirectory: whose root is meant where there is no text.
+    init(_ text: String?, stateDirectory: String?) throws(Failure) {
+        guard let text else {
+            self = try Self.root(stateDirectory)
+            return
+        }
         let bytes = RawText.bytes(of: text)
         if let cid = try? CID(parsing: text) {
             self = .content(
@@ -133,10 +136,32 @@ enum PublishTarget {
         self = .path(text, mount, isRoot: isRoot)
     }
 
-    /// The state directory of the mount; nil for content.
+    private static func root(_ stateDirectory: String?) throws(Failure) -> PublishTarget {
+        switch try VolumeChoice.find(stateDirectory: stateDirectory) {
+        case .mounted(let mount):
+            return .path(RawText.text(of: mount.point), mount, isRoot: true)
+        case .directory(let directory):
+            let path = try VolumeAccess.checked(directory)
+            let root = [UInt8(ascii: "/")]
+            let mount = try MountTable.read().trustedRegistryMounts.first { mount in
+                mount.stateDirectory == path && mount.root == root
+            }
+            guard let mount else { return .unmounted(stateDirectory: path) }
+            return .path(RawText.text(of: mount.point), mount, isRoot: true)
+        case nil:
+            throw Failure(
+                "nothing is mounted: say what is to be published, or whose root by --state-dir",
+                exitCode: 64)
+        }
+    }
+
+    /// The state directory of the volume; nil for content.
     var stateDirectory: String? {
-        guard case .path(_, let mount, _) = self else { return nil }
-        return mount.stateDirectory
+        switch self {
+        case .content: nil
+        case .path(_, let mount, _): mount.stateDirectory
+        case .unmounted(let stateDirectory): stateDirectory
+        }
     }
 }
 
@@ -150,7 +175,7 @@ enum PublishRun {
     private static let pauseSecondsMax = 60
 
     static func run(
-        _ target: PublishTarget, _ settings: PublishSettings, _ node: NodeOption
+        _ target: PublishTarget, _ settings: PublishSettings, _ node: KuboAccess
     ) throws(Failure) {
         let keys = try KeyRun.open(settings.stateDirectory ?? target.stateDirectory)
         let client = try client(node, target, settings)
@@ -161,10 +186,12 @@ enum PublishRun {
     /// Goes on until a signal ends the process, which may come at any moment: a record is kept whole, or not
     /// at all.
     static func watch(
-        _ target: PublishTarget, _ settings: PublishSettings, _ node: NodeOption, seconds: Int
+        _ target: PublishTarget, _ settings: PublishSettings, _ node: KuboAccess, seconds: Int
     ) throws(Failure) {
         guard case .path = target else {
-            throw Failure("--watch is for a mount: a CID never changes", exitCode: 64)
+            throw Failure(
+                "--watch is for a mount: a CID never changes, nor does a volume that is not mounted",
+                exitCode: 64)
         }
         let keys = try KeyRun.open(settings.stateDirectory ?? target.stateDirectory)
         let client = try client(node, target, settings)
@@ -194,7 +221,7 @@ enum PublishRun {
 
     /// The node that records are handed to: the one that was named, or the mount's own.
     private static func client(
-        _ node: NodeOption, _ target: PublishTarget, _ settings: PublishSettings
+        _ node: KuboAccess, _ target: PublishTarget, _ settings: PublishSettings
     ) throws(Failure) -> KuboClient? {
         guard !settings.isOffline else { return nil }
         var own: String?
@@ -202,11 +229,7 @@ enum PublishRun {
             let client = ControlClient(stateDirectory: mount.stateDirectory)
             own = try client.ask(ControlRequest(command: .status)).status?.kubo?.address
         }
-        // What a command has to say, it says by its failure.
-        let log = Logger(label: "registryfs") { _ in
-            LineLogHandler(file: LogFile(), level: .error)
-        }
-        return try node.settings(or: own)?.client(log: log)
+        return try node.settings(or: own)?.client(log: .ofCommand)
     }
 
     /// The path that the name is to lead to, as it is now.
@@ -227,11 +250,19 @@ enum PublishRun {
                     return ContentPath(.content(try ContentID.parse(published)))
                 }
             }
-            var finder = VolumeFinder(stateDirectory: nil, seals: true)
-            let cid = try finder.cid(ofPath: path)
-            try finder.close()
-            return ContentPath(.content(cid))
+            return try content(path, stateDirectory: nil)
+        case .unmounted(let stateDirectory):
+            return try content("/", stateDirectory: stateDirectory)
         }
+    }
+
+    private static func content(
+        _ path: String, stateDirectory: String?
+    ) throws(Failure) -> ContentPath {
+        var finder = VolumeFinder(stateDirectory: stateDirectory, seals: true)
+        let cid = try finder.cid(ofPath: path)
+        try finder.close()
+        return ContentPath(.content(cid))
     }
 
     private static func publish(

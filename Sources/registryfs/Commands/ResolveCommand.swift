@@ -10,7 +10,7 @@ struct ResolveCommand: ParsableCommand {
         abstract: "Find out what content a name leads to, and show each step.",
         discussion: """
             The last line is the path from /ipfs/ on. Records are verified here; what DNS says is \
-            believed.
+            believed. With --state-dir it is kept there what was seen, so that no record goes back.
             """)
 
     @Argument(
@@ -18,33 +18,20 @@ struct ResolveCommand: ParsableCommand {
     )
     var name: String
 
-    @Option(
-        help: ArgumentHelp(
-            "Who is asked for domains: A.B.C.D[:PORT], [IPV6][:PORT], or https:// and the rest.",
-            discussion: "The system's servers where it is left out.", valueName: "server"))
-    var dns: String?
-
-    @Option(help: ArgumentHelp("A gateway that gives IPNS records.", valueName: "url"))
-    var gateway: [String] = []
-
-    @OptionGroup var node: NodeOption
+    @OptionGroup var servers: DNSOption
+    @OptionGroup var gateways: GatewayOption
+    @OptionGroup var access: KuboAccess
 
     @Option(
         help: ArgumentHelp("A file with an IPNS record.", valueName: "file"), completion: .file())
     var record: String?
 
-    @Option(
-        help: ArgumentHelp(
-            "A state directory in which is kept what was seen, so that no record goes back.",
-            valueName: "dir"),
-        completion: .directory)
-    var stateDir: String?
+    @OptionGroup var volume: VolumeOption
 
     @Option(help: ArgumentHelp("How long all of it may take (default: 30).", valueName: "seconds"))
     var timeout: Int = 30
 
-    @Flag(help: "Print JSON.")
-    var json = false
+    @OptionGroup var report: ReportOption
 
     func validate() throws {
         guard (1...3600).contains(timeout) else {
@@ -54,14 +41,14 @@ struct ResolveCommand: ParsableCommand {
 
     func run() throws {
         var settings = NameSettings()
-        settings.dns = dns
-        settings.gateways = gateway
-        settings.node = try node.settings()
+        settings.dns = servers.dns
+        settings.gateways = gateways.gateway
+        settings.node = try access.settings()
         settings.record = record
-        settings.stateDirectory = try stateDir.map { (directory) throws(Failure) in
+        settings.stateDirectory = try volume.stateDir.map { (directory) throws(Failure) in
             try VolumeAccess.checked(directory)
         }
-        try ResolveRun.run(name, settings, seconds: timeout, json: json)
+        try ResolveRun.run(name, settings, seconds: timeout, json: report.json)
     }
 }
 
@@ -77,11 +64,7 @@ enum ResolveRun {
             throw Failure(
                 "\(RawText.shown(name)) is a file: nothing has to be resolved", exitCode: 64)
         }
-        // What a command has to say, it says by its failure.
-        let log = Logger(label: "registryfs") { _ in
-            LineLogHandler(file: LogFile(), level: .error)
-        }
-        let resolver = try settings.resolver(log: log)
+        let resolver = try settings.resolver(log: .ofCommand)
         var failure: Failure?
         let isRemembered = settings.stateDirectory != nil
         let found = try Failure.naming { () throws(NamingError) in

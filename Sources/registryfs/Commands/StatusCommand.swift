@@ -4,24 +4,23 @@ struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "status",
         abstract: "Show what is mounted, how much it holds, and what is not sealed yet.",
-        discussion: "Exits with 1 where a daemon does not answer, or a named mount is not there.")
+        discussion: """
+            Of all of this machine's mounts, or those named, or that of a state directory. Exits with 1 where \
+            a daemon does not answer, or a named mount is not there.
+            """)
 
     @Argument(help: "Mount points; all of this machine's where none is given.")
     var mountpoints: [String] = []
 
-    @Option(
-        help: ArgumentHelp("Only the volume of this state directory.", valueName: "dir"),
-        completion: .directory)
-    var stateDir: String?
-
-    @Flag(help: "Print JSON.")
-    var json = false
+    @OptionGroup var volume: VolumeOption
+    @OptionGroup var report: ReportOption
 
     @Flag(help: "Seal the tree, and show its root CID.")
     var root = false
 
     func run() throws {
-        try StatusRun.run(mountpoints, stateDirectory: stateDir, json: json, computesRoot: root)
+        try StatusRun.run(
+            mountpoints, stateDirectory: volume.stateDir, json: report.json, computesRoot: root)
     }
 }
 

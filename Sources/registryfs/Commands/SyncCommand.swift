@@ -18,6 +18,9 @@ struct SyncCommand: ParsableCommand {
             "How long nothing may move before it is given up.", valueName: "seconds"))
     var timeout: Int = 60
 
+    @OptionGroup var volume: VolumeOption
+    @OptionGroup var report: ReportOption
+
     func validate() throws {
         guard (1...86_400).contains(timeout) else {
             throw ValidationError("--timeout: it must be from 1 to 86400 seconds")
@@ -25,39 +28,42 @@ struct SyncCommand: ParsableCommand {
     }
 
     func run() throws {
+        try SyncRun.run(
+            try VolumeChoice.find(mountpoint: mountpoint, stateDirectory: volume.stateDir),
+            stallSeconds: timeout, json: report.json)
+    }
+}
+
+/// What `sync --json` prints. The keys are part of the program's interface.
+struct SyncReport: Codable, Sendable {
+    /// The published root; nil where there is none.
+    var root: String?
+}
+
+/// What `sync` does once its arguments are read.
+enum SyncRun {
+    static func run(
+        _ choice: VolumeChoice?, stallSeconds: Int, json: Bool
+    ) throws(Failure) {
+        guard let choice else { throw Failure("nothing is mounted", exitCode: 64) }
+        var directory = choice.stateDirectory
+        if case .directory = choice { directory = try VolumeAccess.checked(directory) }
         var request = ControlRequest(command: .sync)
-        request.stallMilliseconds = timeout * 1000
-        let client = try ControlClient(stateDirectory: SyncRun.mount(mountpoint).stateDirectory)
+        request.stallMilliseconds = stallSeconds * 1000
         var bar = ProgressBar("publishing")
-        let result = try client.ask(
+        let result = try ControlClient(stateDirectory: directory).ask(
             request,
             pulse: { progress in
                 guard let progress else { return }
                 bar.update(bytes: progress.done, of: progress.done + progress.left)
             })
-        if let root = result.cid { try Output.line(try ContentID.parse(root).description) }
-    }
-}
-
-/// Which mount `sync` is about.
-enum SyncRun {
-    static func mount(_ point: String?) throws(Failure) -> MountEntry {
-        let table = try MountTable.read()
-        if let point {
-            guard let named = try PathWalk.mount(named: point, in: table) else {
-                throw Failure("\(RawText.shown(point)) is not on a mount of registryfs")
-            }
-            return named.mount
+        let root = try result.cid.map { (text) throws(Failure) in
+            try ContentID.parse(text).description
         }
-        var devices: Set<String> = []
-        let mounts = table.trustedRegistryMounts.filter { devices.insert($0.device).inserted }
-        guard let mount = mounts.first, mounts.count == 1 else {
-            throw Failure(
-                mounts.isEmpty
-                    ? "nothing is mounted"
-                    : "more than one volume is mounted: name the mount point",
-                exitCode: 64)
+        if json {
+            try Output.line(try ReportText.json(SyncReport(root: root)))
+        } else if let root {
+            try Output.line(root)
         }
-        return mount
     }
 }
