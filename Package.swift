@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "Volume", targets: ["Base", "Volume"]),
         .library(name: "MerkleDAG", targets: ["MerkleDAG"]),
         .library(name: "Multiformats", targets: ["Multiformats"]),
+        .library(name: "PortableManifest", targets: ["PortableManifest"]),
         .library(name: "Checking", targets: ["Checking"]),
         // For the mount tests: a Kubo node's double, as a program of its own.
         .executable(name: "kubo-double", targets: ["KuboDoubleServer"]),
@@ -53,6 +54,10 @@ let package = Package(
             dependencies: ["CSHA256", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: settings),
         .target(name: "MerkleDAG", dependencies: ["Multiformats"], swiftSettings: settings),
+        // What UnixFS cannot say of a tree, as a DAG of its own.
+        .target(
+            name: "PortableManifest", dependencies: ["Base", "Multiformats", "MerkleDAG"],
+            swiftSettings: settings),
         // What is elsewhere, by protocol: to get a block, and to keep blocks; and several of them as one.
         .target(
             name: "Remotes", dependencies: ["Base", "Multiformats"], swiftSettings: settings),
@@ -164,6 +169,10 @@ let package = Package(
                 "MerkleDAG", "Multiformats", .product(name: "Crypto", package: "swift-crypto"),
             ],
             swiftSettings: settings),
+        .testTarget(
+            name: "PortableManifestTests",
+            dependencies: ["PortableManifest", "Base", "MerkleDAG", "Multiformats"],
+            exclude: ["golden.py"], swiftSettings: settings),
         .testTarget(
             name: "VolumeTests",
             dependencies: [

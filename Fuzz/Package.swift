@@ -16,11 +16,13 @@ let settings: [SwiftSetting] = [
 // FuzzControl has a planted fault, which proves that a run finds faults.
 let names = [
     "FuzzCID", "FuzzMultibase", "FuzzNode", "FuzzCAR", "FuzzTree", "FuzzExpansion", "FuzzRedo",
-    "FuzzControl",
+    "FuzzPortable", "FuzzControl",
 ]
 
 // What is above the decoders.
-let products = ["FuzzExpansion": ["Volume"], "FuzzRedo": ["Checking"]]
+let products = [
+    "FuzzExpansion": ["Volume"], "FuzzRedo": ["Checking"], "FuzzPortable": ["PortableManifest"],
+]
 
 let package = Package(
     name: "registryfs-fuzz",

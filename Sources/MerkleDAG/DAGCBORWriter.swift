@@ -3,7 +3,7 @@ public import Multiformats
 /// Writes values in DAG-CBOR one after the other.
 ///
 /// Whoever writes a map gives its keys in their order: the shorter first, those of one length by their bytes.
-public struct DAGCBORWriter {
+public struct DAGCBORWriter: Sendable {
     /// What was written so far.
     public private(set) var bytes: [UInt8] = []
 
@@ -56,6 +56,11 @@ public struct DAGCBORWriter {
         // The binary CID as a multibase "identity" text.
         bytes.append(0)
         cid.append(to: &bytes)
+    }
+
+    /// Writes what is encoded already: values, or what is left of a list or map that was begun.
+    public mutating func append(encoded values: some Collection<UInt8>) {
+        bytes.append(contentsOf: values)
     }
 
     /// Writes the head of a list, whose values have to follow.
