@@ -36,16 +36,12 @@ enum SnapshotAccess {
     case stateDirectory(String)
 
     init(_ place: SnapshotPlace) throws(Failure) {
-        if let stateDirectory = place.stateDir {
-            self = .stateDirectory(stateDirectory)
-            return
-        }
-        let isMounted = try !MountTable.read().trustedRegistryMounts.isEmpty
-        if place.at == nil, !isMounted {
-            self = .stateDirectory(VolumeAccess.defaultStateDirectory)
-            return
-        }
-        self = try .trusted(try SyncRun.mount(place.at))
+        self =
+            switch try VolumeChoice.find(mountpoint: place.at, stateDirectory: place.stateDir) {
+            case .mounted(let mount): .mount(mount)
+            case .directory(let directory): .stateDirectory(directory)
+            case nil: .stateDirectory(VolumeAccess.defaultStateDirectory)
+            }
     }
 
     private static func trusted(_ mount: MountEntry) throws(Failure) -> SnapshotAccess {
@@ -64,7 +60,7 @@ enum SnapshotAccess {
         case .mount(let mount):
             access = .daemon(ControlClient(stateDirectory: mount.stateDirectory))
         case .stateDirectory(let directory):
-            access = try VolumeAccess(stateDirectory: directory, seals: request.changes)
+            access = try VolumeAccess(stateDirectory: directory, seals: request.changes, sources: OfflineSources())
         }
         var control = ControlRequest(command: .snapshot)
         control.snapshot = request
@@ -74,7 +70,7 @@ enum SnapshotAccess {
             let start = MonotonicClock.milliseconds
             result = try access.ask(
                 control,
-                pulse: { bar.update(seconds: (MonotonicClock.milliseconds - start) / 1000) },
+                pulse: { _ in bar.update(seconds: (MonotonicClock.milliseconds - start) / 1000) },
                 data: data)
         } catch {
             try? access.close()
@@ -135,7 +131,9 @@ enum SnapshotAccess {
                     "\(RawText.shown(path)) is not on a mount of registryfs: 'registryfs status' lists "
                         + "them; --state-dir DIR reaches a volume that is not mounted")
             }
-            if let at = place.at, try SyncRun.mount(at).device != mount.device {
+            if let at = place.at, case .mounted(let other)? = try VolumeChoice.find(mountpoint: at),
+                other.device != mount.device
+            {
                 throw Failure("\(RawText.shown(path)) is not on \(RawText.shown(at))")
             }
             access = try trusted(mount)
