@@ -101,6 +101,23 @@ public struct KuboRemote: RemoteStore, MutableFileSystem {
         }
     }
 
+    public func pins(
+        namePrefix: String, cancellation: Cancellation?
+    ) throws(RemoteError) -> [RemotePin] {
+        try reporting { () throws(KuboError) in
+            try client.pins(namesWith: namePrefix, cancellation: cancellation).compactMap { pin in
+                guard let name = pin.name, name.hasPrefix(namePrefix) else { return nil }
+                return RemotePin(root: pin.cid, name: name)
+            }
+        }
+    }
+
+    public func unpin(_ root: CID, cancellation: Cancellation?) throws(RemoteError) {
+        try reporting { () throws(KuboError) in
+            try client.pinRemove(root, cancellation: cancellation)
+        }
+    }
+
     // MARK: MFS
 
     public func status(

@@ -115,6 +115,15 @@ extension KuboClient {
     public func pins(
         named name: String? = nil, cancellation: Cancellation? = nil
     ) throws(KuboError) -> [KuboPin] {
+        try pins(namesWith: name, cancellation: cancellation).filter { pin in
+            name == nil || pin.name == name
+        }
+    }
+
+    /// Lists the recursive pins, all of them or those that have some text in their names; older nodes give all. Tried again.
+    public func pins(
+        namesWith name: String?, cancellation: Cancellation? = nil
+    ) throws(KuboError) -> [KuboPin] {
         var call = Call("pin/ls", .harmless, subject: name)
         call.add("type", "recursive")
         call.add("stream", true)
@@ -127,7 +136,6 @@ extension KuboClient {
         var pins: [KuboPin] = []
         for line in try call.decodeLines(PinLine.self, from: perform(call)) {
             let pinName = line.Name.flatMap { $0.isEmpty ? nil : $0 }
-            guard name == nil || pinName == name else { continue }
             pins.append(
                 KuboPin(
                     cid: try call.cid(line.Cid), kind: try pinKind(line.Kind, of: call),

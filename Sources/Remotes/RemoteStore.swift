@@ -35,6 +35,17 @@ public struct PinRequest: Sendable {
     }
 }
 
+/// A root that a remote keeps all blocks of.
+public struct RemotePin: Sendable, Hashable {
+    public var root: CID
+    public var name: String
+
+    public init(root: CID, name: String) {
+        self.root = root
+        self.name = name
+    }
+}
+
 /// Somebody who takes blocks and keeps them: a Kubo node.
 ///
 /// Requests block like those of `RemoteBlocks`.
@@ -62,4 +73,14 @@ public protocol RemoteStore: RemoteBlocks {
 
     /// The name of a root's pin, empty for one that has none; nil where it is not pinned.
     func pinName(of root: CID, cancellation: Cancellation?) throws(RemoteError) -> String?
+
+    /// The pins whose names begin so, in no order.
+    func pins(
+        namePrefix: String, cancellation: Cancellation?
+    ) throws(RemoteError) -> [RemotePin]
+
+    /// Ends the pin of a root, whatever its name is.
+    ///
+    /// - Throws: `notFound` where it is not pinned.
+    func unpin(_ root: CID, cancellation: Cancellation?) throws(RemoteError)
 }

@@ -96,6 +96,29 @@ struct BlockDirectory: RemoteStore {
         }
     }
 
+    func pins(
+        namePrefix: String, cancellation: Cancellation?
+    ) throws(RemoteError) -> [RemotePin] {
+        try check(cancellation)
+        let files = (try? FileManager.default.contentsOfDirectory(atPath: pins.path)) ?? []
+        return files.compactMap { file in
+            guard let root = try? CID(parsing: file),
+                let data = try? Data(contentsOf: pins.appendingPathComponent(file))
+            else { return nil }
+            let name = String(decoding: data, as: UTF8.self)
+            return name.hasPrefix(namePrefix) ? RemotePin(root: root, name: name) : nil
+        }
+    }
+
+    func unpin(_ root: CID, cancellation: Cancellation?) throws(RemoteError) {
+        try check(cancellation)
+        do {
+            try FileManager.default.removeItem(at: pin(root))
+        } catch {
+            throw RemoteError(.notFound, "\(address): \(root) is not pinned")
+        }
+    }
+
     func pinName(of root: CID, cancellation: Cancellation?) throws(RemoteError) -> String? {
         try check(cancellation)
         return (try? Data(contentsOf: pin(root))).map { String(decoding: $0, as: UTF8.self) }

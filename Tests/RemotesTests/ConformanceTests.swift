@@ -341,6 +341,26 @@ import Testing
         }
     }
 
+    @Test(arguments: Subject.all) func pinsAreFoundByTheirNamesAndEnd(_ subject: Subject) throws {
+        let stand = try Stand(subject)
+        defer { stand.end() }
+        let leaves = (0..<3).map { _ in Self.raw() }
+        try stand.send(leaves)
+        let prefix = "test/" + UUID().uuidString
+        for (leaf, name) in zip(leaves, [prefix + "@a", prefix + "@b", "x" + prefix]) {
+            try stand.store.pin(PinRequest(leaf.cid, replacing: nil, name: name))
+        }
+        let pins = { Set(try stand.store.pins(namePrefix: prefix + "@", cancellation: nil)) }
+        #expect(
+            try pins() == [
+                RemotePin(root: leaves[0].cid, name: prefix + "@a"),
+                RemotePin(root: leaves[1].cid, name: prefix + "@b"),
+            ])
+        try stand.store.unpin(leaves[0].cid, cancellation: nil)
+        #expect(try pins() == [RemotePin(root: leaves[1].cid, name: prefix + "@b")])
+        #expect(kind { try stand.store.unpin(leaves[0].cid, cancellation: nil) } == .notFound)
+    }
+
     @Test(arguments: Subject.all) func aDAGWithAHoleIsNotPinned(_ subject: Subject) throws {
         let stand = try Stand(subject)
         defer { stand.end() }

@@ -85,6 +85,7 @@ extension Volume {
             }
             connection.outbox.wakeAll()
             try publishIfDue(connection)
+            try pinSnapshots(connection)
         } catch {
             switch error {
             case .remote(let error): connection.note(error)
@@ -189,7 +190,9 @@ extension Volume {
         var sent = root
         if known?.root != root {
             sent = try TreeUpload(self, connection).send(root)
-            try pin(sent, known?.root, connection)
+            // A snapshot goes on having it.
+            let old = known?.root.flatMap { isSnapshotRoot($0) ? nil : $0 }
+            try pin(sent, old, connection)
             manifest.withLock { state in
                 state.published?.root = sent
                 state.published?.rootCount = rootCount

@@ -23,6 +23,7 @@ final class RemoteConnection: Sendable {
     let goals = PublishGoals()
     let ahead = Monitor(AheadLeaves())
     let streams = LeafStreams()
+    let snapshotPins = SnapshotPins()
 
     var store: any RemoteStore { options.store }
     var names: any MutableFileSystem { options.names }
