@@ -40,10 +40,9 @@ import Testing
             let (_, after) = try built(changed)
             counts.append(newBlockCount(after, than: before))
         }
-        counts.sort()
-        // The chunk and the list; where the chunk was cut at its most weight, those up to the next boundary.
-        #expect(counts[counts.count / 2] == 2, "seed \(seed): \(counts)")
-        #expect(counts.last! <= 12, "seed \(seed): \(counts)")
+        // The chunk and the list, nine times of ten; else a chunk or two more, because a cut moved.
+        #expect(counts.reduce(0, +) < 3 * counts.count, "seed \(seed): \(counts)")
+        #expect(counts.allSatisfy { (2...12).contains($0) }, "seed \(seed): \(counts)")
         #expect(before.blocks.count > 5, "seed \(seed)")
     }
 
@@ -78,7 +77,7 @@ import Testing
         }
         counts.sort()
         #expect(counts[counts.count / 2] == 2, "\(counts)")
-        #expect(counts.last! <= 12, "\(counts)")
+        #expect(counts.allSatisfy { (2...12).contains($0) }, "\(counts)")
     }
 
     @Test func namesThatAreNoBoundariesAreCutByWeight() throws {
