@@ -258,7 +258,13 @@ private var quickOptions: VolumeOptions {
         // The snapshot has nothing there.
         #expect(try volume.restore("then", path: ["late"]).removed == 1)
         #expect(errno { () throws(Errno) in try volume.resolve(path: ["late"]) } != nil)
-        #expect(try volume.restore("then", path: ["late"]) == RestoredTree())
+        for path: [FileName] in [["late"], ["no", "where"], ["directory", "file", "below"]] {
+            let error = #expect(throws: VolumeError.self) {
+                try volume.restore("then", path: path)
+            }
+            let name = path.map(\.description).joined(separator: "/")
+            #expect("\(error as Any)".contains(name))
+        }
         try volume.close()
         try check()
     }

@@ -36,7 +36,7 @@ private let large = content(seed: 2, count: 3 << 20)
     private func remote(
         _ fill: (Volume) throws -> Void
     ) throws -> (Volume, VolumeSource, ShownSnapshots) {
-        let source = VolumeSource(try openVolume(ScratchDirectory(), stillOptions))
+        let source = try VolumeSource()
         try fill(source.volume)
         var options = stillOptions
         options.sources = FetchOptions(source)
@@ -122,7 +122,12 @@ private let large = content(seed: 2, count: 3 << 20)
         let directory = try volume.view("one", "inner")
         let opened = try volume.open(inode, flags: .read, caller: root)
         let inner = try volume.inode("inner")
-        for name: FileName in ["large", "inline"] { try volume.unlink(name, in: inner) }
+        for name: FileName in ["large", "inline"] {
+            let live = try volume.inode("inner", name)
+            try volume.unlink(name, in: inner)
+            // That of the call that made it.
+            volume.forget(live, count: 1)
+        }
         shown.remove("one")
         volume.snapshotsChanged("one")
         try volume.synchronizeAll()

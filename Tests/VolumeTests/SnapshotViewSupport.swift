@@ -36,12 +36,22 @@ final class ShownSnapshots: Sendable {
 
 /// A volume as somebody who has blocks, for another one.
 final class VolumeSource: RemoteBlocks {
+    /// Of the volume, where that is its own.
+    private let directory: ScratchDirectory?
     let volume: Volume
     private let isAway = Atomic<Bool>(false)
     private let asked = Atomic<Int>(0)
 
     init(_ volume: Volume) {
         self.volume = volume
+        directory = nil
+    }
+
+    /// One with a volume of its own.
+    init() throws {
+        let directory = ScratchDirectory()
+        volume = try openVolume(directory, stillOptions)
+        self.directory = directory
     }
 
     var address: String { "a volume" }
@@ -65,6 +75,7 @@ enum Shown: Equatable {
     case directory
     case file([UInt8])
     case symlink([UInt8])
+    case other
 }
 
 extension Volume {
@@ -86,7 +97,8 @@ extension Volume {
                 let target = try readSymlink(attributes.inode)
                 #expect(attributes.size == UInt64(target.count))
                 found[entry.name.bytes] = .symlink(target)
-            default:
+            case .fifo, .socket, .characterDevice, .blockDevice: found[entry.name.bytes] = .other
+            case .regular:
                 found[entry.name.bytes] = .file(try contents(of: attributes.inode))
             }
         }

@@ -53,15 +53,20 @@ final class SnapshotReader {
     final class Blocks: BlockSource {
         let local: SnapshotBlocks
         var remote: VolumeBlocks?
+        /// What came last from elsewhere: a read that goes on in the next block begins again in this one.
+        private var last: (cid: CID, bytes: [UInt8])?
 
         init(_ local: SnapshotBlocks) {
             self.local = local
         }
 
         func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
+            if let last, last.cid == cid { return last.bytes }
             guard let remote else { return try local.block(cid) }
             if let found = local.local(cid) { return found }
-            return try remote.block(cid)
+            let bytes = try remote.block(cid)
+            last = (cid, bytes)
+            return bytes
         }
     }
 

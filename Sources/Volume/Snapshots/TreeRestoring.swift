@@ -48,8 +48,18 @@ struct TreeRestoring {
             }
             pending.append((.root, target.cid))
         } else if let name = path.last {
-            let parent = try operation { () throws(Errno) in
-                try volume.resolve(path: path.dropLast())
+            let text = path.map { shown($0.bytes) }.joined(separator: "/")
+            let parent: Inode
+            do throws(Errno) {
+                parent = try volume.resolve(path: path.dropLast())
+            } catch {
+                throw .failed(
+                    .snapshot("\(text): there is no directory for it: restore the one above"))
+            }
+            let ours = try ours(name, parent)
+            guard ours != nil || target != nil || done != RestoredTree() else {
+                throw .failed(
+                    .snapshot("\(text): neither the tree nor snapshot \(label) has it"))
             }
             try restore(name, in: parent, to: target)
         }
