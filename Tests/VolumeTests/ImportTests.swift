@@ -46,7 +46,57 @@ private func quiet() -> VolumeOptions {
     return options
 }
 
+/// An import of which each call that changes the disk fails in turn, in a process of its own.
+private func importWithFaults(_ directory: String) throws {
+    let trees = try Trees()
+    for passing in 0... {
+        let state = "\(directory)/state-\(passing)"
+        let volume = try Volume.open(
+            stateDirectory: state, options: stillOptions, log: quietLog)
+        Faults.arm(
+            [.write, .synchronize, .makeDirectory, .rename, .beginCommit, .beginTransaction],
+            passing: passing, outcome: .failure(.ioError))
+        var isDone = true
+        do throws(VolumeError) {
+            _ = try volume.importTrees(
+                [trees.root, trees.foreign], from: trees.source, as: "trees", in: .root
+            ) { _ in true }
+        } catch {
+            isDone = false
+        }
+        let isStruck = Faults.disarm() > 0
+        let title = "call \(passing) fails"
+        guard try volume.names() == (isDone ? ["trees"] : []) else {
+            throw Mismatch(description: "\(title): \(try volume.names())")
+        }
+        if isDone {
+            let inner = try volume.inode("trees", FileName("\(trees.root)"), "large")
+            guard try volume.contents(of: inner) == large else {
+                throw Mismatch(description: "\(title): other bytes")
+            }
+        }
+        try volume.close()
+        let report = try Check.run(stateDirectory: state, repair: false) { _, _ in }
+        guard report.isClean else {
+            throw Mismatch(description: "\(title): \(report.problems)")
+        }
+        guard isStruck else { return }
+    }
+}
+
 @Suite struct ImportTests {
+    @Test func aCallThatFailsLeavesAllOrNothing() async {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .success) { [path = scratch.path as String] in
+            do {
+                try importWithFaults(path)
+            } catch {
+                Issue.record("\(error)")
+                exit(1)
+            }
+        }
+    }
+
     @Test func filesOfAnotherLayoutAreKeptAsWell() throws {
         let trees = try Trees()
         let directory = ScratchDirectory()

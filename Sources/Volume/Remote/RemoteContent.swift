@@ -81,7 +81,14 @@ extension Volume {
             } else {
                 let isEvicting = manifest.withLock { $0.files.isEvicting(remote.object) }
                 guard let file, !isEvicting else { return }
-                try store.keepCached(file)
+                do throws(Errno) {
+                    try store.keepCached(file)
+                } catch {
+                    // It may have lost its name in the cache before.
+                    let isCached = (try? store.openCached(remote.object)) != nil
+                    if !isCached { try letGo(of: remote) }
+                    throw error
+                }
             }
             let isKept = try manifest.withLock { (state) throws(Errno) in
                 // Bytes may have been let go again, before the file came here.
@@ -103,21 +110,26 @@ extension Volume {
                 if isInline { try store.removeCached(remote.object) }
             } else if !isInline {
                 // What is half a file must not stand where a whole one is looked for.
-                let extents = remote.end()
-                fetcher?.cache.withLock { $0.remove(extents) }
-                manifest.withLock { state in
-                    if remotes(state).files[remote.object] === remote {
-                        remotes(state).files[remote.object] = nil
-                        remotes(state).closed.remove(remote.object)
-                    }
-                }
-                try store.remove(remote.object)
+                try letGo(of: remote)
             }
             remote.state.wakeAll()
         } catch {
             log.warning(
                 "object \(remote.object): stays in the cache: \(FailureCause.words(for: error))")
         }
+    }
+
+    /// Forgets what is here of a remote object whose file is no longer one of the cache, and removes that.
+    private func letGo(of remote: RemoteFile) throws(Errno) {
+        let extents = remote.end()
+        fetcher?.cache.withLock { $0.remove(extents) }
+        manifest.withLock { state in
+            if remotes(state).files[remote.object] === remote {
+                remotes(state).files[remote.object] = nil
+                remotes(state).closed.remove(remote.object)
+            }
+        }
+        try store.remove(remote.object)
     }
 
     /// Whether all bytes of a remote object are here, and it stays one: its DAG is another than the profile's.
