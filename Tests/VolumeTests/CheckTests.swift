@@ -625,7 +625,7 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
         RowDamage(
             "a node too many",
             """
-            INSERT INTO dag_node SELECT \(strangeMultihash), bytes FROM dag_node LIMIT 1;
+            INSERT INTO dag_node SELECT \(strangeMultihash), bytes, 0 FROM dag_node LIMIT 1;
             INSERT INTO dag_reference SELECT kind, owner, \(strangeMultihash) FROM dag_reference
             WHERE kind = 1
             """,
@@ -636,17 +636,17 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
             ["(/large): its stored nodes are not those of its CID"]),
         RowDamage(
             "a node that nothing refers to",
-            "INSERT INTO dag_node VALUES (\(strangeMultihash), x'00')",
+            "INSERT INTO dag_node VALUES (\(strangeMultihash), x'00', 0)",
             ["0000: nothing refers to it"]),
         RowDamage(
             "a node of a root that is gone",
             "INSERT INTO dag_reference VALUES (3, 1, \(strangeMultihash))",
-            ["0000 of a root is missing"]),
+            ["0000 of a root or snapshot is missing"]),
         RowDamage(
             "a node of a root that is another",
-            "INSERT INTO dag_node VALUES (\(strangeMultihash), x'00'); "
+            "INSERT INTO dag_node VALUES (\(strangeMultihash), x'00', 0); "
                 + "INSERT INTO dag_reference VALUES (3, 1, \(strangeMultihash))",
-            ["0000 of a root does not match its hash"]),
+            ["0000 of a root or snapshot does not match its hash"]),
         RowDamage(
             "nodes that nobody knows the need of",
             "INSERT INTO dag_reference SELECT 9, owner, multihash FROM dag_reference "

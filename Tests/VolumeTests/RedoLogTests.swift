@@ -54,7 +54,7 @@ private final class LoggedDirectory {
         let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: log)))
         var records: [Range<Int>] = []
         for start in stride(from: 0, to: bytes.count - 48, by: 8)
-        where Array(bytes[start..<start + 4]) == Array("rfr2".utf8) {
+        where Array(bytes[start..<start + 4]) == Array("rfr3".utf8) {
             let length = (0..<4).reduce(0) { $0 | Int(bytes[start + 4 + $1]) << (8 * $1) }
             records.append(start..<start + 48 + length)
         }
@@ -397,6 +397,9 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
             try db.execute(
                 sql: """
                     DROP TABLE redo_log; DROP TABLE remote; DROP TABLE placement; DROP TABLE origin;
+                    DROP TABLE snapshot; DROP TABLE restoration; DROP INDEX object_kept;
+                    ALTER TABLE object DROP COLUMN born; ALTER TABLE object DROP COLUMN kept;
+                    ALTER TABLE volume DROP COLUMN last_snapshot;
                     CREATE TABLE node(object INTEGER NOT NULL, multihash BLOB NOT NULL,
                     bytes BLOB NOT NULL, PRIMARY KEY (object, multihash)) STRICT, WITHOUT ROWID;
                     CREATE TABLE directory_node(inode INTEGER NOT NULL, multihash BLOB NOT NULL,
@@ -410,7 +413,7 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
                     CREATE TABLE published(id INTEGER PRIMARY KEY CHECK (id = 1),
                     peer TEXT NOT NULL, epoch INTEGER NOT NULL, path TEXT NOT NULL, root BLOB,
                     view BLOB, time INTEGER NOT NULL) STRICT;
-                    DELETE FROM grdb_migrations WHERE identifier IN ('3', '4', '5');
+                    DELETE FROM grdb_migrations WHERE identifier IN ('3', '4', '5', '6');
                     PRAGMA user_version = 2;
                     """)
         }
