@@ -91,7 +91,7 @@ struct SnapshotsPass {
                 guard let cid = try? CID(bytes: bytes), seen.insert(cid.multihash.bytes).inserted
                 else { continue }
                 if let node = try places.node(cid) {
-                    waiting += Self.links(of: cid, node)
+                    waiting += cid.links(of: node).map(\.bytes)
                 } else if try !places.hasLeaf(cid) {
                     try check.add { () throws(CheckFailure) in
                         "snapshot \(name): block \(cid) is missing"
@@ -99,11 +99,6 @@ struct SnapshotsPass {
                 }
             }
         }
-    }
-
-    private static func links(of cid: CID, _ node: [UInt8]) -> [[UInt8]] {
-        guard cid.codec == .dagPB else { return [] }
-        return ((try? DAGNode(decoding: node))?.links ?? []).map(\.cid.bytes)
     }
 }
 

@@ -31,7 +31,7 @@ package final class InodeManifest: Sendable {
     private let walConnection: DatabaseQueue
     private let walPages = WALPages()
     private let directory: String
-    private let path: String
+    let path: String
     private let logKey: [UInt8]
     private let logNumber: UInt64
     private let checkpoints = Monitor<JoinableThread?>(nil)

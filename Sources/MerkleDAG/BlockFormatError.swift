@@ -47,4 +47,6 @@ public enum BlockFormatError: Error, Hashable, Sendable {
     case badShard
     /// The links of a shard do not have the names that its bitfield and fanout ask for.
     case badShardLink
+    /// What should be DAG-CBOR is not.
+    case notCBOR
 }

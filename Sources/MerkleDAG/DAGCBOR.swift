@@ -202,3 +202,26 @@ enum CBORMajor: UInt8 {
     /// Tag 42, "this is a CID".
     static let linkTag: UInt64 = 42
 }
+
+extension DAGCBOR {
+    /// All links in it, in the order in which they stand.
+    public var links: [CID] {
+        switch self {
+        case .link(let cid): [cid]
+        case .list(let elements): elements.flatMap(\.links)
+        case .map(let pairs): pairs.flatMap(\.value.links)
+        default: []
+        }
+    }
+}
+
+extension CID {
+    /// What a block of this CID links to: of dag-pb and dag-cbor; none of what is no such block.
+    public func links(of block: [UInt8]) -> [CID] {
+        switch codec {
+        case .dagPB: ((try? DAGNode(decoding: block))?.links ?? []).map(\.cid)
+        case .dagCBOR: (try? DAGCBOR(decoding: block))?.links ?? []
+        default: []
+        }
+    }
+}

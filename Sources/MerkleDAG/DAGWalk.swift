@@ -11,7 +11,7 @@ public enum DAGWalkError<SinkFailure: Error>: Error {
 extension BlockSource {
     /// Hands over every block of a DAG once: a DAG node, then what its links lead to, in their order.
     ///
-    /// This is the order of `ipfs dag export`. Knows raw and dag-pb blocks; blocks that lie in
+    /// This is the order of `ipfs dag export`. Knows raw, dag-pb and dag-cbor blocks; blocks that lie in
     /// their own CID (identity) are not handed over. Blocks for as long as the source does. Keeps
     /// the CIDs that were seen, and the links on the way down, at most 2^20.
     ///
@@ -27,7 +27,7 @@ extension BlockSource {
             guard seen.insert(cid.asV1).inserted else { continue }
             guard seen.count <= blockCountMax else { throw .read(.tooMany(limit: blockCountMax)) }
             let block: [UInt8]
-            let links: [DAGLink]
+            let links: [CID]
             do throws(DAGReadError) {
                 block = try verifiedBlock(cid)
                 links = try Self.links(of: cid, block)
@@ -42,7 +42,7 @@ extension BlockSource {
                     throw .sink(error)
                 }
             }
-            pending.append(contentsOf: links.reversed().lazy.map(\.cid))
+            pending.append(contentsOf: links.reversed())
             // A DAG may link to what was handed over again and again: it is not looked for long.
             expect(pending.suffix(Self.expectedMax).reversed().filter { !seen.contains($0.asV1) })
         }
@@ -51,17 +51,23 @@ extension BlockSource {
     /// How many of the next blocks the source is told of.
     private static var expectedMax: Int { 32 }
 
-    private static func links(of cid: CID, _ block: [UInt8]) throws(DAGReadError) -> [DAGLink] {
+    private static func links(of cid: CID, _ block: [UInt8]) throws(DAGReadError) -> [CID] {
         switch cid.codec {
         case .raw:
             return []
         case .dagPB:
             do throws(BlockFormatError) {
                 return try block.withRawBytes { (raw) throws(BlockFormatError) in
-                    try DAGNodeLayout(decoding: raw).links
+                    try DAGNodeLayout(decoding: raw).links.map(\.cid)
                 }
             } catch {
                 throw .malformed(cid, error)
+            }
+        case .dagCBOR:
+            do throws(DAGCBORError) {
+                return try DAGCBOR(decoding: block).links
+            } catch {
+                throw .malformed(cid, .notCBOR)
             }
         default:
             throw .unsupportedCodec(cid)

@@ -74,7 +74,7 @@ public final class Volume: Sendable {
                 try volume.adoptTree(connection)
             }
             if let origin = options.origin { try volume.adoptOrigin(origin) }
-            volume.resumeRestoration()
+            try volume.resumeRestoration()
             try volume.startThreads()
         } catch {
             volume.abandon()

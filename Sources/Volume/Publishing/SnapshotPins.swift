@@ -51,17 +51,17 @@ extension Volume {
         var roots: Set<CID> = published.root.map { [$0] } ?? []
         for snapshot in snapshots {
             let name = prefix + snapshot.name
-            if stale[name] == snapshot.root { stale[name] = nil }
-            guard roots.insert(snapshot.root).inserted else { continue }
+            if stale[name] == snapshot.pinnedRoot { stale[name] = nil }
+            guard roots.insert(snapshot.pinnedRoot).inserted else { continue }
             let isPinned = connection.snapshotPins.state.withLock {
-                $0.pinned.values.contains(snapshot.root)
+                $0.pinned.values.contains(snapshot.pinnedRoot)
             }
             guard !isPinned else { continue }
             try pin(snapshot, as: name, connection)
-            connection.snapshotPins.state.withLock { $0.pinned[name] = snapshot.root }
+            connection.snapshotPins.state.withLock { $0.pinned[name] = snapshot.pinnedRoot }
         }
         for (name, root) in stale {
-            let isNeeded = snapshots.contains { $0.root == root } || published.root == root
+            let isNeeded = snapshots.contains { $0.pinnedRoot == root } || published.root == root
             if !isNeeded {
                 do throws(RemoteError) {
                     try connection.store.unpin(root, cancellation: connection.cancellation)
@@ -80,13 +80,13 @@ extension Volume {
 
     /// Whether a snapshot has the root, so that its pin must not end.
     func isSnapshotRoot(_ root: CID) -> Bool {
-        manifest.withLock { $0.snapshots.all.contains { $0.root == root } }
+        manifest.withLock { $0.snapshots.all.contains { $0.root == root || $0.manifest == root } }
     }
 
     private func pin(
         _ snapshot: StoredSnapshot, as name: String, _ connection: RemoteConnection
     ) throws(PublishFailure) {
-        var request = PinRequest(snapshot.root, replacing: nil, name: name)
+        var request = PinRequest(snapshot.pinnedRoot, replacing: nil, name: name)
         request.stallMilliseconds = connection.options.pinMilliseconds
         request.cancellation = connection.cancellation
         do throws(RemoteError) {
@@ -94,13 +94,13 @@ extension Volume {
         } catch {
             guard error.kind == .notFound || error.kind == .timeout else { throw .remote(error) }
         }
-        try sendMissing(below: snapshot.root, connection)
+        try sendMissing(below: snapshot.pinnedRoot, connection)
         do throws(RemoteError) {
             try connection.store.pin(request)
         } catch {
             throw .remote(error)
         }
-        log.info("snapshot \(snapshot.name) is pinned", metadata: ["root": "\(snapshot.root)"])
+        log.info("snapshot \(snapshot.name) is pinned", metadata: ["root": "\(snapshot.pinnedRoot)"])
     }
 
     /// Sends the blocks of a DAG that the remote has not.
@@ -133,16 +133,14 @@ extension Volume {
             } catch {
                 throw .remote(error)
             }
-            if isThere, cid.codec != .dagPB { continue }
+            if isThere, cid.codec == .raw { continue }
             let bytes: [UInt8]
             do throws(VolumeError) {
                 bytes = try committedBlock(cid, isOfTree: true)
             } catch {
                 throw .failed("a snapshot cannot be published: \(error)")
             }
-            if cid.codec == .dagPB {
-                waiting += ((try? DAGNode(decoding: bytes))?.links ?? []).map(\.cid)
-            }
+            waiting += cid.links(of: bytes)
             guard !isThere else { continue }
             batch.append((cid, bytes))
             byteCount += bytes.count
@@ -153,4 +151,9 @@ extension Volume {
 
     /// Bytes.
     private static let sentAtOnce = 16 << 20
+}
+
+extension StoredSnapshot {
+    /// What keeps all of it: the manifest links to the tree.
+    var pinnedRoot: CID { manifest ?? root }
 }

@@ -208,7 +208,7 @@ extension Volume {
         try reading { (state) throws(Errno) in
             let record = try record(inode, state)
             if let cid = record.cid, !(moment?.overlaid.contains(inode.number) ?? false) {
-                if isTop { moment?.complete(cid, record.treeSize, state) }
+                if isTop { try complete(moment, cid, record.treeSize, state) }
                 return (cid, record.treeSize)
             }
             // Only one computation goes on at a time, and it is above this one.
@@ -220,6 +220,13 @@ extension Volume {
             record.pins += 1
             return nil
         }
+    }
+
+    private func complete(
+        _ moment: SnapshotMoment?, _ root: CID, _ treeSize: UInt64, _ state: ManifestState
+    ) throws(Errno) {
+        try moment?.complete(
+            root, treeSize, changes: publishing(state).changes, state)
     }
 
     private func endComputation(of inode: Inode) {
@@ -268,7 +275,7 @@ extension Volume {
                 state.setTree(
                     of: record, cid: root.cid, treeSize: root.treeSize, nodes: nodes)
             }
-            if isTop { moment?.complete(root.cid, root.treeSize, state) }
+            if isTop { try complete(moment, root.cid, root.treeSize, state) }
             return (root.cid, root.treeSize)
         }
     }

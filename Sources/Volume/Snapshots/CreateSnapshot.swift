@@ -33,7 +33,8 @@ extension Volume {
         guard message.utf8.count <= Snapshot.messageLengthMax else {
             throw .snapshot("the message is longer than \(Snapshot.messageLengthMax) bytes: shorten it")
         }
-        let moment = SnapshotMoment { (moment, state, root, treeSize) in
+        let moment = SnapshotMoment(reading: try manifestReading(withManifest, name)) {
+            (moment, state, root, treeSize) in
             state.takeSnapshot(
                 name: name, root: root, treeSize: treeSize, time: now, message: message,
                 isAutomatic: isAutomatic, nodes: moment.nodes,
@@ -42,6 +43,7 @@ extension Volume {
         defer { endMoment(moment) }
         do throws(Errno) {
             try changing { (state) throws(Errno) in try checkRoom(state) }
+            if withManifest { try loadAllDirectories() }
             try background.run { () throws(Errno) in try takeTree(moment) }
         } catch {
             throw .operation(failed: "snapshot \(name)", error)
@@ -56,8 +58,27 @@ extension Volume {
             sweepSnapshots(keptIn: taken.id...taken.id)
             throw .operation(failed: "snapshot \(name)", error)
         }
+        if let reading = moment.reading {
+            do throws(VolumeError) {
+                _ = try writeManifest(of: taken, reading)
+            } catch {
+                try? deleteSnapshot(named: name)
+                throw error
+            }
+        }
         snapshotsChanged(name)
-        return Snapshot(taken)
+        return try snapshot(named: name)
+    }
+
+    private func manifestReading(
+        _ isWanted: Bool, _ name: String
+    ) throws(VolumeError) -> ManifestReading? {
+        guard isWanted else { return nil }
+        do throws(Errno) {
+            return try manifest.openReading()
+        } catch {
+            throw .operation(failed: "snapshot \(name)", error)
+        }
     }
 
     /// All snapshots, the oldest first.
@@ -109,7 +130,7 @@ extension Volume {
                 moment.begin()
                 do throws(Errno) {
                     try freezeWrittenFiles(moment)
-                    if try computeTree(.root, moment) != nil { return }
+                    if try computeTree(.root, moment) != nil, !moment.isLate { return }
                 } catch {
                     // Something that was listed is gone by now.
                     guard error == Self.stale else { throw error }

@@ -79,9 +79,13 @@ extension Volume {
     private static let restoreAttemptsMax = 32
 
     /// Goes on with what a crash has cut off. What cannot be had now is tried again at the next opening.
-    func resumeRestoration() {
-        guard let restoration = manifest.withLock({ $0.snapshots.restoration }), !options.isReadOnly
+    ///
+    /// - Throws: `tree`, `operation` for a tree that is not whole yet because a manifest tells of it.
+    func resumeRestoration() throws(VolumeError) {
+        guard let restoration = manifest.withLock({ $0.snapshots.restoration })
         else { return }
+        if restoration.root.codec == .dagCBOR { return try loadManifest(restoration.root) }
+        guard !options.isReadOnly else { return }
         log.notice("snapshot \(restoration.name): the restoring of it goes on")
         do throws(VolumeError) {
             _ = try finish(restoration)

@@ -34,17 +34,36 @@ final class SnapshotMoment {
     var used: Set<UInt64> = []
     private let take: (SnapshotMoment, ManifestState, CID, UInt64) -> StoredSnapshot
     private(set) var taken: StoredSnapshot?
+    /// The names and attributes of the moment, for a manifest; nil where none is wanted.
+    let reading: ManifestReading?
+    /// How many changes there were before SQLite was told of all.
+    var changesBefore: UInt64 = 0
+    /// Names or attributes were changed since then, so the reading would be of another moment.
+    private(set) var isLate = false
 
     /// - Parameter take: makes the snapshot of a root, under the manifest's lock, at the moment when the root is known.
-    init(take: @escaping (SnapshotMoment, ManifestState, CID, UInt64) -> StoredSnapshot) {
+    init(
+        reading: ManifestReading?,
+        take: @escaping (SnapshotMoment, ManifestState, CID, UInt64) -> StoredSnapshot
+    ) {
+        self.reading = reading
         self.take = take
     }
 
     /// Begins the computation, for the first time or again.
-    func begin() { (overlaid, nodes, used) = ([], [], []) }
+    func begin() { (overlaid, nodes, used, isLate) = ([], [], [], false) }
 
     /// Under the manifest's lock.
-    func complete(_ root: CID, _ treeSize: UInt64, _ state: ManifestState) {
+    ///
+    /// - Parameter changes: how many changes there were by now.
+    func complete(
+        _ root: CID, _ treeSize: UInt64, changes: UInt64, _ state: ManifestState
+    ) throws(Errno) {
+        if let reading {
+            isLate = changes != changesBefore
+            guard !isLate else { return }
+            try reading.begin()
+        }
         taken = take(self, state, root, treeSize)
     }
 }
@@ -52,6 +71,7 @@ final class SnapshotMoment {
 extension Volume {
     /// Looks for files that somebody may write to, has those sealed that rest, and copies the others.
     func freezeWrittenFiles(_ moment: SnapshotMoment) throws(Errno) {
+        moment.changesBefore = manifest.withLock { publishing($0).changes }
         try manifest.checkpoint()
         // What was copied once stays so, written to or not.
         for number in Set(try writtenFiles()).union(moment.frozen.keys) {

@@ -2,6 +2,7 @@ internal import Base
 internal import InodeManifest
 internal import MerkleDAG
 internal import Multiformats
+internal import PortableManifest
 
 internal import struct SystemPackage.Errno
 
@@ -37,7 +38,7 @@ extension Volume {
                 "--from is for a new volume, and state directory \(stateDirectoryPath) has a tree of its "
                     + "own: leave --from out, or give another --state-dir")
         }
-        let (cid, block) = try directory(of: origin, cancellation: Cancellation())
+        let (cid, block, portable) = try directory(of: origin, cancellation: Cancellation())
         do throws(Errno) {
             // Nobody else is here yet, and a volume that refuses changes has to begin with something, too.
             try reading { (state) throws(Errno) in
@@ -48,6 +49,7 @@ extension Volume {
                 root.children.setComplete(false)
                 state.origin = Origin(
                     reference: origin.reference, root: cid, time: Timestamp.now().nanoseconds)
+                if let portable { beginManifest(portable, state) }
                 state.mark(root)
             }
             try manifest.commit()
@@ -56,10 +58,11 @@ extension Volume {
         }
     }
 
-    /// The directory that an origin stands for now, with its root block. Blocks for the network.
+    /// The directory that an origin stands for now, with its root block, and the portable manifest that tells more of it; nil for
+    /// none. Blocks for the network.
     func directory(
         of origin: OriginOptions, cancellation: Cancellation
-    ) throws(VolumeError) -> (CID, [UInt8]) {
+    ) throws(VolumeError) -> (CID, [UInt8], manifest: CID?) {
         let found: OriginRoot
         do throws(OriginError) {
             found = try origin.resolve(cancellation)
@@ -68,9 +71,19 @@ extension Volume {
         }
         following.note(lifetimeSeconds: found.lifetimeSeconds)
         let source = DAGSource(volume: self, cancellation: cancellation)
+        var portable: CID?
+        var top = found.cid
+        if top.codec == .dagCBOR {
+            guard found.path.isEmpty, !origin.follows else {
+                throw .tree(
+                    "\(origin.reference): a portable manifest is taken as a whole, and not followed")
+            }
+            portable = top
+            top = try manifestRoot(top, source).tree
+        }
         let (cid, entry, block): (CID, UnixFSEntry, [UInt8])
         do throws(DAGReadError) {
-            cid = try source.resolve(found.path, from: found.cid)
+            cid = try source.resolve(found.path, from: top)
             entry = try source.unixfsEntry(cid)
             block = try source.verifiedBlock(cid)
         } catch {
@@ -81,7 +94,7 @@ extension Volume {
                 "\(origin.reference): \(cid) is no directory: mount one, or import it into a volume"
             )
         }
-        return (cid, block)
+        return (cid, block, portable)
     }
 
     /// Where the tree came from; nil for one that began empty.

@@ -102,7 +102,7 @@ extension Volume {
     /// Looks what the name stands for, and brings the tree there.
     private func follow(_ origin: OriginOptions) {
         do throws(VolumeError) {
-            let (root, block) = try directory(of: origin, cancellation: following.cancellation)
+            let (root, block, _) = try directory(of: origin, cancellation: following.cancellation)
             try background.run { () throws(VolumeError) in try take(root, block, origin) }
             following.note(nil)
         } catch {
