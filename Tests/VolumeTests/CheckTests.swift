@@ -653,6 +653,23 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
                 + "WHERE kind = 1",
             ["9 is no kind of who needs a DAG node"]),
 
+        // Snapshots
+        RowDamage(
+            "a snapshot's root", "INSERT INTO snapshot VALUES (1, 's', x'00', 0, 0, 0, '', 0, NULL)",
+            ["table snapshot, row id 1, column root"]),
+        RowDamage(
+            "a snapshot whose number was not given",
+            "INSERT INTO snapshot SELECT 7, 's', cid, 0, 0, 0, '', 0, NULL FROM object "
+                + "WHERE id = \(object("flat"))",
+            ["last_snapshot is 0, but there is snapshot 7"]),
+        RowDamage(
+            "a restoration of nothing", "INSERT INTO restoration VALUES (1, 's', x'00', x'')",
+            ["table restoration, row id 1, column root"]),
+        RowDamage(
+            "an object that is kept without a reference",
+            "UPDATE object SET kept = 1 WHERE id = \(object("flat"))",
+            ["(/flat): it counts 1 references, not 2, one of them for snapshots"]),
+
         // Placements
         RowDamage(
             "a placement at no remote",

@@ -56,6 +56,38 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
+    @Test(arguments: TestNode.kinds)
+    func snapshotsArePinnedUnderTheirNamesAsLongAsTheyAreThere(_ kind: TestNode.Kind) throws {
+        let stand = try NodeStand(kind)
+        let directory = ScratchDirectory()
+        let volume = try openVolume(directory, stand.options())
+        let inner = try volume.makeDirectory("inner", in: .root, mode: 0o755, caller: root).inode
+        try volume.makeFile("first", in: inner, content(seed: 1, count: 2_500_000))
+        try volume.published()
+        // One that was published as a root, and one that never is.
+        let one = try volume.createSnapshot(named: "one")
+        try volume.makeFile("second", in: inner, content(seed: 2, count: 2_500_000))
+        let two = try volume.createSnapshot(named: "two", withManifest: true)
+        try volume.unlink("second", in: inner)
+        try volume.unlink("first", in: inner)
+        try volume.published()
+        let name = String(stand.path.dropFirst()) + "@snapshot:"
+        let manifest = try #require(two.manifest)
+        for (root, pin) in [(one.root, "one"), (manifest, "two")] {
+            #expect(try eventually { try stand.kubo.pin(of: root)?.name == name + pin })
+        }
+        try volume.deleteSnapshot(named: "one")
+        #expect(try eventually { try stand.kubo.pin(of: one.root) == nil })
+        try volume.close()
+        // Deleted while nobody is connected.
+        let offline = try openVolume(directory)
+        try offline.deleteSnapshot(named: "two")
+        try offline.close()
+        let again = try openVolume(directory, stand.options())
+        #expect(try eventually { try stand.kubo.pin(of: manifest) == nil })
+        try again.close()
+    }
+
     @Test func whatTheNodeHasIsNotSentAgain() throws {
         let stand = try NodeStand()
         let double = try #require(stand.double)

@@ -392,6 +392,29 @@ private var quickOptions: VolumeOptions {
         try volume.close()
     }
 
+    @Test func blockOfASnapshotThatIsLostIsFound() throws {
+        let disk = try CheckedDirectory()
+        var volume = try disk.open()
+        let inner = try volume.makeDirectory("only-then")
+        try volume.makeFile("file", in: inner, Self.small)
+        let cid = try volume.cid(of: inner)
+        _ = try volume.createSnapshot(named: "one")
+        try volume.unlink("file", in: inner)
+        try volume.removeDirectory("only-then", in: .root)
+        try volume.close()
+        #expect(try disk.check().isClean)
+        let multihash = cid.multihash.bytes.map { String(format: "%02x", $0) }.joined()
+        try disk.damage(
+            "DELETE FROM dag_reference WHERE multihash = x'\(multihash)'; "
+                + "DELETE FROM dag_node WHERE multihash = x'\(multihash)'")
+        let report = try disk.check()
+        #expect(report.problems == ["snapshot one: block \(cid) is missing"])
+        volume = try disk.open()
+        try volume.deleteSnapshot(named: "one")
+        try volume.close()
+        #expect(try disk.check().isClean)
+    }
+
     @Test func numbersOfSnapshotsAreNotGivenTwice() throws {
         var volume = try openVolume(scratch, stillOptions)
         let first = try volume.createSnapshot(named: "one")

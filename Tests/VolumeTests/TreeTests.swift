@@ -10,7 +10,7 @@ import Volume
 import struct SystemPackage.Errno
 
 /// Another volume as somebody who has blocks; counts what it was asked for.
-private final class OtherVolume: RemoteBlocks {
+final class OtherVolume: RemoteBlocks {
     let directory = ScratchDirectory()
     let volume: Volume
     private let asked = Mutex<[CID]>([])
@@ -43,6 +43,7 @@ private final class OtherVolume: RemoteBlocks {
     }
 
     func lose(_ cid: CID) { lost.withLock { _ = $0.insert(cid) } }
+    func find(_ cid: CID) { lost.withLock { _ = $0.remove(cid) } }
     func goAway() { isAway.store(true, ordering: .relaxed) }
 
     /// How many requests there were since the last call.

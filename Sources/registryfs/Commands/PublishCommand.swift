@@ -49,6 +49,12 @@ struct PublishCommand: ParsableCommand {
     @Flag(help: "Publish each new root of the mount, until a signal ends it.")
     var watch = false
 
+    @Flag(
+        help:
+            "Make a snapshot of the mount with a portable manifest, and publish that: owners, modes and all else come with it."
+    )
+    var withManifest = false
+
     @Option(
         help: ArgumentHelp(
             "With --watch, how often the root is looked at (default: 5).", valueName: "seconds"))
@@ -57,6 +63,9 @@ struct PublishCommand: ParsableCommand {
     func validate() throws {
         guard (1...86_400).contains(interval) else {
             throw ValidationError("--interval: it must be from 1 to 86400 seconds")
+        }
+        guard !withManifest || !watch else {
+            throw ValidationError("--with-manifest and --watch exclude each other")
         }
         guard !offline || node.kubo == nil else {
             throw ValidationError("--offline and --kubo exclude each other")
@@ -78,7 +87,12 @@ struct PublishCommand: ParsableCommand {
         settings.isOffline = offline
         settings.stateDirectory = volume.stateDir
         settings.json = report.json
-        let place = try PublishTarget(target, stateDirectory: volume.stateDir)
+        var place = try PublishTarget(target, stateDirectory: volume.stateDir)
+        if withManifest {
+            let whose = place.stateDirectory
+            place = try place.withManifest(key: key)
+            settings.stateDirectory = settings.stateDirectory ?? whose
+        }
         if watch {
             try PublishRun.watch(place, settings, node, seconds: interval)
         } else {
@@ -153,6 +167,28 @@ enum PublishTarget {
                 "nothing is mounted: say what is to be published, or whose root by --state-dir",
                 exitCode: 64)
         }
+    }
+
+    /// What stands for a volume's root now, and all that UnixFS cannot say of it: the manifest of a snapshot that is made
+    /// for this, and stays until somebody deletes it.
+    func withManifest(key: String) throws(Failure) -> PublishTarget {
+        let access: SnapshotAccess
+        switch self {
+        case .path(_, let mount, isRoot: true): access = .mount(mount)
+        case .unmounted(let stateDirectory): access = .stateDirectory(stateDirectory)
+        case .content, .path:
+            throw Failure("--with-manifest is for a mount point: give one", exitCode: 64)
+        }
+        var request = SnapshotRequest(.create)
+        request.withManifest = true
+        request.message = "published by the key \(key)"
+        guard let manifest = try access.askForOne(request, "writing").manifest else {
+            throw Failure("the daemon tells of no manifest")
+        }
+        return .content(
+            try Failure.ofUsage { () throws(NamingError) in
+                try ContentPath(Array("/ipfs/\(manifest)".utf8))
+            })
     }
 
     /// The state directory of the volume; nil for content.

@@ -109,7 +109,7 @@ struct SnapshotExportCommand: ParsableCommand {
         let access = try SnapshotAccess(place)
         let found = try access.askForOne(SnapshotRequest(.show, [name]), "reading")
         var finder = access.finder
-        _ = try ExportCARRun.run(found.root, output: output, &finder)
+        _ = try ExportCARRun.run(found.manifest ?? found.root, output: output, &finder)
         try finder.close()
         if place.json { try Output.line(try ReportText.json(found)) }
     }
