@@ -128,7 +128,8 @@ struct OpenedVolume {
 extension Logger {
     /// The log of a command: what it has to say, it says by its failure.
     static var ofCommand: Logger {
-        Logger(label: "registryfs") { _ in LineLogHandler(file: LogFile(), level: .error) }
+        // What goes wrong is the command's own line: a source's failure would be told twice.
+        Logger(label: "registryfs") { _ in LineLogHandler(file: LogFile(), level: .critical) }
     }
 }
 
