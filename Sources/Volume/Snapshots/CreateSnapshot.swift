@@ -28,6 +28,8 @@ extension Volume {
         named name: String? = nil, message: String = "", isAutomatic: Bool = false,
         withManifest: Bool = false
     ) throws(VolumeError) -> Snapshot {
+        // What other work of this thread left behind is no cause of what fails here.
+        FailureCause.take()
         let now = Timestamp.now().nanoseconds
         let name = try newSnapshotName(name, at: now)
         guard message.utf8.count <= Snapshot.messageLengthMax else {
@@ -144,6 +146,7 @@ extension Volume {
     ///
     /// - Throws: `snapshot` where there is none; `operation`.
     public func deleteSnapshot(named name: String) throws(VolumeError) {
+        FailureCause.take()
         guard !options.isReadOnly else {
             throw .operation("deleting snapshot \(name)", .readOnlyFileSystem)
         }

@@ -23,6 +23,7 @@ extension Volume {
     public func restore(
         _ name: String, path: [FileName] = []
     ) throws(VolumeError) -> RestoredTree {
+        FailureCause.take()
         let found = try snapshot(named: name)
         guard !options.isReadOnly else {
             throw .operation("restoring snapshot \(name)", .readOnlyFileSystem)
