@@ -219,9 +219,11 @@ final class ModelRun {
                 try run.step()
                 if index % 250 == 0 {
                     try run.compare()
+                }
+                if index % 500 == 0 {
+                    try run.compareCIDs()
                     try run.compareSnapshots()
                 }
-                if index % 500 == 0 { try run.compareCIDs() }
                 if index % 1000 == 0 { try run.reopen() }
             }
             try run.close()

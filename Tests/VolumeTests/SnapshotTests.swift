@@ -315,7 +315,7 @@ private var quickOptions: VolumeOptions {
         let first = try volume.createSnapshot(named: "first")
         let expected = try tree(first.root, volume)
         try volume.close()
-        for calls in stride(from: 0, to: 90, by: 6) {
+        for calls in stride(from: 0, to: 90, by: 11) {
             await #expect(processExitsWith: .signal(SIGKILL)) {
                 [state = scratch.state as String, calls = calls as Int] in
                 let volume = try Volume.open(
