@@ -81,7 +81,8 @@ let package = Package(
         .target(
             name: "Volume",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "PortableManifest", "InodeManifest", "ObjectStore",
+                "Base", "Multiformats", "MerkleDAG", "PortableManifest", "InodeManifest",
+                "ObjectStore",
                 "Remotes",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "SystemPackage", package: "swift-system"),

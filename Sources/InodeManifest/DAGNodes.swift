@@ -262,7 +262,9 @@ extension CommitBatch {
 
     /// Drops the references of deleted rows.
     func deleteNodes(in table: inout DAGNodeTable) throws {
-        for id in storedDeletedInodes { try table.set(DAGOwner(kind: .directory, id: id), to: [], born: 0) }
+        for id in storedDeletedInodes {
+            try table.set(DAGOwner(kind: .directory, id: id), to: [], born: 0)
+        }
         for id in storedDeletedObjects {
             try table.set(DAGOwner(kind: .object, id: id), to: [], born: 0)
         }

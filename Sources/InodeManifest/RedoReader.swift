@@ -181,7 +181,8 @@ struct RedoReader {
     }
 
     private mutating func lostNodes() throws(RedoPayloadError) -> LostNodes {
-        guard let kind = DAGOwner.Kind(rawValue: Int64(try number(UInt8.self))), kind == .object || kind == .directory
+        guard let kind = DAGOwner.Kind(rawValue: Int64(try number(UInt8.self))),
+            kind == .object || kind == .directory
         else { throw RedoPayloadError() }
         let owner = DAGOwner(kind: kind, id: try number())
         guard form == .current else {

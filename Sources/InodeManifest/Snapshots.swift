@@ -295,7 +295,8 @@ extension Restoration {
     package init(_ row: StoredRow) throws(DamagedRow) {
         guard let root = try row.cid(1, "root") else { throw row.damage("root", "there is none") }
         let bytes = try row.bytes(2, "path")
-        let path = bytes.isEmpty ? [] : bytes.split(separator: 0x2f, omittingEmptySubsequences: false)
+        let path =
+            bytes.isEmpty ? [] : bytes.split(separator: 0x2f, omittingEmptySubsequences: false)
         let names = path.map { FileName(Array($0)) }
         for name in names {
             if let fault = name.fault { throw row.damage("path", fault) }

@@ -60,7 +60,8 @@ enum SnapshotAccess {
         case .mount(let mount):
             access = .daemon(ControlClient(stateDirectory: mount.stateDirectory))
         case .stateDirectory(let directory):
-            access = try VolumeAccess(stateDirectory: directory, seals: request.changes, sources: OfflineSources())
+            access = try VolumeAccess(
+                stateDirectory: directory, seals: request.changes, sources: OfflineSources())
         }
         var control = ControlRequest(command: .snapshot)
         control.snapshot = request

@@ -655,7 +655,8 @@ struct RowDamage: Sendable, CustomTestStringConvertible {
 
         // Snapshots
         RowDamage(
-            "a snapshot's root", "INSERT INTO snapshot VALUES (1, 's', x'00', 0, 0, 0, '', 0, NULL)",
+            "a snapshot's root",
+            "INSERT INTO snapshot VALUES (1, 's', x'00', 0, 0, 0, '', 0, NULL)",
             ["table snapshot, row id 1, column root"]),
         RowDamage(
             "a snapshot whose number was not given",

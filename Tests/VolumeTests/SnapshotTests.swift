@@ -351,7 +351,8 @@ private var quickOptions: VolumeOptions {
 
     @Test func snapshotThatCannotBeMadeDurableIsNone() async throws {
         await #expect(processExitsWith: .success) { [state = scratch.state as String] in
-            let volume = try Volume.open(stateDirectory: state, options: stillOptions, log: quietLog)
+            let volume = try Volume.open(
+                stateDirectory: state, options: stillOptions, log: quietLog)
             try volume.makeFile("file", content(seed: 2, count: 3_000_000))
             try volume.synchronizeAll()
             Faults.arm(
@@ -373,10 +374,14 @@ private var quickOptions: VolumeOptions {
     }
 
     @Test func namesOfSnapshotsAreOnesThatAFileCanHave() throws {
-        for name in ["a", "2026-11-29T08-45-00Z", "v1.2+b@x:y_z", String(repeating: "n", count: 128)] {
+        for name in [
+            "a", "2026-11-29T08-45-00Z", "v1.2+b@x:y_z", String(repeating: "n", count: 128),
+        ] {
             #expect(Snapshot.isName(name), "\(name)")
         }
-        for name in ["", ".", "..", ".a", "-a", "a/b", "a b", "ä", String(repeating: "n", count: 129)] {
+        for name in [
+            "", ".", "..", ".a", "-a", "a/b", "a b", "ä", String(repeating: "n", count: 129),
+        ] {
             #expect(!Snapshot.isName(name), "\(name)")
         }
         #expect(Snapshot.name(at: 1_795_942_245_999_999_999) == "2026-11-29T08-50-45Z")

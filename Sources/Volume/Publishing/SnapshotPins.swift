@@ -100,7 +100,8 @@ extension Volume {
         } catch {
             throw .remote(error)
         }
-        log.info("snapshot \(snapshot.name) is pinned", metadata: ["root": "\(snapshot.pinnedRoot)"])
+        log.info(
+            "snapshot \(snapshot.name) is pinned", metadata: ["root": "\(snapshot.pinnedRoot)"])
     }
 
     /// Sends the blocks of a DAG that the remote has not.

@@ -33,7 +33,8 @@ extension Volume {
         let now = Timestamp.now().nanoseconds
         let name = try newSnapshotName(name, at: now)
         guard message.utf8.count <= Snapshot.messageLengthMax else {
-            throw .snapshot("the message is longer than \(Snapshot.messageLengthMax) bytes: shorten it")
+            throw .snapshot(
+                "the message is longer than \(Snapshot.messageLengthMax) bytes: shorten it")
         }
         let moment = SnapshotMoment(reading: try manifestReading(withManifest, name)) {
             (moment, state, root, treeSize) in
@@ -193,7 +194,8 @@ extension Volume {
                 guard count > 0 else { return }
             }
         } catch {
-            log.warning("snapshots: what none needs stays for now: \(FailureCause.words(for: error))")
+            log.warning(
+                "snapshots: what none needs stays for now: \(FailureCause.words(for: error))")
         }
     }
 

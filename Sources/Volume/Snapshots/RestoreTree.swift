@@ -74,7 +74,8 @@ extension Volume {
                 }
             }
         }
-        throw .snapshot("snapshot \(restoration.name): the tree is changed faster than it is restored")
+        throw .snapshot(
+            "snapshot \(restoration.name): the tree is changed faster than it is restored")
     }
 
     private static let restoreAttemptsMax = 32

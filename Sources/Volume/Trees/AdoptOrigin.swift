@@ -76,7 +76,8 @@ extension Volume {
         if top.codec == .dagCBOR {
             guard found.path.isEmpty, !origin.follows else {
                 throw .tree(
-                    "\(origin.reference): a portable manifest is taken as a whole, and not followed")
+                    "\(origin.reference): a portable manifest is taken as a whole, and not followed"
+                )
             }
             portable = top
             top = try manifestRoot(top, source).tree

@@ -123,7 +123,8 @@ private final class ManifestLoading {
             }
             guard let inode else {
                 throw .tree(
-                    "block \(directory.block): its UnixFS tree has no \(shown(entry.name)) of that kind")
+                    "block \(directory.block): its UnixFS tree has no \(shown(entry.name)) of that kind"
+                )
             }
             if let block = entry.directory { found.append((inode, block)) }
         }
