@@ -151,6 +151,10 @@ extension Volume {
         guard !options.isReadOnly else {
             throw .operation("deleting snapshot \(name)", .readOnlyFileSystem)
         }
+        let isBeingRestored = manifest.withLock { $0.snapshots.restoration?.name == name }
+        guard !isBeingRestored else {
+            throw .snapshot("snapshot \(name) is being restored: delete it when that is done")
+        }
         let range = manifest.withLock { state -> ClosedRange<UInt64>? in
             guard let found = state.snapshots.named(name) else { return nil }
             let next = state.snapshots.all.first { $0.id > found.id }?.id
