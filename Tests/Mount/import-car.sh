@@ -2,7 +2,7 @@
 # CAR files go into volumes, mounted or not, and come out of them, also where the content is elsewhere: all or
 # nothing, whoever is killed.
 source "$(dirname "$0")/lib.sh"
-source "$(dirname "$0")/trees-lib.sh"
+source "$here/trees-lib.sh"
 
 limit_kilobytes=$((150 * 1024))
 mebibytes=256 rounds=12

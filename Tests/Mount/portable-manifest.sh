@@ -2,7 +2,7 @@
 # What UnixFS cannot say of a tree goes with it in a portable manifest: a mount from that has everything back, as
 # rsync sees it, from a CAR file and by a gateway.
 source "$(dirname "$0")/lib.sh"
-source "$(dirname "$0")/trees-lib.sh"
+source "$here/trees-lib.sh"
 
 # same_trees: what rsync would have to bring to the other, either way round.
 same_trees() {

@@ -4,7 +4,7 @@
 # server on the loopback) and by an IPNS name.
 source "$(dirname "$0")/lib.sh"
 
-source "$(dirname "$0")/trees-lib.sh"
+source "$here/trees-lib.sh"
 
 begin "an image is pushed, and the tree becomes a CAR file"
 volume_up
