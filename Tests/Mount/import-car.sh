@@ -108,8 +108,12 @@ cp --reflink=auto "$car" "$work/flipped.car"
 # Two bytes of the last leaves, of which one at least was another.
 printf 'xy' | dd of="$work/flipped.car" bs=1 seek=$((size - 1000000)) conv=notrunc status=none
 ! cmp -s "$car" "$work/flipped.car" || fail "nothing was changed"
-refused "not the block" "$registryfs" import-car "$work/flipped.car" "$mnt"
-refused "$work/flipped.car: at byte" "$registryfs" import "$work/flipped.car" "$mnt/flipped"
+# What is here already would not be taken from the file.
+fresh_state "$work/state-flipped"
+refused "not the block" "$registryfs" import-car "$work/flipped.car" --state-dir "$work/state-flipped"
+refused "$work/flipped.car: at byte" \
+    "$registryfs" import "$work/flipped.car" /flipped --state-dir "$work/state-flipped"
+clean "$work/state-flipped"
 rm "$work/cut.car" "$work/flipped.car"
 same "names in the root" "bar images tree" "$(ls "$mnt" | sort | tr '\n' ' ' | sed 's/ $//')"
 volume_again
