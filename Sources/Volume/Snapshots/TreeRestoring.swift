@@ -52,6 +52,9 @@ struct TreeRestoring {
             let parent: Inode
             do throws(Errno) {
                 parent = try volume.resolve(path: path.dropLast())
+                guard try volume.attributes(of: parent).kind == .directory else {
+                    throw .notDirectory
+                }
             } catch {
                 throw .failed(
                     .snapshot("\(text): there is no directory for it: restore the one above"))
