@@ -49,11 +49,12 @@ package struct DAGNodeTable {
     package init(in db: some StatementSource) throws {
         findOwned = try db.statement(
             "SELECT multihash FROM dag_reference WHERE kind = ? AND owner = ?")
-        // One that is damaged is made good.
+        // One that is damaged is made good. Who had it first may be told of last: born is the lowest.
         putNode = try db.statement(
             """
             INSERT INTO dag_node(multihash, bytes, born) VALUES (?,?,?) ON CONFLICT(multihash)
-            DO UPDATE SET bytes = excluded.bytes WHERE bytes <> excluded.bytes
+            DO UPDATE SET bytes = excluded.bytes, born = min(born, excluded.born)
+            WHERE bytes <> excluded.bytes OR born > excluded.born
             """)
         keepForSnapshot = try db.statement(
             """
@@ -84,7 +85,7 @@ package struct DAGNodeTable {
     /// Has an owner need these blocks, and no others.
     ///
     /// - Parameters:
-    ///   - born: the newest snapshot when they were made; a block that is there keeps its own.
+    ///   - born: the newest snapshot when they were made; a block that is there keeps its own where that is lower.
     ///   - isNew: it has none so far.
     package mutating func set(
         _ owner: DAGOwner, to nodes: [StoredNode], born: UInt64, isNew: Bool = false

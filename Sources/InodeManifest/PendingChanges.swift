@@ -200,15 +200,16 @@ struct PendingChanges {
     mutating func restoreNotCheckpointed(
         _ batch: CommitBatch, in cache: RecordCache, newestSnapshot: UInt64
     ) {
+        var kept: [KeptNodes] = []
         for row in batch.inodes {
             guard let record = cache.inodes[row.id] else { continue }
             record.notCheckpointed.formUnion(row.parts)
             record.attributes?.restore(row.attributes, isCommit: false)
-            // Of another CID, or of none by now, they would be nodes of nothing.
-            if record.newNodes == nil && record.cid?.bytes == row.cid {
+            // Of another CID, or of none by now, or of a deleted row, they would be nodes of nothing.
+            if !record.isDeleted && record.newNodes == nil && record.cid?.bytes == row.cid {
                 record.newNodes = row.newNodes
             } else if let nodes = row.newNodes, row.treeBorn < newestSnapshot {
-                notCheckpointed.keptNodes.append(
+                kept.append(
                     KeptNodes(snapshot: newestSnapshot, born: row.treeBorn, nodes: nodes))
             }
             keep(record)
@@ -224,7 +225,8 @@ struct PendingChanges {
         notCheckpointed.evictedFiles = batch.evictedFiles + notCheckpointed.evictedFiles
         notCheckpointed.unlinkedObjects = batch.unlinkedObjects + notCheckpointed.unlinkedObjects
         notCheckpointed.lostNodes = batch.lostNodes + notCheckpointed.lostNodes
-        notCheckpointed.keptNodes = batch.keptNodes + notCheckpointed.keptNodes
+        // In front: `restore` takes those of the batch that was taken last from the end.
+        notCheckpointed.keptNodes = kept + batch.keptNodes + notCheckpointed.keptNodes
         notCheckpointed.nextObject = notCheckpointed.nextObject ?? batch.nextObject
         notCheckpointed.published = notCheckpointed.published ?? batch.published
         notCheckpointed.origin = notCheckpointed.origin ?? batch.origin

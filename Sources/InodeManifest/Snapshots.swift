@@ -222,8 +222,11 @@ extension ManifestState {
         guard record.kept > 0, !snapshots.isNeeded(born: record.born, kept: record.kept) else {
             return
         }
+        // Not by `release`: that would keep it for snapshots which were made after it had gone.
         record.kept = 0
-        release(record)
+        if record.references > 0 { record.references -= 1 }
+        mark(record)
+        deleteIfUnused(record)
     }
 
     /// Keeps the DAG nodes that a directory loses for the snapshots.

@@ -129,6 +129,11 @@ extension Volume {
         ]
         defer {
             for level in levels { endComputation(of: level.inode) }
+            manifest.withLock { state in
+                for inode in seals(state).treesAtWork.takeHeld() {
+                    (try? state.inode(inode))?.pins -= 1
+                }
+            }
         }
         while let last = levels.indices.last {
             keepChangesBounded()
@@ -150,7 +155,6 @@ extension Volume {
                 }
                 continue
             }
-            let frozenBefore = moment?.frozen.count
             guard let node = try treeNode(of: entry, moment) else {
                 levels.append(
                     Level(
@@ -158,7 +162,8 @@ extension Volume {
                         builder: DirectoryBuilder(profile: profile)))
                 continue
             }
-            if let moment, moment.frozen.count != frozenBefore {
+            // It may have come here since the directories above it were marked.
+            if let moment, moment.frozen[entry.inode.number] != nil {
                 moment.overlaid.formUnion(levels.map(\.inode.number))
             }
             levels[last].pending?.removeLast()
@@ -211,6 +216,8 @@ extension Volume {
                 if isTop { try complete(moment, cid, record.treeSize, state) }
                 return (cid, record.treeSize)
             }
+            // It was moved since, and what is above its place of before is outdated.
+            guard !seals(state).treesAtWork.isHeld(inode) else { throw Self.stale }
             // Only one computation goes on at a time, and it is above this one.
             guard !seals(state).treesAtWork.contains(inode) else {
                 throw .ioError.because(
@@ -231,7 +238,9 @@ extension Volume {
 
     private func endComputation(of inode: Inode) {
         manifest.withLock { state in
-            guard seals(state).treesAtWork.contains(inode) else { return }
+            guard seals(state).treesAtWork.contains(inode),
+                !seals(state).treesAtWork.isHeld(inode)
+            else { return }
             _ = seals(state).treesAtWork.end(inode)
             (try? state.inode(inode))?.pins -= 1
         }
@@ -265,11 +274,15 @@ extension Volume {
         }
         return try reading { (state) throws(Errno) in
             let record = try record(inode, state)
-            let isOutdated = seals(state).treesAtWork.end(inode)
-            record.pins -= 1
-            guard !isOutdated else { return nil }
+            let isOverlaid = moment?.overlaid.contains(inode.number) ?? false
+            guard !(isOverlaid && seals(state).treesAtWork.hold(inode)) else { return nil }
+            if !isOverlaid {
+                let isOutdated = seals(state).treesAtWork.end(inode)
+                record.pins -= 1
+                guard !isOutdated else { return nil }
+            }
             guard !options.isReadOnly else { return (root.cid, root.treeSize) }
-            if let moment, moment.overlaid.contains(inode.number) {
+            if let moment, isOverlaid {
                 moment.nodes += nodes
             } else {
                 state.setTree(
@@ -297,6 +310,9 @@ extension Volume {
 /// Directories whose CIDs are being computed, and whether something below changed since that began.
 struct TreesAtWork {
     private var isOutdated: [UInt64: Bool] = [:]
+    /// Directories that are done, and whose rows do not have the CID that they have in a snapshot: no CID of theirs would lead a
+    /// change below them up to the root.
+    private var held: Set<UInt64> = []
 
     func contains(_ inode: Inode) -> Bool {
         // Asked at each change; mostly there is none.
@@ -304,6 +320,22 @@ struct TreesAtWork {
     }
 
     mutating func begin(_ inode: Inode) { isOutdated[inode.number] = false }
+
+    func isHeld(_ inode: Inode) -> Bool { held.contains(inode.number) }
+
+    /// Ends a computation, and has changes below it noted until `takeHeld`; says whether its result holds no longer.
+    mutating func hold(_ inode: Inode) -> Bool {
+        guard let isOutdated = isOutdated[inode.number] else { return true }
+        held.insert(inode.number)
+        return isOutdated
+    }
+
+    /// Ends all that `hold` began.
+    mutating func takeHeld() -> [Inode] {
+        defer { held = [] }
+        for number in held { isOutdated[number] = nil }
+        return held.map { Inode($0) }
+    }
 
     /// Ends a computation; says whether its result holds no longer.
     mutating func end(_ inode: Inode) -> Bool {
