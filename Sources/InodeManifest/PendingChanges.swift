@@ -196,6 +196,12 @@ struct PendingChanges {
         origin = origin ?? batch.origin
     }
 
+    /// Leaves the deletion of a snapshot out, wherever it waits.
+    mutating func takeBackRemoval(of snapshot: UInt64) -> Bool {
+        let isPending = snapshots.takeBackRemoval(of: snapshot)
+        return notCheckpointed.snapshots.takeBackRemoval(of: snapshot) || isPending
+    }
+
     /// Takes the changes of a batch back that SQLite could not be told of.
     mutating func restoreNotCheckpointed(
         _ batch: CommitBatch, in cache: RecordCache, newestSnapshot: UInt64

@@ -93,6 +93,15 @@ struct SnapshotChanges: Sendable {
 
     var isEmpty: Bool { changes.isEmpty && last == nil }
 
+    /// Leaves the deletion of a snapshot out; false where it is not among them.
+    mutating func takeBackRemoval(of id: UInt64) -> Bool {
+        let count = changes.count
+        changes.removeAll { change in
+            if case .delete(id) = change { true } else { false }
+        }
+        return changes.count < count
+    }
+
     mutating func add(_ later: SnapshotChanges) {
         changes += later.changes
         last = later.last ?? last
@@ -101,17 +110,23 @@ struct SnapshotChanges: Sendable {
 
 /// The snapshots of a volume, in memory.
 package struct Snapshots: Sendable {
-    /// In the order of their numbers.
-    package private(set) var all: [StoredSnapshot]
+    /// In the order of their numbers, those as well whose deletion is not durable yet: what they have stays until then.
+    private var stored: [StoredSnapshot]
+    /// The numbers of those.
+    private var leaving: Set<UInt64> = []
+    /// Those that are there for people, in the order of their numbers.
+    package var all: [StoredSnapshot] {
+        leaving.isEmpty ? stored : stored.filter { !leaving.contains($0.id) }
+    }
     /// The number that was given last.
     package private(set) var last: UInt64
     /// The number of the newest there is; 0 without any.
-    package var newest: UInt64 { all.last?.id ?? 0 }
+    package var newest: UInt64 { stored.last?.id ?? 0 }
     /// A restoring that is under way.
     package internal(set) var restoration: Restoration?
 
     init(all: [StoredSnapshot], last: UInt64, restoration: Restoration?) {
-        self.all = all.sorted { $0.id < $1.id }
+        stored = all.sorted { $0.id < $1.id }
         self.last = max(last, all.map(\.id).max() ?? 0)
         self.restoration = restoration
     }
@@ -121,20 +136,31 @@ package struct Snapshots: Sendable {
 
     /// Whether a snapshot needs what was born and kept so.
     package func isNeeded(born: UInt64, kept: UInt64) -> Bool {
-        all.contains { born < $0.id && $0.id <= kept }
+        stored.contains { born < $0.id && $0.id <= kept }
     }
 
     mutating func add(_ snapshot: StoredSnapshot) {
-        all.append(snapshot)
+        stored.append(snapshot)
         last = snapshot.id
     }
 
-    mutating func remove(_ id: UInt64) { all.removeAll { $0.id == id } }
+    /// The newest snapshot that an inode is older than, and the newest that is older than the inode; nil where all are.
+    func thatHave(_ inode: Inode) -> (newest: UInt64, before: UInt64)? {
+        guard let newest = stored.last, inode.number < newest.nextInode else { return nil }
+        return (newest.id, stored.last { $0.nextInode <= inode.number }?.id ?? 0)
+    }
+
+    mutating func beginRemoval(_ id: UInt64) { leaving.insert(id) }
+
+    mutating func endRemoval(_ id: UInt64, isDone: Bool) {
+        leaving.remove(id)
+        if isDone { stored.removeAll { $0.id == id } }
+    }
 
     mutating func setManifest(_ id: UInt64, _ manifest: CID) {
-        guard let index = all.firstIndex(where: { $0.id == id }) else { return }
-        let old = all[index]
-        all[index] = StoredSnapshot(
+        guard let index = stored.firstIndex(where: { $0.id == id }) else { return }
+        let old = stored[index]
+        stored[index] = StoredSnapshot(
             id: old.id, name: old.name, root: old.root, treeSize: old.treeSize, time: old.time,
             nextInode: old.nextInode, message: old.message, isAutomatic: old.isAutomatic,
             manifest: manifest)
@@ -169,10 +195,20 @@ extension ManifestState {
         return made
     }
 
-    /// Takes a snapshot away. What it alone kept stays until it is swept.
-    package func removeSnapshot(_ id: UInt64) {
-        snapshots.remove(id)
+    /// Takes a snapshot away. What it has stays until `endRemoval`, and what it alone kept until that is swept.
+    package func beginRemoval(of id: UInt64) {
+        snapshots.beginRemoval(id)
         pending.snapshots.changes.append(.delete(id))
+    }
+
+    /// Ends `beginRemoval`, behind a commit.
+    ///
+    /// - Parameter isDurable: the commit succeeded.
+    /// - Returns: false where the snapshot is there again, because SQLite could not be told.
+    package func endRemoval(of id: UInt64, isDurable: Bool) -> Bool {
+        let isDone = isDurable || !pending.takeBackRemoval(of: id)
+        snapshots.endRemoval(id, isDone: isDone)
+        return isDone
     }
 
     /// Notes the portable manifest of a snapshot, and keeps its blocks as long as that is there.
@@ -238,11 +274,8 @@ extension ManifestState {
 
     /// Keeps the block of a symlink that is deleted for the snapshots.
     package func keepSymlink(_ record: InodeRecord, _ node: StoredNode) {
-        guard let newest = snapshots.all.last, record.inode.number < newest.nextInode else {
-            return
-        }
-        let before = snapshots.all.last { $0.nextInode <= record.inode.number }?.id ?? 0
-        pending.keptNodes.append(KeptNodes(snapshot: newest.id, born: before, nodes: [node]))
+        guard let (newest, before) = snapshots.thatHave(record.inode) else { return }
+        pending.keptNodes.append(KeptNodes(snapshot: newest, born: before, nodes: [node]))
     }
 }
 

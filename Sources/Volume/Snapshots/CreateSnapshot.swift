@@ -57,7 +57,10 @@ extension Volume {
         do throws(Errno) {
             try manifest.commit()
         } catch {
-            manifest.withLock { $0.removeSnapshot(taken.id) }
+            manifest.withLock { state in
+                state.beginRemoval(of: taken.id)
+                _ = state.endRemoval(of: taken.id, isDurable: true)
+            }
             sweepSnapshots(keptIn: taken.id...taken.id)
             throw .operation(failed: "snapshot \(name)", error)
         }
@@ -155,21 +158,26 @@ extension Volume {
         guard !isBeingRestored else {
             throw .snapshot("snapshot \(name) is being restored: delete it when that is done")
         }
-        let range = manifest.withLock { state -> ClosedRange<UInt64>? in
+        let removed = manifest.withLock { state -> (StoredSnapshot, ClosedRange<UInt64>)? in
             guard let found = state.snapshots.named(name) else { return nil }
             let next = state.snapshots.all.first { $0.id > found.id }?.id
-            state.removeSnapshot(found.id)
-            let range = found.id...max(found.id, next.map { $0 - 1 } ?? state.snapshots.last)
-            state.sweepNodes(range)
-            return range
+            state.beginRemoval(of: found.id)
+            return (found, found.id...max(found.id, next.map { $0 - 1 } ?? state.snapshots.last))
         }
-        guard let range else {
+        guard let (snapshot, range) = removed else {
             throw .snapshot("there is no snapshot \(name): see registryfs snapshot list")
         }
+        var failure: Errno?
         do throws(Errno) {
             try manifest.commit()
         } catch {
-            throw .operation(failed: "deleting snapshot \(name)", error)
+            failure = error
+        }
+        let isDone = manifest.withLock { state in
+            state.endRemoval(of: snapshot.id, isDurable: failure == nil)
+        }
+        if let failure, !isDone {
+            throw .operation(failed: "deleting snapshot \(name)", failure)
         }
         sweepSnapshots(keptIn: range)
         snapshotsChanged(name)
@@ -179,6 +187,7 @@ extension Volume {
     /// at the next opening.
     func sweepSnapshots(keptIn range: ClosedRange<UInt64>) {
         do throws(Errno) {
+            manifest.withLock { $0.sweepNodes(range) }
             try manifest.checkpoint()
             while true {
                 let ids = try reading { (state) throws(Errno) in
@@ -207,10 +216,7 @@ extension Volume {
 
     /// As `sweepSnapshots`, whatever it was kept for.
     func sweepAllSnapshots() {
-        let last = manifest.withLock { state in
-            if state.snapshots.last > 0 { state.sweepNodes(1...state.snapshots.last) }
-            return state.snapshots.last
-        }
+        let last = manifest.withLock { $0.snapshots.last }
         guard last > 0 else { return }
         sweepSnapshots(keptIn: 1...last)
     }
