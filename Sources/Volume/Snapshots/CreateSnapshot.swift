@@ -37,8 +37,9 @@ extension Volume {
                 "the message is longer than \(Snapshot.messageLengthMax) bytes: shorten it")
         }
         let moment = SnapshotMoment(reading: try manifestReading(withManifest, name)) {
-            (moment, state, root, treeSize) in
-            state.takeSnapshot(
+            (moment, state, root, treeSize) throws(Errno) in
+            try self.refuseSnapshot(name, state)
+            return state.takeSnapshot(
                 name: name, root: root, treeSize: treeSize, time: now, message: message,
                 isAutomatic: isAutomatic, nodes: moment.nodes,
                 frozen: self.frozenObjects(moment, state))
@@ -57,7 +58,10 @@ extension Volume {
         do throws(Errno) {
             try manifest.commit()
         } catch {
-            manifest.withLock { $0.removeSnapshot(taken.id) }
+            manifest.withLock { state in
+                state.removeSnapshot(taken.id)
+                state.sweepNodes(taken.id...taken.id)
+            }
             sweepSnapshots(keptIn: taken.id...taken.id)
             throw .operation(failed: "snapshot \(name)", error)
         }
@@ -71,6 +75,19 @@ extension Volume {
         }
         snapshotsChanged(name)
         return try snapshot(named: name)
+    }
+
+    /// Under the manifest's lock, at the moment when the snapshot is made.
+    private func refuseSnapshot(_ name: String, _ state: ManifestState) throws(Errno) {
+        // Another one may have been faster.
+        guard state.snapshots.named(name) == nil else {
+            throw .fileExists.because("snapshot \(name) is there already: take another name")
+        }
+        // What came back and is not looked into yet is the other snapshot's still, and would go with that.
+        guard !state.snapshots.isRestoring else {
+            throw .resourceTemporarilyUnavailable.because(
+                "a snapshot is being restored: wait until that is done")
+        }
     }
 
     private func manifestReading(
@@ -151,13 +168,23 @@ extension Volume {
         guard !options.isReadOnly else {
             throw .operation("deleting snapshot \(name)", .readOnlyFileSystem)
         }
+        var isRestored = false
         let range = manifest.withLock { state -> ClosedRange<UInt64>? in
             guard let found = state.snapshots.named(name) else { return nil }
+            if state.snapshots.restoration?.root == found.root {
+                isRestored = state.snapshots.isRestoring
+                guard !isRestored else { return nil }
+                // One that could not be ended would never be.
+                state.setRestoration(nil)
+            }
             let next = state.snapshots.all.first { $0.id > found.id }?.id
             state.removeSnapshot(found.id)
             let range = found.id...max(found.id, next.map { $0 - 1 } ?? state.snapshots.last)
             state.sweepNodes(range)
             return range
+        }
+        guard !isRestored else {
+            throw .snapshot("snapshot \(name) is being restored: wait until that is done")
         }
         guard let range else {
             throw .snapshot("there is no snapshot \(name): see registryfs snapshot list")
