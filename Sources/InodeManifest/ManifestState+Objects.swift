@@ -132,12 +132,15 @@ extension ManifestState {
     }
 
     /// Keeps the CID of a directory's DAG, with the nodes that it is made of.
+    ///
+    /// - Parameter isOlder: the directory had the CID before, so snapshots may have it already.
     package func setTree(
-        of record: InodeRecord, cid: CID, treeSize: UInt64, nodes: [StoredNode]
+        of record: InodeRecord, cid: CID, treeSize: UInt64, nodes: [StoredNode],
+        isOlder: Bool = false
     ) {
         if record.cid != nil { loseTree(of: record) }
         record.cid = cid
-        record.treeBorn = snapshots.last
+        record.treeBorn = isOlder ? 0 : snapshots.last
         record.treeSize = treeSize
         record.place(in: 0, self)
         record.newNodes = nodes

@@ -122,8 +122,10 @@ package struct Snapshots: Sendable {
     package private(set) var last: UInt64
     /// The number of the newest there is; 0 without any.
     package var newest: UInt64 { stored.last?.id ?? 0 }
-    /// A restoring that is under way.
+    /// A restoring that is not done; one that could not go on waits for the next opening.
     package internal(set) var restoration: Restoration?
+    /// Somebody is at work on `restoration`.
+    package internal(set) var isRestoring = false
 
     init(all: [StoredSnapshot], last: UInt64, restoration: Restoration?) {
         stored = all.sorted { $0.id < $1.id }
@@ -213,6 +215,8 @@ extension ManifestState {
 
     /// Notes the portable manifest of a snapshot, and keeps its blocks as long as that is there.
     package func setManifest(of id: UInt64, to manifest: CID, _ nodes: [StoredNode]) {
+        // Deleted meanwhile, it would leave them behind.
+        guard snapshots.all.contains(where: { $0.id == id }) else { return }
         snapshots.setManifest(id, manifest)
         pending.keptNodes.append(KeptNodes(snapshot: id, born: id - 1, nodes: nodes))
         pending.contentByteCount += nodes.reduce(0) { $0 + $1.bytes.count }
@@ -225,7 +229,11 @@ extension ManifestState {
     }
 
     /// Notes what is being restored; nil once that is done.
-    package func setRestoration(_ restoration: Restoration?) {
+    ///
+    /// - Parameter isUnderWay: somebody is at work on it from now on.
+    package func setRestoration(_ restoration: Restoration?, isUnderWay: Bool = false) {
+        snapshots.isRestoring = isUnderWay
+        guard restoration != snapshots.restoration else { return }
         snapshots.restoration = restoration
         pending.snapshots.changes.append(.restoration(restoration))
     }
@@ -233,6 +241,11 @@ extension ManifestState {
     /// Whether an object is somebody else's too: of other inodes, or of a snapshot. Its bytes must not be changed in place.
     package func isShared(_ record: ObjectRecord) -> Bool {
         record.references > 1 || isInSnapshot(record)
+    }
+
+    /// Whether no snapshot can have an object.
+    package func isInNoSnapshot(_ record: ObjectRecord) -> Bool {
+        record.kept == 0 && record.born >= snapshots.newest
     }
 
     private func isInSnapshot(_ record: ObjectRecord) -> Bool {

@@ -19,7 +19,7 @@ extension Volume {
     /// What an operation under the manifest's lock turns out to need, to be had without that.
     private struct Attempt {
         /// The flat files that are open for it.
-        var files: [(file: ObjectFile, isWritable: Bool)] = []
+        var files: [FileAhead] = []
         /// The directory for whose entries it failed.
         var unknown: Inode?
         /// The flat file for which it failed.
@@ -57,7 +57,9 @@ extension Volume {
                     try expand(unknown)
                 } else if error == FilesAhead.notOpen, let wanted = attempt.wanted {
                     attempt.files.append(
-                        (try openPinned(wanted), isWritable: wanted.forWriting))
+                        FileAhead(
+                            file: try openPinned(wanted), isWritable: wanted.forWriting,
+                            exchanges: wanted.exchanges))
                 } else {
                     throw error
                 }

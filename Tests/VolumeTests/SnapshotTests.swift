@@ -19,13 +19,13 @@ private var quickOptions: VolumeOptions {
 
 /// Moments of the tree that have a name: made, kept, restored and deleted. Random sequences are in `ModelTests` and `CrashTests`.
 @Suite struct SnapshotTests {
-    private let scratch = ScratchDirectory()
-    private static let small = content(seed: 1, count: 3_000)
-    private static let large = content(seed: 2, count: 3_000_000)
-    private static let other = content(seed: 3, count: 2_500_000)
+    let scratch = ScratchDirectory()
+    static let small = content(seed: 1, count: 3_000)
+    static let large = content(seed: 2, count: 3_000_000)
+    static let other = content(seed: 3, count: 2_500_000)
 
     /// The names and bytes of a tree, by the blocks of its DAG.
-    private func tree(_ root: CID, _ volume: Volume) throws -> [String: [UInt8]] {
+    func tree(_ root: CID, _ volume: Volume) throws -> [String: [UInt8]] {
         var car: [UInt8] = []
         try volume.exportCAR(root) { (bytes) throws(Never) in car += bytes }
         let blocks = try CARBlocks(car)
@@ -75,7 +75,7 @@ private var quickOptions: VolumeOptions {
         try #require(try eventually(everyMilliseconds: 1, condition))
     }
 
-    private func check() throws {
+    func check() throws {
         let found = try Check.run(stateDirectory: scratch.state, repair: false) { _, _ in }
         #expect(found.isClean, "\(found.problems)")
     }
@@ -198,101 +198,6 @@ private var quickOptions: VolumeOptions {
         try volume.close()
         try check()
         #expect(try flatFiles(in: scratch).isEmpty)
-    }
-
-    @Test func deletionLetsContentGoThatOnlyTheDeletedOneHasAlthoughThereAreNewerOnes() throws {
-        let volume = try openVolume(scratch, stillOptions)
-        try volume.makeFile("file", Self.large)
-        _ = try volume.createSnapshot(named: "old")
-        try volume.unlink("file", in: .root)
-        for name in ["new", "newer"] {
-            try volume.makeFile(FileName(name), Self.small)
-            _ = try volume.createSnapshot(named: name)
-        }
-        try volume.deleteSnapshot(named: "old")
-        try volume.close()
-        try check()
-        #expect(try flatFiles(in: scratch).isEmpty)
-    }
-
-    /// What is above a file that is being written has another CID in the snapshot than in the tree.
-    @Test func fileThatIsBeingWrittenAndGetsOtherNamesMakesNoWrongCIDOfTheTree() throws {
-        let volume = try openVolume(scratch, stillOptions)
-        let (from, to) = (try volume.makeDirectory("from"), try volume.makeDirectory("to"))
-        let opened = try volume.create(
-            "upload", in: from, mode: 0o644, flags: .both, caller: root
-        ).1
-        defer { volume.release(opened.handle) }
-        let isOver = Monitor(false)
-        let mover = try Threads.start(name: "mover") {
-            var (round, isMoved) = (0, false)
-            while !isOver.withLock({ $0 }) {
-                round += 1
-                _ = try? volume.write(
-                    opened.handle, at: 0, content(seed: UInt64(round), count: 40_000))
-                let places = isMoved ? (to, from) : (from, to)
-                try? volume.rename(
-                    "upload", in: places.0, to: "upload", in: places.1, flags: [])
-                isMoved.toggle()
-                usleep(UInt32(round % 7) * 300)
-            }
-        }
-        for round in 0..<40 {
-            // One may be refused, where the tree never stands still.
-            if let made = try? volume.createSnapshot(named: "s\(round)") {
-                #expect(try tree(made.root, volume).count == 1)
-            }
-        }
-        isOver.withLock { $0 = true }
-        mover.join()
-        #expect(try volume.cid(of: .root) == independentRoot(of: .root, in: volume).cid)
-        try volume.synchronizeAll()
-    }
-
-    /// Directories above a file that is being written are done before the root is.
-    @Test func changesBesideAFileThatIsBeingWrittenTakeNothingFromASnapshot() throws {
-        let volume = try openVolume(scratch, quickOptions)
-        let uploads = try volume.makeDirectory("uploads")
-        let opened = try volume.create(
-            "data", in: uploads, mode: 0o644, flags: .both, caller: root
-        ).1
-        defer { volume.release(opened.handle) }
-        try volume.write(opened.handle, at: 0, Self.large)
-        let beside = try volume.makeFile("beside", in: uploads, Self.other)
-        for number in 0..<30 {
-            let directory = try volume.makeDirectory(FileName("d\(number)"))
-            try volume.makeFile("file", in: directory, content(seed: UInt64(number), count: 30_000))
-        }
-        let isOver = Monitor(false)
-        let writer = try Threads.start(name: "writer") {
-            var round: UInt64 = 0
-            while !isOver.withLock({ $0 }) {
-                round += 1
-                if let open = try? volume.open(beside, flags: .both, caller: root) {
-                    _ = try? volume.write(
-                        open.handle, at: round % 1_000 * 100, [UInt8(round % 251)])
-                    volume.release(open.handle)
-                }
-                _ = try? volume.write(opened.handle, at: 0, content(seed: round, count: 100))
-                usleep(UInt32(round % 11) * 2_000)
-            }
-        }
-        var roots: [CID] = []
-        for round in 0..<12 {
-            let directory = try volume.resolve(path: [FileName("d\(round)")])
-            try volume.makeFile(
-                "more", in: directory, content(seed: UInt64(round), count: 2_000_000))
-            if let made = try? volume.createSnapshot(named: "s\(round)") { roots.append(made.root) }
-        }
-        isOver.withLock { $0 = true }
-        writer.join()
-        for made in roots {
-            let found = try tree(made, volume)
-            #expect(found["/uploads/beside"]?.count == Self.other.count)
-            #expect(found["/uploads/data"]?.count == Self.large.count)
-        }
-        #expect(try volume.cid(of: .root) == independentRoot(of: .root, in: volume).cid)
-        try volume.synchronizeAll()
     }
 
     @Test func restoredTreeIsWhatItWasAndStaysWithoutTheSnapshot() throws {

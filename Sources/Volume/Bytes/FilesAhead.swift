@@ -13,6 +13,16 @@ struct WantedFile {
     /// Pinned, so that it is not removed before it is open.
     let object: UInt64
     let forWriting: Bool
+    /// How many flat files had changed their names by then.
+    let exchanges: UInt64
+}
+
+/// A flat file that was opened for an operation.
+struct FileAhead {
+    let file: ObjectFile
+    let isWritable: Bool
+    /// As of `WantedFile`.
+    let exchanges: UInt64
 }
 
 /// The flat files that the operation under the manifest's lock at this moment was given open.
@@ -20,13 +30,18 @@ final class FilesAhead {
     /// Tells that a flat file has to be opened first; no error of the system's.
     static let notOpen = Errno(rawValue: 1_000_004)
 
-    private var open: [(file: ObjectFile, isWritable: Bool)] = []
+    private var open: [FileAhead] = []
     private var wanted: WantedFile?
+    private var exchanges: UInt64 = 0
 
     /// Gives an operation its files; `end` must follow, under the same lock.
-    func begin(_ files: [(file: ObjectFile, isWritable: Bool)]) {
-        open = files
+    func begin(_ files: [FileAhead]) {
+        // What was opened before two files changed their names may be the other one, which somebody writes to.
+        open = files.filter { $0.exchanges == exchanges }
     }
+
+    /// Notes that two flat files have changed their names: what was opened before is opened again.
+    func noteExchange() { exchanges &+= 1 }
 
     /// The file for which an operation failed; its pin is the caller's to end.
     func takeWanted() -> WantedFile? {
@@ -59,7 +74,8 @@ final class FilesAhead {
         }
         end(state)
         state.pin(record)
-        wanted = WantedFile(object: object, forWriting: forWriting)
+        wanted = WantedFile(
+            object: object, forWriting: forWriting, exchanges: exchanges)
         throw Self.notOpen
     }
 }

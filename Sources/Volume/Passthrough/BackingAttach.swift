@@ -392,6 +392,7 @@ extension Volume {
             if let old { state.release(old) }
             passthrough(state).backed[shared] = nil
             passthrough(state).backed[id] = file.inode
+            opens.filesAhead(state).noteExchange()
             for other in opens(state).files.values where other(state).file?.id == shared {
                 other(state).file = nil
             }

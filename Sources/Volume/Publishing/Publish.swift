@@ -190,9 +190,7 @@ extension Volume {
         var sent = root
         if known?.root != root {
             sent = try TreeUpload(self, connection).send(root)
-            // A snapshot goes on having it.
-            let old = known?.root.flatMap { isSnapshotRoot($0) ? nil : $0 }
-            try pin(sent, old, connection)
+            try pin(sent, rootToUnpin(known?.root, connection), connection)
             manifest.withLock { state in
                 state.published?.root = sent
                 state.published?.rootCount = rootCount

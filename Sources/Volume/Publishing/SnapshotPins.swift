@@ -18,6 +18,10 @@ final class SnapshotPins: Sendable {
         var asked: UInt64?
         /// Roots that are pinned under names of snapshots.
         var pinned: [String: CID] = [:]
+        /// The newest snapshot when all were pinned.
+        var complete: UInt64 = 0
+        /// Roots of the tree whose pins had to stay for the snapshots' sake.
+        var leftOver: Set<CID> = []
     }
 
     let state = Monitor(State())
@@ -60,19 +64,44 @@ extension Volume {
             try pin(snapshot, as: name, connection)
             connection.snapshotPins.state.withLock { $0.pinned[name] = snapshot.pinnedRoot }
         }
+        let leftOver = connection.snapshotPins.state.withLock { state in
+            state.complete = snapshots.last?.id ?? 0
+            return state.leftOver
+        }
+        for root in leftOver {
+            if published.root != root, !snapshots.contains(where: { $0.pinnedRoot == root }) {
+                try unpin(root, connection)
+            }
+            connection.snapshotPins.state.withLock { _ = $0.leftOver.remove(root) }
+        }
         for (name, root) in stale {
             let isNeeded = snapshots.contains { $0.pinnedRoot == root } || published.root == root
-            if !isNeeded {
-                do throws(RemoteError) {
-                    try connection.store.unpin(root, cancellation: connection.cancellation)
-                } catch {
-                    guard error.kind == .notFound else { throw .remote(error) }
-                }
-            }
+            if !isNeeded { try unpin(root, connection) }
             connection.snapshotPins.state.withLock { state in
                 if state.pinned[name] == root, !isNeeded { state.pinned[name] = nil }
             }
         }
+    }
+
+    /// Whether what a snapshot has may be left to the remote.
+    func areSnapshotsPinned(_ state: ManifestState) -> Bool {
+        guard let connection else { return false }
+        return connection.snapshotPins.state.withLock { $0.complete >= state.snapshots.newest }
+    }
+
+    /// Pins the snapshots before the pin of the tree's last root ends, which may be all that keeps their blocks.
+    ///
+    /// - Returns: the root whose pin is to end; nil where it has to stay.
+    func rootToUnpin(_ old: CID?, _ connection: RemoteConnection) -> CID? {
+        guard let old else { return nil }
+        do throws(PublishFailure) {
+            try pinSnapshots(connection)
+            if !isSnapshotRoot(old) { return old }
+        } catch {
+            // Later, once they are pinned.
+        }
+        connection.snapshotPins.state.withLock { _ = $0.leftOver.insert(old) }
+        return nil
     }
 
     /// What stands between the name of the tree's pin and that of a snapshot.
@@ -81,6 +110,14 @@ extension Volume {
     /// Whether a snapshot has the root, so that its pin must not end.
     func isSnapshotRoot(_ root: CID) -> Bool {
         manifest.withLock { $0.snapshots.all.contains { $0.root == root || $0.manifest == root } }
+    }
+
+    private func unpin(_ root: CID, _ connection: RemoteConnection) throws(PublishFailure) {
+        do throws(RemoteError) {
+            try connection.store.unpin(root, cancellation: connection.cancellation)
+        } catch {
+            guard error.kind == .notFound else { throw .remote(error) }
+        }
     }
 
     private func pin(

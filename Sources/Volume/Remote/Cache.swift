@@ -251,6 +251,7 @@ extension Volume {
         return manifest.withLock { state in
             guard let record = try? state.object(object), record.state == .sealed,
                 !record.isInline, state.isPublished(record), record.pins == 0,
+                state.isInNoSnapshot(record) || areSnapshotsPinned(state),
                 passthrough(state).backed[object] == nil, opens(state).sharedReads[object] == nil,
                 !opens(state).files.values.contains(where: { $0(state).file?.id == object })
             else { return false }

@@ -65,7 +65,8 @@ extension Volume {
         for child in children { try materialize(child, into: directory, state) }
         state.mark(directory)
         if isOwn, let cid = directory.cid {
-            state.setTree(of: directory, cid: cid, treeSize: directory.treeSize, nodes: nodes)
+            state.setTree(
+                of: directory, cid: cid, treeSize: directory.treeSize, nodes: nodes, isOlder: true)
             state.notePublished(directory)
         } else {
             try outdateTree(of: directory, state)

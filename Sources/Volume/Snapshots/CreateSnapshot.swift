@@ -37,8 +37,9 @@ extension Volume {
                 "the message is longer than \(Snapshot.messageLengthMax) bytes: shorten it")
         }
         let moment = SnapshotMoment(reading: try manifestReading(withManifest, name)) {
-            (moment, state, root, treeSize) in
-            state.takeSnapshot(
+            (moment, state, root, treeSize) throws(Errno) in
+            try self.refuseSnapshot(name, state)
+            return state.takeSnapshot(
                 name: name, root: root, treeSize: treeSize, time: now, message: message,
                 isAutomatic: isAutomatic, nodes: moment.nodes,
                 frozen: self.frozenObjects(moment, state))
@@ -74,6 +75,19 @@ extension Volume {
         }
         snapshotsChanged(name)
         return try snapshot(named: name)
+    }
+
+    /// Under the manifest's lock, at the moment when the snapshot is made.
+    private func refuseSnapshot(_ name: String, _ state: ManifestState) throws(Errno) {
+        // Another one may have been faster.
+        guard state.snapshots.named(name) == nil else {
+            throw .fileExists.because("snapshot \(name) is there already: take another name")
+        }
+        // What came back and is not looked into yet is the other snapshot's still, and would go with that.
+        guard !state.snapshots.isRestoring else {
+            throw .resourceTemporarilyUnavailable.because(
+                "a snapshot is being restored: wait until that is done")
+        }
     }
 
     private func manifestReading(
@@ -154,15 +168,21 @@ extension Volume {
         guard !options.isReadOnly else {
             throw .operation("deleting snapshot \(name)", .readOnlyFileSystem)
         }
-        let isBeingRestored = manifest.withLock { $0.snapshots.restoration?.name == name }
-        guard !isBeingRestored else {
-            throw .snapshot("snapshot \(name) is being restored: delete it when that is done")
-        }
+        var isRestored = false
         let removed = manifest.withLock { state -> (StoredSnapshot, ClosedRange<UInt64>)? in
             guard let found = state.snapshots.named(name) else { return nil }
+            if state.snapshots.restoration?.root == found.root {
+                isRestored = state.snapshots.isRestoring
+                guard !isRestored else { return nil }
+                // One that could not be ended would never be.
+                state.setRestoration(nil)
+            }
             let next = state.snapshots.all.first { $0.id > found.id }?.id
             state.beginRemoval(of: found.id)
             return (found, found.id...max(found.id, next.map { $0 - 1 } ?? state.snapshots.last))
+        }
+        guard !isRestored else {
+            throw .snapshot("snapshot \(name) is being restored: wait until that is done")
         }
         guard let (snapshot, range) = removed else {
             throw .snapshot("there is no snapshot \(name): see registryfs snapshot list")

@@ -39,10 +39,21 @@ extension Volume {
     private func begin(_ restoration: Restoration) throws(VolumeError) {
         // Whether it can be had is known before anything is changed.
         _ = try target(of: restoration)
+        var isGone = false
         let other = manifest.withLock { state -> Restoration? in
-            if let other = state.snapshots.restoration { return other }
-            state.setRestoration(restoration)
+            // What another one has left undone is done anew, or no longer wanted.
+            if state.snapshots.isRestoring, let other = state.snapshots.restoration { return other }
+            // Deleted since it was looked at, it would lose its blocks under this.
+            guard state.snapshots.named(restoration.name)?.root == restoration.root else {
+                isGone = true
+                return nil
+            }
+            state.setRestoration(restoration, isUnderWay: true)
             return nil
+        }
+        guard !isGone else {
+            throw .snapshot(
+                "snapshot \(restoration.name) was just deleted: see registryfs snapshot list")
         }
         if let other {
             throw .snapshot("snapshot \(other.name) is being restored: wait until that is done")
@@ -89,6 +100,7 @@ extension Volume {
         if restoration.root.codec == .dagCBOR { return try loadManifest(restoration.root) }
         guard !options.isReadOnly else { return }
         log.notice("snapshot \(restoration.name): the restoring of it goes on")
+        manifest.withLock { $0.setRestoration(restoration, isUnderWay: true) }
         do throws(VolumeError) {
             _ = try finish(restoration)
         } catch {

@@ -32,7 +32,7 @@ final class SnapshotMoment {
     var nodes: [StoredNode] = []
     /// The frozen files that are in the tree.
     var used: Set<UInt64> = []
-    private let take: (SnapshotMoment, ManifestState, CID, UInt64) -> StoredSnapshot
+    private let take: Take
     private(set) var taken: StoredSnapshot?
     /// The names and attributes of the moment, for a manifest; nil where none is wanted.
     let reading: ManifestReading?
@@ -41,10 +41,13 @@ final class SnapshotMoment {
     /// Names or attributes were changed since then, so the reading would be of another moment.
     private(set) var isLate = false
 
+    typealias Take =
+        (SnapshotMoment, ManifestState, CID, UInt64) throws(Errno) -> StoredSnapshot
+
     /// - Parameter take: makes the snapshot of a root, under the manifest's lock, at the moment when the root is known.
     init(
         reading: ManifestReading?,
-        take: @escaping (SnapshotMoment, ManifestState, CID, UInt64) -> StoredSnapshot
+        take: @escaping Take
     ) {
         self.reading = reading
         self.take = take
@@ -64,7 +67,7 @@ final class SnapshotMoment {
             guard !isLate else { return }
             try reading.begin()
         }
-        taken = take(self, state, root, treeSize)
+        taken = try take(self, state, root, treeSize)
     }
 }
 
@@ -73,7 +76,7 @@ extension Volume {
     func freezeWrittenFiles(_ moment: SnapshotMoment) throws(Errno) {
         moment.changesBefore = manifest.withLock { publishing($0).changes }
         try manifest.checkpoint()
-        // What was copied once stays so, written to or not.
+        // What was copied once stays so while somebody may write to it.
         for number in Set(try writtenFiles()).union(moment.frozen.keys) {
             let inode = Inode(number)
             _ = try restingNode(of: inode, moment)
@@ -83,6 +86,8 @@ extension Volume {
                 try overlay(above: record, moment, state)
             }
         }
+        // Those that the tree has are met in it.
+        moment.used = []
     }
 
     /// The files that have no CID which lasts, as SQLite knows them, and those that are open with a backing file.
@@ -117,7 +122,7 @@ extension Volume {
     func restingNode(
         of inode: Inode, _ moment: SnapshotMoment
     ) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
-        if let frozen = moment.frozen[inode.number] {
+        if let frozen = validCopy(of: inode, moment) {
             moment.used.insert(inode.number)
             return (frozen.result.cid, frozen.result.treeSize)
         }
@@ -142,6 +147,25 @@ extension Volume {
         // What is written to it from now on is not the snapshot's.
         manifest.withLock { state in _ = seals(state).frozen.insert(inode.number) }
         return (frozen.result.cid, frozen.result.treeSize)
+    }
+
+    /// The copy of a file that is being written. One that nobody may write to any more may have got its name since, as what is whole:
+    /// its copy would be half of it.
+    private func validCopy(of inode: Inode, _ moment: SnapshotMoment) -> FrozenFile? {
+        guard let frozen = moment.frozen[inode.number] else { return nil }
+        // Another name of it has the copy already.
+        guard !moment.used.contains(inode.number) else { return frozen }
+        let isWritten = manifest.withLock { state in
+            if opens(state).files[inode.number].map({ $0(state).hasWriters }) ?? false {
+                return true
+            }
+            seals(state).frozen.remove(inode.number)
+            return false
+        }
+        guard !isWritten else { return frozen }
+        moment.frozen[inode.number] = nil
+        if case .flat(let file) = frozen.content { discard(file.id) }
+        return nil
     }
 
     /// What a file is that nobody may write to; nil for another.
