@@ -73,7 +73,10 @@ extension SnapshotTests {
         let opened = try volume.create(
             "data", in: uploads, mode: 0o644, flags: .both, caller: root
         ).1
-        defer { volume.release(opened.handle) }
+        defer {
+            volume.release(opened.handle)
+            try? volume.close()
+        }
         try volume.write(opened.handle, at: 0, Self.large)
         let beside = try volume.makeFile("beside", in: uploads, Self.other)
         for number in 0..<30 {

@@ -168,6 +168,8 @@ private var quickOptions: VolumeOptions {
         defer {
             isOver.withLock { $0 = true }
             writer.join()
+            volume.release(opened.handle)
+            try? volume.close()
         }
         for round in 0..<10 {
             let made = try volume.createSnapshot(named: "s\(round)")
