@@ -51,16 +51,15 @@ extension Volume {
             }
         }
         var stale = connection.snapshotPins.state.withLock { $0.pinned }
+        let pinned = Set(stale.values)
         // A root is pinned once, under one name.
         var roots: Set<CID> = published.root.map { [$0] } ?? []
         for snapshot in snapshots {
             let name = prefix + snapshot.name
             if stale[name] == snapshot.pinnedRoot { stale[name] = nil }
-            guard roots.insert(snapshot.pinnedRoot).inserted else { continue }
-            let isPinned = connection.snapshotPins.state.withLock {
-                $0.pinned.values.contains(snapshot.pinnedRoot)
-            }
-            guard !isPinned else { continue }
+            guard roots.insert(snapshot.pinnedRoot).inserted,
+                !pinned.contains(snapshot.pinnedRoot)
+            else { continue }
             try pin(snapshot, as: name, connection)
             connection.snapshotPins.state.withLock { $0.pinned[name] = snapshot.pinnedRoot }
         }

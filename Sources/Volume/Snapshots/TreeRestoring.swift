@@ -94,17 +94,7 @@ struct TreeRestoring {
     /// A root that nobody has looked into stands for another one in one step.
     private mutating func retargetRoot(from old: CID, to new: CID) throws(RestoreStop) -> Bool {
         let block = try reading { () throws(DAGReadError) in try source.verifiedBlock(new) }
-        let isDone = volume.manifest.withLock { state in
-            guard let root = try? state.inode(.root), !root.isLoaded, root.cid == old else {
-                return false
-            }
-            (root.cid, root.treeSize) = (new, Volume.treeSize(of: new, block))
-            let now = Timestamp.now()
-            (root.modified, root.changed) = (now, now)
-            state.mark(root)
-            return true
-        }
-        guard isDone else { return false }
+        guard volume.retargetRoot(from: old, to: new, block) else { return false }
         done.changed += 1
         try load(.root)
         return true

@@ -146,7 +146,7 @@ extension Volume {
     }
 
     /// Lets a root that nobody has looked into stand for another one; false for one that somebody has.
-    private func retargetRoot(from old: CID, to new: CID, _ block: [UInt8]) -> Bool {
+    func retargetRoot(from old: CID, to new: CID, _ block: [UInt8]) -> Bool {
         manifest.withLock { state in
             guard let root = try? state.inode(.root), !root.isLoaded, root.cid == old else {
                 return false
