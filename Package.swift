@@ -31,11 +31,17 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
-        // For tests only: the server of the Kubo double.
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
+        .package(
+            url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
         // Layers, lowest first. A target imports only what stands above it in this list.
@@ -137,6 +143,45 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
+        // What others may read of a volume, and how they ask: gateways, routing, a registry. Knows no sockets.
+        .target(
+            name: "Serving",
+            dependencies: [
+                "Base", "Multiformats", "MerkleDAG", "Naming",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
+        // Between the daemon of a volume and who serves it: blocks, names, and files as descriptors.
+        .target(
+            name: "ReadSocket",
+            dependencies: [
+                "Base", "Multiformats", "Serving",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        // HTTP/1.1 and 2 for the handlers of Serving.
+        .target(
+            name: "HTTPServer",
+            dependencies: [
+                "Base", "Serving",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdHTTP2", package: "hummingbird"),
+                .product(name: "HummingbirdTLS", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+                .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .systemLibrary(
             name: "CFuse", path: "Sources/CFuse", pkgConfig: "fuse3",
             providers: [.apt(["libfuse3-dev"])]),
@@ -155,7 +200,7 @@ let package = Package(
             dependencies: [
                 "Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP", "Kubo", "Gateway",
                 "CARSource", "Naming", "Volume", "Checking",
-                "FuseSession",
+                "FuseSession", "Serving", "ReadSocket", "HTTPServer",
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
@@ -249,6 +294,25 @@ let package = Package(
         .testTarget(
             name: "CARSourceTests",
             dependencies: ["Remotes", "CARSource", "Base", "Multiformats", "MerkleDAG"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "ServingTests",
+            dependencies: [
+                "Serving", "Naming", "Base", "Multiformats", "MerkleDAG",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+            ],
+            exclude: ["Fixtures"], swiftSettings: settings),
+        .testTarget(
+            name: "ReadSocketTests",
+            dependencies: ["ReadSocket", "Serving", "Base", "Multiformats", "MerkleDAG"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "HTTPServerTests",
+            dependencies: [
+                "HTTPServer", "Serving", "HTTP", "Base", "Multiformats", "MerkleDAG",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: settings),
         // What every remote has to be, over all that there are.
         .testTarget(
