@@ -85,7 +85,8 @@ extension BytesPlace {
                 }
             }
             guard failure == nil, bytes.count == Int(range.count) else {
-                throw .failed(reason: "reading what a daemon lent: \(failure?.reason ?? "cut short")")
+                throw .failed(
+                    reason: "reading what a daemon lent: \(failure?.reason ?? "cut short")")
             }
             return bytes
         }
