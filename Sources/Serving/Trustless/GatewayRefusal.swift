@@ -15,7 +15,8 @@ struct GatewayRefusal: Error {
     /// - Parameter reach: what is not here has a status of its own where nobody else was to be asked.
     init(_ fault: ServeFault, reach: BlockReach) {
         switch fault {
-        case .notFound where reach == .here: self.init(412, "not here, and only-if-cached was asked")
+        case .notFound where reach == .here:
+            self.init(412, "not here, and only-if-cached was asked")
         case .notFound: self.init(404, "not found")
         case .unavailable: self.init(503, "the volume is away; try again soon")
         case .timedOut: self.init(504, "it took too long to get")

@@ -15,7 +15,8 @@ extension TrustlessGateway {
         let codec = path.end.codec
         guard part != .all || codec == .dagPB || codec == .dagCBOR || codec.hasNoLinks else {
             throw GatewayRefusal(
-                501, "the links of a block of codec \(codec) are not known: ask for dag-scope=block")
+                501, "the links of a block of codec \(codec) are not known: ask for dag-scope=block"
+            )
         }
         var fields = fields
         fields[.contentType] = options.mediaType
@@ -26,7 +27,11 @@ extension TrustlessGateway {
         if let response = EntityTag.unmet(request, etag: etag, fields: fields) { return response }
 
         let roots: [CID]
-        if let links = path.innerLinks { roots = part == .all ? links : [] } else { roots = [path.end] }
+        if let links = path.innerLinks {
+            roots = part == .all ? links : []
+        } else {
+            roots = [path.end]
+        }
         let traversal = DAGTraversal(
             roots: roots, part: part, hasDuplicates: options.hasDuplicates,
             seen: path.way.map(\.cid))

@@ -52,7 +52,8 @@ struct TrustlessQuestion {
             self.format = format
         } else if let format = named.first {
             self.format = format
-        } else if accepted.contains(where: { $0.isExact }), !accepted.contains(where: { !$0.isExact })
+        } else if accepted.contains(where: { $0.isExact }),
+            !accepted.contains(where: { !$0.isExact })
         {
             throw GatewayRefusal(
                 406, "none of the types in Accept is given here: \(Self.offered)")
