@@ -11,7 +11,7 @@ public struct DirectoryEntry: Hashable, Sendable {
 }
 
 /// A DAG node of a sharded directory, checked.
-private struct HAMTShard {
+struct HAMTShard {
     /// A link and where it stands.
     enum Slot {
         case entry(DirectoryEntry)

@@ -33,6 +33,10 @@ public struct Multicodec: RawRepresentable, Hashable, Sendable {
     public static let dagCBOR = Multicodec(rawValue: 0x71)
     /// The public key of a libp2p peer.
     public static let libp2pKey = Multicodec(rawValue: 0x72)
+    /// CBOR without links.
+    public static let cbor = Multicodec(rawValue: 0x51)
+    /// JSON without links.
+    public static let json = Multicodec(rawValue: 0x0200)
     /// A MerkleDAG node in JSON.
     public static let dagJSON = Multicodec(rawValue: 0x0129)
     /// A content-addressed archive.

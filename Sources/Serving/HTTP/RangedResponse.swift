@@ -58,9 +58,6 @@ extension ServeBody {
     public static func unsent(count: UInt64) -> ServeBody {
         count == 0 ? .none : .producer(UnsentBody(), count: count)
     }
-
-    /// What an answer to HEAD has where the length of the body would be known only once it is made.
-    static var unsentOfUnknownLength: ServeBody { .producer(UnsentBody(), count: nil) }
 }
 
 private final class UnsentBody: BodyProducer {

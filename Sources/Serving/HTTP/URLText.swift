@@ -11,7 +11,7 @@ enum URLText {
     }
 
     /// Writes text so that it can stand on one side of a pair in a query, or in an extended parameter of a field.
-    static func component(_ text: String) -> String { encoded(text.utf8, isUnreserved) }
+    static func component(_ text: String) -> String { FieldText.escaped(Array(text.utf8)) }
 
     /// Writes pairs as a query with its question mark; empty where there are none.
     static func query(_ pairs: [(name: String, value: String)]) -> String {

@@ -20,7 +20,7 @@ enum PathFormat: Equatable {
         if let format = request.value("format").flatMap(Self.init(parameter:)) {
             self = format
         } else {
-            self = Self.wanted(request.fields[.accept] ?? "")
+            self = Self.wanted(request.fields[.accept])
         }
     }
 
@@ -51,37 +51,8 @@ enum PathFormat: Equatable {
         }
     }
 
-    private static func wanted(_ accept: String) -> PathFormat {
-        var best: (format: PathFormat, weight: Int)?
-        for element in accept.split(separator: ",") {
-            let parts = element.split(separator: ";").map { trimmed($0).lowercased() }
-            guard let type = parts.first, let format = PathFormat(type: type) else { continue }
-            let weight = parts.dropFirst().lazy.compactMap(weight).first ?? 1000
-            if weight > best?.weight ?? 0 { best = (format, weight) }
-        }
-        return best?.format ?? .web
-    }
-
-    /// The thousandths of `q=0.8`; nil for another parameter. What is malformed is as if it was not there.
-    private static func weight(_ parameter: String) -> Int? {
-        guard parameter.hasPrefix("q=") else { return nil }
-        let digits = parameter.dropFirst(2)
-        guard digits.utf8.count <= 5, let first = digits.first, first == "0" || first == "1" else {
-            return nil
-        }
-        let behind = digits.dropFirst()
-        guard behind.isEmpty || behind.first == "." else { return nil }
-        let fraction = String(behind.dropFirst())
-        guard fraction.isEmpty || fraction.utf8.allSatisfy({ (0x30...0x39).contains($0) }),
-            let thousandths = Int(fraction + String(repeating: "0", count: 3 - fraction.utf8.count))
-        else { return nil }
-        return min(first == "1" ? 1000 : thousandths, 1000)
-    }
-
-    private static func trimmed(_ text: Substring) -> Substring {
-        var text = text
-        while let first = text.first, first == " " || first == "\t" { text.removeFirst() }
-        while let last = text.last, last == " " || last == "\t" { text.removeLast() }
-        return text
+    private static func wanted(_ accept: String?) -> PathFormat {
+        AcceptedType.parse(accept).lazy.filter { $0.weight > 0 }
+            .compactMap { PathFormat(type: $0.type) }.first ?? .web
     }
 }

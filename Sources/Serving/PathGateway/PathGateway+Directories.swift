@@ -29,7 +29,7 @@ extension PathGateway {
                 "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
         }
         guard asked.request.method != .head else {
-            return ServeResponse(200, fields, .unsentOfUnknownLength)
+            return ServeResponse(200, fields, .producer(NoRows(), count: nil))
         }
         let root = asked.isHost ? [] : Array(asked.request.names.prefix(2))
         let page = ListingPage(
@@ -51,4 +51,9 @@ extension PathGateway {
         case .directory, .symlink, .other, nil: return nil
         }
     }
+}
+
+/// What an answer to HEAD has, where the length of the body would be known only once it is made.
+private final class NoRows: BodyProducer {
+    func next() throws(ServeFault) -> BytesPlace? { nil }
 }

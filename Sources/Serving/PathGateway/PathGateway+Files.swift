@@ -153,19 +153,3 @@ extension Multicodec {
     /// CBOR without links.
     fileprivate static let cbor = Multicodec(rawValue: 0x51)
 }
-
-extension BytesPlace {
-    /// A part of the bytes, cut to what there is.
-    func part(_ range: Range<UInt64>) -> BytesPlace {
-        let range = range.clamped(to: 0..<count)
-        switch self {
-        case .bytes(let bytes):
-            return .bytes(Array(bytes[Int(range.lowerBound)..<Int(range.upperBound)]))
-        case .file(let file):
-            return .file(
-                FileRange(
-                    file.file, offset: file.offset + range.lowerBound,
-                    count: range.upperBound - range.lowerBound))
-        }
-    }
-}

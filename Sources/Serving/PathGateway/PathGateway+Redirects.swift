@@ -1,3 +1,4 @@
+internal import Base
 internal import HTTPTypes
 
 extension PathGateway {
@@ -60,7 +61,7 @@ extension PathGateway {
         }
         let size = try Self.size(result.end)
         var fields = asked.fields
-        fields.set("X-Ipfs-Roots", result.cids.map { "\($0)" }.joined(separator: ","))
+        fields[.ipfsRoots] = result.roots
         fields[.cacheControl] = asked.cacheControl(isListing: false)
         fields[.eTag] = "\"\(result.cid)\""
         fields[.contentType] = "text/html"

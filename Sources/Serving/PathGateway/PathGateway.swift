@@ -1,4 +1,4 @@
-public import HTTPTypes
+internal import HTTPTypes
 internal import MerkleDAG
 internal import Multiformats
 
@@ -34,14 +34,14 @@ public struct PathGateway: RequestHandler {
 
     public func respond(to request: ServeRequest) -> ServeResponse {
         var response = answer(request)
-        CrossOrigin.add(to: &response.fields)
+        CORS.add(to: &response.fields)
         return response
     }
 
     private func answer(_ request: ServeRequest) -> ServeResponse {
         switch request.method {
         case .get, .head: break
-        case .options: return ServeResponse(204, [.allow: Self.methods])
+        case .options: return CORS.preflight()
         default:
             return Self.plain(405, "this is read only", [.allow: Self.methods])
         }
@@ -63,7 +63,7 @@ public struct PathGateway: RequestHandler {
         } catch {
             response = Self.refusal(error, isHereOnly: asked.reach == .here)
         }
-        response.fields.set("X-Ipfs-Path", asked.path)
+        response.fields[.ipfsPath] = asked.path
         return response
     }
 
@@ -78,7 +78,7 @@ public struct PathGateway: RequestHandler {
             asked.root = cid
         case .ipns:
             guard let text, let names, let found = try names.root(of: text),
-                let result = try walk.follow(found.path, from: found.root, followsLast: true)
+                let result = try walk.follow(found.path, from: found.cid, followsLast: true)
             else { return Self.nothing }
             asked.ttlSeconds = found.ttlSeconds
             asked.root = result.cid
@@ -97,7 +97,7 @@ public struct PathGateway: RequestHandler {
         _ asked: Asked, _ result: PathResult, isRewritten: Bool = false
     ) throws(ServeFault) -> ServeResponse {
         var asked = asked
-        asked.fields.set("X-Ipfs-Roots", result.cids.map { "\($0)" }.joined(separator: ","))
+        asked.fields[.ipfsRoots] = result.roots
         asked.fields[.cacheControl] = asked.cacheControl(isListing: false)
         switch (result.end, asked.format) {
         case (.other(let codec), _):
@@ -176,7 +176,7 @@ struct Asked {
     /// The empty content until it is known.
     var root: CID
     /// For how long a name may be believed to lead to the root.
-    var ttlSeconds: Int?
+    var ttlSeconds: UInt64?
     /// Of the answer.
     var fields: HTTPFields = [:]
 
@@ -216,12 +216,5 @@ struct Asked {
             guard let ttlSeconds, ttlSeconds > 0 else { return nil }
             return "public, max-age=\(ttlSeconds)\(stale)"
         }
-    }
-}
-
-extension HTTPFields {
-    /// Sets a field that has no constant.
-    mutating func set(_ name: String, _ value: String) {
-        if let name = HTTPField.Name(name) { self[name] = value }
     }
 }

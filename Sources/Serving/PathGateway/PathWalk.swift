@@ -21,6 +21,13 @@ struct PathResult: Sendable {
     var cids: [CID]
     var cid: CID
     var end: PathEnd
+
+    /// The CIDs for X-Ipfs-Roots; nil of a path so long that the field would be longer than some take.
+    var roots: String? {
+        cids.count <= Self.rootsShownMax ? cids.map { "\($0)" }.joined(separator: ",") : nil
+    }
+
+    private static let rootsShownMax = 64
 }
 
 /// Follows names from a root down, and the symlinks on the way, which lead nowhere out of the tree below it.
