@@ -43,7 +43,8 @@ private final class FileProducer: BodyProducer {
 
     private let end: UInt64
     private let cid: CID
-    private let state: Monitor<State>
+    /// Taken out while it is worked on, for what blocks are read from has locks of its own. Gone after an error.
+    private let state: Monitor<State?>
 
     init(_ cid: CID, range: Range<UInt64>, _ blocks: ServedBlocks) throws(ServeFault) {
         var state: State
@@ -61,11 +62,11 @@ private final class FileProducer: BodyProducer {
     }
 
     func next() throws(ServeFault) -> BytesPlace? {
-        try state.withLock { (state) throws(ServeFault) in
-            if let first = state.first.take() { return .bytes(first) }
-            guard state.offset < end else { return nil }
-            return .bytes(try Self.read(&state, to: end, cid))
-        }
+        guard var state = state.withLock({ $0.take() }) else { return nil }
+        var bytes = state.first.take()
+        if bytes == nil, state.offset < end { bytes = try Self.read(&state, to: end, cid) }
+        self.state.withLock { $0 = state }
+        return bytes.map { .bytes($0) }
     }
 
     private static func read(

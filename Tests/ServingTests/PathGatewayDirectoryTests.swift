@@ -218,8 +218,9 @@ import Testing
         let root = try content.directory(Self.hostile.map { ($0, file) })
         let text = try PathStand(content).ask("/ipfs/\(root)/").text
         #expect(text.split(separator: "<tr>").count - 1 == Self.hostile.count)
-        for bad in ["<script", "<img", "onmouseover='", "\u{1b}", "\u{202e}", "\u{2028}", "\r"] {
-            #expect(!text.contains(bad))
+        for bad in ["<script", "<img", "onmouseover='"] { #expect(!text.contains(bad)) }
+        for bad in ["\u{1b}", "\u{202e}", "\u{2028}", "\r"] as [Unicode.Scalar] {
+            #expect(!text.unicodeScalars.contains(bad))
         }
         #expect(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;"))
         #expect(text.contains("&amp;lt;b&amp;gt;"))
@@ -232,17 +233,18 @@ import Testing
 
     @Test func linksOfHostileNamesLeadToTheirFiles() throws {
         let content = try PathContent()
+        let names = Self.hostile.filter { !$0.contains(UInt8(ascii: "/")) }
         let root = try content.directory(
-            Self.hostile.enumerated().map { ($1, content.file("file \($0)")) })
+            names.enumerated().map { ($1, content.file("file \($0)")) })
         let stand = PathStand(content)
         let json = try stand.ask("/ipfs/\(root)/?format=json").text
         let links = json.split(separator: "\"href\":\"").dropFirst().map {
             $0.prefix { $0 != "\"" }
         }
-        #expect(links.count == Self.hostile.count)
+        #expect(links.count == names.count && names.count >= 15)
         var found: Set<String> = []
         for link in links { found.insert(try stand.ask("/ipfs/\(root)/\(link)").text) }
-        #expect(found == Set(Self.hostile.indices.map { "file \($0)" }))
+        #expect(found == Set(names.indices.map { "file \($0)" }))
     }
 
     @Test func hostileNamesAreStringsOfJSON() throws {

@@ -32,7 +32,7 @@ struct ListingPage {
     // MARK: HTML
 
     func html() -> ServeBody {
-        let title = Self.escaped("Index of " + (place.isHost ? "/" : "") + shownPath)
+        let title = Self.escaped("Index of \(shownPath)/")
         var head = """
             <!DOCTYPE html>
             <html lang="en">

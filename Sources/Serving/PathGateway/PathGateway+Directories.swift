@@ -13,7 +13,6 @@ extension PathGateway {
         let etag = ListingPage.etag(result.cid, isJSON: isJSON)
         fields[.eTag] = etag
         fields[.cacheControl] = asked.cacheControl(isListing: true)
-        fields[.vary] = "Accept"
         if isJSON, asked.request.value("format") == nil {
             fields[.contentLocation] = asked.location(
                 slash: true, adding: (name: "format", value: "json"))
@@ -34,7 +33,8 @@ extension PathGateway {
         let root = asked.isHost ? [] : Array(asked.request.names.prefix(2))
         let page = ListingPage(
             place: ListingPage.Place(root: root, names: result.names), cid: result.cid,
-            entries: try PathWalk(content, scope: scope, reach: asked.reach).entries(result.cid))
+            entries: try PathWalk(content, scope: scope, reach: asked.reach)
+                .entries(result.cid, cancellation: asked.request.cancellation))
         return ServeResponse(200, fields, isJSON ? page.json() : page.html())
     }
 

@@ -99,6 +99,8 @@ public struct PathGateway: RequestHandler {
         var asked = asked
         asked.fields[.ipfsRoots] = result.roots
         asked.fields[.cacheControl] = asked.cacheControl(isListing: false)
+        // The same path gives blocks and archives to who asks for them so.
+        asked.fields[.vary] = "Accept"
         switch (result.end, asked.format) {
         case (.other(let codec), _):
             return try codecBlock(asked, result.cid, codec)
@@ -119,7 +121,7 @@ public struct PathGateway: RequestHandler {
                 fields: asked.fields
             ) { range in .bytes(Array(target[Int(range.lowerBound)..<Int(range.upperBound)])) }
         case (.raw, _), (.file, _):
-            return try file(asked, result, name: asked.names.last, etag: "\"\(result.cid)\"")
+            return try file(asked, result, name: result.names.last, etag: "\"\(result.cid)\"")
         }
     }
 

@@ -1,3 +1,4 @@
+internal import Base
 internal import MerkleDAG
 internal import Multiformats
 
@@ -95,15 +96,27 @@ struct PathWalk {
 
     /// The names in a directory, in bytewise order.
     ///
+    /// - Parameter cancellation: ends the reading of shards, of which there can be many more than names.
     /// - Throws: `tooLarge` beyond `ServedNames.countMax`.
-    func entries(_ cid: CID) throws(ServeFault) -> [DirectoryEntry] {
+    func entries(
+        _ cid: CID, cancellation: Cancellation?
+    ) throws(ServeFault) -> [DirectoryEntry] {
+        var entries: [DirectoryEntry] = []
+        var isTooMany = false
+        var isCancelled = false
         do throws(DAGReadError) {
-            return try Directory(root: cid, source: blocks)
-                .entries(countMax: ServedNames.countMax)
-                .sorted { $0.name.lexicographicallyPrecedes($1.name) }
+            try Directory(root: cid, source: blocks).forEachEntry { entry in
+                isTooMany = entries.count == ServedNames.countMax
+                isCancelled = cancellation?.isCancelled ?? false
+                if !isTooMany { entries.append(entry) }
+                return !isTooMany && !isCancelled
+            }
         } catch {
             throw ServeFault(error)
         }
+        guard !isTooMany else { throw .tooLarge(reason: "more than \(ServedNames.countMax) names") }
+        guard !isCancelled else { throw .failed(reason: "the client is gone") }
+        return entries.sorted { $0.name.lexicographicallyPrecedes($1.name) }
     }
 
     /// Whether bytes can be a name in a path.

@@ -166,14 +166,14 @@ struct Redirects: Equatable {
         let rest = names.count - rule.from.count
         // A splat stands for one name at least, but at the root of the site.
         guard rule.hasSplat ? rest > 0 || names.isEmpty && rest == 0 : rest == 0 else { return nil }
-        let splat = names.suffix(rest).map { URLText.pathName($0) }.joined(separator: "/")
+        let splat = names.suffix(rest).map { FieldText.escaped($0) }.joined(separator: "/")
         var found: [[UInt8]: String] = [Array("splat".utf8): splat]
         for (pattern, name) in zip(rule.from, names) {
             switch pattern {
             case .name(let wanted):
                 guard wanted == name else { return nil }
             case .placeholder(let placeholder):
-                found[placeholder] = URLText.pathName(name)
+                found[placeholder] = FieldText.escaped(name)
             }
         }
         return found
