@@ -63,7 +63,9 @@ public struct PathGateway: RequestHandler {
         } catch {
             response = Self.refusal(error, isHereOnly: asked.reach == .here)
         }
-        response.fields[.ipfsPath] = asked.path
+        let path = asked.path
+        // Encoded it can be three times as long as the target was: too long a field would end the answer for some clients.
+        if path.utf8.count <= Self.shownPathLengthMax { response.fields[.ipfsPath] = path }
         return response
     }
 
@@ -127,6 +129,8 @@ public struct PathGateway: RequestHandler {
 
     // MARK: What cannot be answered
 
+    /// The longest X-Ipfs-Path, in bytes.
+    private static let shownPathLengthMax = 8192
     private static let methods = "GET, HEAD, OPTIONS"
 
     private static var nothing: ServeResponse { plain(404, "nothing is at this path") }

@@ -145,6 +145,8 @@ struct PathWalk {
             guard let cid = try entry(name, &way) else { return false }
             let opened = try open(cid)
             guard case .symlink(let target) = opened else {
+                // One directory at a time is in memory, however deep the way is and large they are.
+                way[way.count - 1].opened = nil
                 way.append(Place(cid: cid, opened: opened))
                 continue
             }
