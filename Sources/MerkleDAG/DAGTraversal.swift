@@ -180,15 +180,10 @@ public struct DAGTraversal: Sendable {
         from visit: Visit, _ block: [UInt8]
     ) throws(DAGReadError) -> [Visit] {
         let cid = visit.cid
-        do throws(BlockFormatError) {
-            switch visit.role {
-            case .block: return []
-            case .all:
-                return try links(of: cid, block).map { Visit(cid: $0, role: .all) }
-            case .entity, .file, .shard: break
-            }
-        } catch {
-            throw .malformed(cid, error)
+        switch visit.role {
+        case .block: return []
+        case .all: return try cid.checkedLinks(in: block).map { Visit(cid: $0, role: .all) }
+        case .entity, .file, .shard: break
         }
         let decoded: UnixFSBlock
         do throws(BlockFormatError) {
@@ -210,19 +205,6 @@ public struct DAGTraversal: Sendable {
         case .shard(let fanout, let depth):
             guard kind == .hamtShard else { throw .malformed(cid, .badShard) }
             return try shards(decoded, depth: depth, fanout: fanout)
-        }
-    }
-
-    private static func links(of cid: CID, _ block: [UInt8]) throws(BlockFormatError) -> [CID] {
-        if cid.codec == .dagPB {
-            return try block.withRawBytes { (raw) throws(BlockFormatError) in
-                try DAGNodeLayout(decoding: raw).links.map(\.cid)
-            }
-        }
-        do throws(DAGCBORError) {
-            return try DAGCBOR.links(in: block)
-        } catch {
-            throw .notCBOR
         }
     }
 
@@ -266,6 +248,6 @@ public struct DAGTraversal: Sendable {
 extension Multicodec {
     /// Whether blocks of this codec never have links, as far as is known here.
     public var hasNoLinks: Bool {
-        [.raw, .json, .cbor, .libp2pKey].contains(self)
+        self == .raw || self == .json || self == .cbor || self == .libp2pKey
     }
 }

@@ -30,7 +30,7 @@ extension BlockSource {
             let links: [CID]
             do throws(DAGReadError) {
                 block = try verifiedBlock(cid)
-                links = try Self.links(of: cid, block)
+                links = try cid.checkedLinks(in: block)
                 guard pending.count + links.count <= 1 << 20 else { throw .tooDeep(cid) }
             } catch {
                 throw .read(error)
@@ -50,9 +50,12 @@ extension BlockSource {
 
     /// How many of the next blocks the source is told of.
     private static var expectedMax: Int { 32 }
+}
 
-    private static func links(of cid: CID, _ block: [UInt8]) throws(DAGReadError) -> [CID] {
-        switch cid.codec {
+extension CID {
+    /// What a block of this CID links to; knows raw, dag-pb and dag-cbor blocks.
+    func checkedLinks(in block: [UInt8]) throws(DAGReadError) -> [CID] {
+        switch codec {
         case .raw:
             return []
         case .dagPB:
@@ -61,16 +64,16 @@ extension BlockSource {
                     try DAGNodeLayout(decoding: raw).links.map(\.cid)
                 }
             } catch {
-                throw .malformed(cid, error)
+                throw .malformed(self, error)
             }
         case .dagCBOR:
             do throws(DAGCBORError) {
-                return try DAGCBOR(decoding: block).links
+                return try DAGCBOR.links(in: block)
             } catch {
-                throw .malformed(cid, .notCBOR)
+                throw .malformed(self, .notCBOR)
             }
         default:
-            throw .unsupportedCodec(cid)
+            throw .unsupportedCodec(self)
         }
     }
 }

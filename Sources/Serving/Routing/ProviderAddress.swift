@@ -33,7 +33,7 @@ public struct ProviderAddress: Hashable, Sendable, CustomStringConvertible {
         }
         var rest = Substring(baseURL).dropFirst(isSecure ? 8 : 7)
         if rest.hasSuffix("/") { rest.removeLast() }
-        guard !rest.contains(where: { "/?#@".contains($0) }) else {
+        guard !rest.utf8.contains(where: { "/?#@\0".utf8.contains($0) }) else {
             throw refusal("has more than a host and a port")
         }
         let host: Substring

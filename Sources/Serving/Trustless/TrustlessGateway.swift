@@ -180,7 +180,8 @@ extension BytesPlace {
     ///
     /// - Precondition: it is within.
     func part(_ range: Range<UInt64>) -> BytesPlace {
-        switch self {
+        if range == 0..<count { return self }
+        return switch self {
         case .bytes(let bytes):
             .bytes(Array(bytes[Int(range.lowerBound)..<Int(range.upperBound)]))
         case .file(let whole):
