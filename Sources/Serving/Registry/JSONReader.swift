@@ -5,31 +5,31 @@
 // Cost:     linear; nothing recurses with the nesting of the document.
 
 /// Why bytes are not read as JSON.
-enum JSONFault: Error, Hashable, Sendable {
+package enum JSONFault: Error, Hashable, Sendable {
     case malformed
     /// Nested deeper than `JSONReader.depthMax`.
     case tooDeep
 }
 
 /// A place in a JSON document, before a value.
-struct JSONReader {
+package struct JSONReader {
     /// How deep a value that is passed over may be nested.
-    static let depthMax = 512
+    package static let depthMax = 512
 
     /// What a value is, by its first character.
-    enum Kind {
+    package enum Kind {
         case object, array, string, other
     }
 
     private let bytes: [UInt8]
     private var position = 0
 
-    init(_ bytes: [UInt8]) {
+    package init(_ bytes: [UInt8]) {
         self.bytes = bytes
     }
 
     /// What the next value is; nil at the end.
-    mutating func kind() -> Kind? {
+    package mutating func kind() -> Kind? {
         skipBlanks()
         return switch next {
         case UInt8(ascii: "{"): .object
@@ -43,7 +43,7 @@ struct JSONReader {
     /// Takes an object apart.
     ///
     /// - Parameter member: reads or passes over the one value that stands behind a name.
-    mutating func readMembers(
+    package mutating func readMembers(
         _ member: (inout JSONReader, String) throws(JSONFault) -> Void
     ) throws(JSONFault) {
         try expect(UInt8(ascii: "{"))
@@ -57,14 +57,14 @@ struct JSONReader {
     }
 
     /// Reads a string. A half of a surrogate pair that stands alone becomes U+FFFD.
-    mutating func readString() throws(JSONFault) -> String {
+    package mutating func readString() throws(JSONFault) -> String {
         let (content, hasEscapes) = try scanString()
         guard hasEscapes else { return String(decoding: bytes[content], as: UTF8.self) }
         return String(decoding: unescaped(content), as: UTF8.self)
     }
 
     /// Passes over a value of any kind.
-    mutating func skipValue() throws(JSONFault) {
+    package mutating func skipValue() throws(JSONFault) {
         // Of the objects (true) and arrays that are open.
         var open: [Bool] = []
         repeat {
@@ -102,7 +102,7 @@ struct JSONReader {
     }
 
     /// Whether nothing but blanks is left.
-    mutating func isAtEnd() -> Bool {
+    package mutating func isAtEnd() -> Bool {
         skipBlanks()
         return next == nil
     }

@@ -7,24 +7,13 @@ internal import Multiformats
 // request (names of `_manifests/revisions/*`), so what was pushed meanwhile is read then. Whether a repository still has a
 // manifest is asked by whoever gives the answer: the stock registry leaves the directory of one that was deleted.
 //
-// Bounds: repositories of up to `manifestsMax` manifests, whose referrers come to `repositoryBytesMax`; what is beyond has no list, as
+// Bounds: (`RegistryLimits`) repositories of up to `manifestsMax` manifests, whose referrers come to `repositoryBytesMax`; what is beyond has no list, as
 //         in a registry that knows none, and clients look for the tag that stands for it. All that is remembered comes to
-//         `bytesMax`; what was not asked for longest goes first.
+//         `referrersBytesMax`; what was not asked for longest goes first.
 // Turns:  one request reads a repository's manifests at a time. It stops after `millisecondsMax`, and the next goes on from there.
 
 /// Remembers the referrers of manifests. Has a lock of its own, under which nothing is read.
 final class ReferrersIndex: Sendable {
-    struct Limits: Sendable {
-        var manifestsMax = 20_000
-        var repositoryBytesMax = 8 << 20
-        var bytesMax = 16 << 20
-        var repositoriesMax = 256
-        /// How long one request reads manifests, or waits for one that does.
-        var millisecondsMax: Int64 = 5_000
-        /// After how long bytes that were not there are looked for again.
-        var absenceMilliseconds: Int64 = 30_000
-    }
-
     /// A repository of a tree: that as it is now, or that of a root.
     struct Key: Hashable, Sendable {
         var root: CID?
@@ -68,12 +57,12 @@ final class ReferrersIndex: Sendable {
     }
 
     private let store: ManifestStore
-    private let limits: Limits
+    private let limits: RegistryLimits
     private let log: @Sendable (String) -> Void
     private let state = Monitor(State())
 
     init(
-        _ store: ManifestStore, limits: Limits = Limits(), log: @escaping @Sendable (String) -> Void
+        _ store: ManifestStore, limits: RegistryLimits, log: @escaping @Sendable (String) -> Void
     ) {
         self.store = store
         self.limits = limits
@@ -210,7 +199,8 @@ final class ReferrersIndex: Sendable {
             known.turn = state.turns
             state.known[key] = known
             state.cost += known.cost
-            while state.known.count > limits.repositoriesMax || state.cost > limits.bytesMax,
+            while state.known.count > limits.repositoriesMax
+                || state.cost > limits.referrersBytesMax,
                 let oldest = state.known.min(by: { $0.value.turn < $1.value.turn })
             {
                 state.cost -= oldest.value.cost

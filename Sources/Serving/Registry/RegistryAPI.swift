@@ -26,6 +26,7 @@ public struct RegistryAPI: RequestHandler {
     private let index: ReferrersIndex
     private let content: any ServedContent
     private let scope: BlockScope
+    private let limits: RegistryLimits
     private let log: @Sendable (String) -> Void
 
     /// - Parameters:
@@ -38,16 +39,18 @@ public struct RegistryAPI: RequestHandler {
         log: @escaping @Sendable (String) -> Void
     ) {
         self.init(
-            content: content, scope: scope, directory: directory, limits: ReferrersIndex.Limits(),
+            content: content, scope: scope, directory: directory, limits: RegistryLimits(),
             log: log)
     }
 
-    init(
+    /// With other bounds, for tests.
+    package init(
         content: any ServedContent, scope: BlockScope, directory: [[UInt8]],
-        limits: ReferrersIndex.Limits, log: @escaping @Sendable (String) -> Void
+        limits: RegistryLimits, log: @escaping @Sendable (String) -> Void
     ) {
         self.content = content
         self.scope = scope
+        self.limits = limits
         self.log = log
         trees = RegistryTrees(content: content, scope: scope, directory: directory)
         store = ManifestStore()
@@ -217,7 +220,8 @@ public struct RegistryAPI: RequestHandler {
         _ page: RegistryPage, _ route: RegistryRoute, _ request: ServeRequest,
         _ registry: RegistryTree
     ) throws(ServeFault) -> ServeResponse {
-        var catalog = RegistryCatalog(registry, cancellation: request.cancellation)
+        var catalog = RegistryCatalog(
+            registry, limits: limits, cancellation: request.cancellation)
         let found = try catalog.find(page)
         var response = Self.json(
             .object([("repositories", .list(found.names.map(JSONText.string)))]))
@@ -232,9 +236,10 @@ public struct RegistryAPI: RequestHandler {
         _ page: RegistryPage, _ route: RegistryRoute, _ registry: RegistryTree
     ) throws(ServeFault) -> ServeResponse? {
         for place in route.places {
-            guard let found = try RegistryTags.find(page, of: place.name, in: registry) else {
-                continue
-            }
+            guard
+                let found = try RegistryTags.find(
+                    page, of: place.name, in: registry, limits: limits)
+            else { continue }
             var response = Self.json(
                 .object([
                     ("name", .string(route.nameText)),

@@ -5,18 +5,11 @@ internal import Base
 // Order:  bytewise, of whole names: `a`, `a-b`, `a/c`, for `-` stands before `/`. So a directory is looked at as a repository where its
 //         name stands, and gone into where its name with a slash stands. What waits for that are names that begin one another, the
 //         longest of which comes first: a stack.
-// Bounds: names of 255 bytes, so 128 directories deep; `listingsMax`, `heldNamesMax` and `millisecondsMax` a request. One that
+// Bounds: names of 255 bytes, so 128 directories deep; `looksMax`, `heldNamesMax` and `millisecondsMax` a request (`RegistryLimits`). One that
 //         runs out of them has found what it has found, and says where the next is to begin.
 
 /// Finds repositories.
 struct RegistryCatalog {
-    /// The most directories that are read for one request.
-    static let listingsMax = 1 << 14
-    /// The most names that are held at a time, of all directories that the walk is in.
-    static let heldNamesMax = 1 << 19
-    /// After how long a request is answered with what was found.
-    static let millisecondsMax: Int64 = 5_000
-
     /// What was found.
     struct Found {
         var names: [String] = []
@@ -40,7 +33,7 @@ struct RegistryCatalog {
     private let registry: RegistryTree
     private let cancellation: Cancellation?
     private let started: Int64
-    private let listingsMax: Int
+    private let limits: RegistryLimits
 
     private var frames: [Frame] = []
     private var listings = 0
@@ -49,11 +42,11 @@ struct RegistryCatalog {
     private var place: [UInt8]?
 
     init(
-        _ registry: RegistryTree, cancellation: Cancellation?, listingsMax: Int = Self.listingsMax
+        _ registry: RegistryTree, limits: RegistryLimits, cancellation: Cancellation?
     ) {
         self.registry = registry
         self.cancellation = cancellation
-        self.listingsMax = listingsMax
+        self.limits = limits
         started = MonotonicClock.milliseconds
     }
 
@@ -103,8 +96,8 @@ struct RegistryCatalog {
     private static let slash = UInt8(ascii: "/")
 
     private var isOver: Bool {
-        listings >= listingsMax || cancellation?.isCancelled ?? false
-            || MonotonicClock.milliseconds - started >= Self.millisecondsMax
+        listings >= limits.looksMax || cancellation?.isCancelled ?? false
+            || MonotonicClock.milliseconds - started >= limits.millisecondsMax
     }
 
     /// Whether a directory is a repository, and whether others may be below it.
@@ -136,8 +129,8 @@ struct RegistryCatalog {
             names.append(entry.name)
         }
         heldNames += names.count
-        guard heldNames <= Self.heldNamesMax else {
-            throw .tooLarge(reason: "more than \(Self.heldNamesMax) names of directories at once")
+        guard heldNames <= limits.heldNamesMax else {
+            throw .tooLarge(reason: "more than \(limits.heldNamesMax) names of directories at once")
         }
         var frame = Frame(
             prefix: prefix, path: path, names: names,
@@ -171,12 +164,10 @@ struct RegistryCatalog {
 
 /// Finds tags.
 enum RegistryTags {
-    /// The most tags that are looked at for one request.
-    static let looksMax = 1 << 14
-
     /// The tags of a page; nil where there is no such repository.
     static func find(
-        _ page: RegistryPage, of repository: [[UInt8]], in registry: RegistryTree
+        _ page: RegistryPage, of repository: [[UInt8]], in registry: RegistryTree,
+        limits: RegistryLimits
     ) throws(ServeFault) -> RegistryCatalog.Found? {
         var found = RegistryCatalog.Found()
         guard let listed = try registry.names(at: registry.tags(of: repository)) else {
@@ -187,7 +178,7 @@ enum RegistryTags {
             .map(\.name)
         let start = SortedNames.index(behind: page.last, in: names)
         for (looks, name) in names[start...].enumerated() {
-            guard looks < looksMax else {
+            guard looks < limits.looksMax else {
                 found.next = names[start + looks - 1]
                 return found
             }
