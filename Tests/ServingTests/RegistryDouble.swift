@@ -117,11 +117,12 @@ final class RegistryDouble: ServedContent, ServedTree {
         }
     }
 
-    /// Takes a file away; its directory stays.
+    /// Takes a file or an empty directory away; the directory that it was in stays.
     func remove(_ path: String) {
         state.withLock { state in
             state.files[path] = nil
             state.cids[path] = nil
+            state.children[path] = nil
             let names = path.split(separator: "/")
             state.children[names.dropLast().joined(separator: "/")]?
                 .remove(String(names.last ?? ""))
@@ -356,5 +357,18 @@ struct RegistryAnswer {
             }
             return String(link.dropFirst().prefix { $0 != ">" })
         }
+    }
+}
+
+/// Random numbers that are the same for the same seed.
+struct RegistrySeeded: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var value = state
+        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
+        return value ^ (value >> 31)
     }
 }

@@ -81,7 +81,7 @@ import Testing
     @Test func noBytesMakeTheReaderFail() {
         let seed = UInt64.random(in: .min ... .max)
         print("RegistryJSONTests seed \(seed)")
-        var generator = SplitMix(state: seed)
+        var generator = RegistrySeeded(state: seed)
         let text = Array(
             Manifests.image(
                 layers: ["sha256:\\u00e9"], subject: "a", annotations: "{\"a\":\"\\ud83d\\ude00\"}"
@@ -95,18 +95,6 @@ import Testing
                 bytes[index] = Array("\"\\{}[],:u0\u{0}".utf8).randomElement(using: &generator) ?? 0
             }
             _ = isValue(bytes)
-        }
-    }
-
-    private struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-
-        mutating func next() -> UInt64 {
-            state &+= 0x9e37_79b9_7f4a_7c15
-            var value = state
-            value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-            value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-            return value ^ (value >> 31)
         }
     }
 }

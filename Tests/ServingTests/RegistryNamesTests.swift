@@ -122,6 +122,45 @@ import Testing
         #expect(answer.text.contains("\"detail\":{\"name\":\"a\\\"\\u000a\\\\\\u0001\"}"))
     }
 
+    @Test func noTargetLeadsOutOfTheRegistry() throws {
+        let seed = UInt64.random(in: .min ... .max)
+        print("RegistryNamesTests seed \(seed)")
+        var generator = RegistrySeeded(state: seed)
+        let stand = RegistryStand()
+        let digest = stand.double.push("a/b", Manifests.image(), tag: "t")
+        stand.double.write(Array("secret".utf8), to: "secret")
+        stand.double.write(
+            Array("secret".utf8), to: "\(RegistryDouble.base)/repositories/a/b/_uploads/u/data")
+        let parts = [
+            "a", "b", "v2", "manifests", "blobs", "tags", "list", "referrers", "_catalog", "ipfs",
+            "t", digest,
+            "..", ".", "%2e%2e", "%2F", "..%2F..", "%00", "_uploads", "_manifests", "u", "data",
+            "secret",
+            "", "%", "%zz", "?n=1", "?last=../..", "?last=%2F%2E%2E%2F", "&ns=..", "?ns=a", "#",
+            "\u{e9}",
+        ]
+        for _ in 0..<20_000 {
+            var target = "/v2"
+            for _ in 0..<Int.random(in: 1...7, using: &generator) {
+                let part = parts.randomElement(using: &generator) ?? ""
+                target += (part.hasPrefix("?") || part.hasPrefix("&") ? "" : "/") + part
+            }
+            guard let request = ServeRequest(method: .get, target: target) else { continue }
+            let response = stand.registry.respond(to: request)
+            #expect([200, 400, 404].contains(response.status), "\(target)")
+            let body = String(decoding: try RegistryStand.bytes(of: response.body), as: UTF8.self)
+            #expect(response.status != 200 || !body.contains("secret"), "\(target)")
+            for call in stand.double.takeCalls() where !call.hasPrefix("whole") {
+                let path = call.split(separator: " ")[1].split(
+                    separator: "/", omittingEmptySubsequences: false)
+                let isWithin = path.first == "docker" || path.first == "repositories"
+                let isPlain = path.allSatisfy { !["", ".", "..", "_uploads"].contains($0) }
+                #expect(isWithin && isPlain, "\(target) asked for \(call)")
+            }
+        }
+        #expect(stand.logged.isEmpty)
+    }
+
     // MARK: Namespaces
 
     @Test func aNamespaceIsLookedAtFirst() throws {
@@ -198,6 +237,18 @@ import Testing
         #expect(try other.ask("\(prefix)/library/x/referrers/\(manifest)").status == 200)
         #expect(try other.ask("/v2/library/x/manifests/t").code == "NAME_UNKNOWN")
         #expect(try other.ask("/v2/_catalog").text == "{\"repositories\":[]}")
+    }
+
+    @Test func aManifestOfSeveralLeavesComesWhole() throws {
+        let stand = RegistryStand()
+        let manifest = Manifests.image(note: String(repeating: "a", count: 5 << 19))
+        let digest = stand.double.push("a", manifest, tag: "t")
+        let root = try stand.double.seal()
+        stand.double.state.withLock { $0.contents = [:] }
+        for _ in 0..<2 {
+            let answer = try stand.ask("/v2/ipfs/\(root)/a/manifests/\(digest)")
+            #expect(answer.status == 200 && answer.text == manifest)
+        }
     }
 
     @Test func pagesOfARootLeadToPagesOfIt() throws {

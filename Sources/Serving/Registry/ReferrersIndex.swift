@@ -7,9 +7,9 @@ internal import Multiformats
 // request (names of `_manifests/revisions/*`), so what was pushed meanwhile is read then. Whether a repository still has a
 // manifest is asked by whoever gives the answer: the stock registry leaves the directory of one that was deleted.
 //
-// Bounds: (`RegistryLimits`) repositories of up to `manifestsMax` manifests, whose referrers come to `repositoryBytesMax`; what is beyond has no list, as
-//         in a registry that knows none, and clients look for the tag that stands for it. All that is remembered comes to
-//         `referrersBytesMax`; what was not asked for longest goes first.
+// Bounds: repositories of up to `manifestsMax` manifests, whose referrers come to `repositoryBytesMax` (`RegistryLimits`); what is
+//         beyond has no list, as in a registry that knows none, and clients look for the tag that stands for it. All that is
+//         remembered comes to `referrersBytesMax`; what was not asked for longest goes first.
 // Turns:  one request reads a repository's manifests at a time. It stops after `millisecondsMax`, and the next goes on from there.
 
 /// Remembers the referrers of manifests. Has a lock of its own, under which nothing is read.

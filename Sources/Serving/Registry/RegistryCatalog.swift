@@ -5,8 +5,8 @@ internal import Base
 // Order:  bytewise, of whole names: `a`, `a-b`, `a/c`, for `-` stands before `/`. So a directory is looked at as a repository where its
 //         name stands, and gone into where its name with a slash stands. What waits for that are names that begin one another, the
 //         longest of which comes first: a stack.
-// Bounds: names of 255 bytes, so 128 directories deep; `looksMax`, `heldNamesMax` and `millisecondsMax` a request (`RegistryLimits`). One that
-//         runs out of them has found what it has found, and says where the next is to begin.
+// Bounds: names of 255 bytes, so 128 directories deep; `looksMax`, `heldNamesMax` and `millisecondsMax` a request
+//         (`RegistryLimits`). One that runs out of looks or time has found what it has found, and says where the next is to begin.
 
 /// Finds repositories.
 struct RegistryCatalog {
@@ -50,7 +50,9 @@ struct RegistryCatalog {
         started = MonotonicClock.milliseconds
     }
 
-    /// The repositories of a page.
+    /// The repositories of a page. Nothing is looked at twice in one walk but what has others below it.
+    ///
+    /// - Throws: `tooLarge` where more names would have to be held than may be.
     mutating func find(_ page: RegistryPage) throws(ServeFault) -> Found {
         var found = Found()
         guard page.count > 0, try enter(registry.repositories, prefix: [], last: page.last) else {
@@ -77,7 +79,7 @@ struct RegistryCatalog {
                 found.next = place
                 return found
             }
-            let kind = try look(at: frame.path + [next], prefix: frame.prefix)
+            let kind = try look(at: frame.path + [next])
             let name = frame.prefix + next
             if kind.isRepository {
                 guard found.names.count < page.count else {
@@ -102,7 +104,7 @@ struct RegistryCatalog {
 
     /// Whether a directory is a repository, and whether others may be below it.
     private mutating func look(
-        at path: [[UInt8]], prefix: [UInt8]
+        at path: [[UInt8]]
     ) throws(ServeFault) -> (isRepository: Bool, hasDirectories: Bool) {
         listings += 1
         guard let names = try registry.names(at: path) else { return (false, false) }

@@ -22,6 +22,9 @@ struct RegistryError: Error {
         case unsupported = "UNSUPPORTED"
     }
 
+    /// The longest text that is given back to who wrote it, in bytes: any valid name and digest.
+    private static let detailLengthMax = 512
+
     var status: Int
     var code: Code
     var message: String
@@ -94,9 +97,16 @@ struct RegistryError: Error {
             ("code", .string(code.rawValue)), ("message", .string(message)),
         ]
         if !detail.isEmpty {
-            error.append(("detail", .object(detail.map { ($0.name, .string($0.value)) })))
+            let shown = detail.map { ($0.name, JSONText.string(Self.shortened($0.value))) }
+            error.append(("detail", .object(shown)))
         }
         return JSONText.object([("errors", .list([.object(error)]))]).bytes
+    }
+
+    /// What a client wrote may be as long as a target.
+    private static func shortened(_ text: String) -> String {
+        text.utf8.count <= detailLengthMax
+            ? text : String(decoding: text.utf8.prefix(detailLengthMax), as: UTF8.self) + "…"
     }
 
     var response: ServeResponse {
