@@ -1,4 +1,4 @@
-public import Base
+internal import Base
 public import MerkleDAG
 public import Multiformats
 
@@ -85,7 +85,8 @@ extension BytesPlace {
                 }
             }
             guard failure == nil, bytes.count == Int(range.count) else {
-                throw .failed(reason: "reading what a daemon lent: \(failure?.reason ?? "cut short")")
+                let reason = failure.map { "\($0)" } ?? "cut short"
+                throw .failed(reason: "reading what a daemon lent: \(reason)")
             }
             return bytes
         }
