@@ -305,7 +305,11 @@ let package = Package(
             exclude: ["Fixtures"], swiftSettings: settings),
         .testTarget(
             name: "ReadSocketTests",
-            dependencies: ["ReadSocket", "Serving", "Base", "Multiformats", "MerkleDAG"],
+            dependencies: [
+                "ReadSocket", "Serving", "Base", "Multiformats",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "HTTPServerTests",

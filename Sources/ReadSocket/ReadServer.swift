@@ -57,7 +57,7 @@ public final class ReadServer: Sendable {
         try Sys.unlink(name, in: directory.raw)
         socket = try UnixSocket.listen(
             at: UnixSocket.Place(name, in: directory.raw), named: name, in: directory.raw,
-            mode: 0o666, backlog: Int32(clamping: bounds.connectionCountMax))
+            mode: 0o666, backlog: 64)
         self.directory = directory
         self.content = content
         self.bounds = bounds
