@@ -13,6 +13,12 @@ public struct ReadClientBounds: Sendable {
     public var requestMilliseconds = 30_000
     /// Files that are lent at a time, each with a descriptor; beyond that come bytes.
     public var loanCountMax = 2048
+    /// Whole files that are kept for the next who asks; those that were used last.
+    public var wholeFileCountMax = 64
+    /// Until one is given back that nobody uses.
+    public var wholeFileUnusedMilliseconds = 10_000
+    /// Until one is asked for again that is used all the time: so long it may be served when it is no longer for others.
+    public var wholeFileAgeMilliseconds = 60_000
 
     public init() {}
 }
@@ -25,7 +31,7 @@ public final class ReadClient: ServedContent {
     private let bounds: ReadClientBounds
     private let connections: ReadConnections
     private let loans: LoanKeeper
-    private let wholeFiles = WholeFileCache()
+    private let wholeFiles: WholeFileCache
     private let thread = Monitor<JoinableThread?>(nil)
 
     /// Does not connect yet: the daemon may be away.
@@ -39,8 +45,9 @@ public final class ReadClient: ServedContent {
         bounds: ReadClientBounds = ReadClientBounds()
     ) throws(Errno) {
         let loans = try LoanKeeper(countMax: bounds.loanCountMax)
-        let wholeFiles = wholeFiles
+        let wholeFiles = WholeFileCache(bounds)
         self.bounds = bounds
+        self.wholeFiles = wholeFiles
         self.loans = loans
         connections = ReadConnections(
             directory: directory, owner: owner, countMax: bounds.connectionCountMax, log: log,
@@ -236,14 +243,15 @@ public final class ReadClient: ServedContent {
     /// Tells the daemon what there is to tell, sees when it is gone, and lets go of what nobody uses.
     private func keep() {
         while true {
-            let isBusy = connections.hasIdle || !wholeFiles.isEmpty
+            // Without a session there is nothing to keep: the next one wakes this thread.
             let watched = connections.session
             let places = [loans.raw] + (watched.map { [$0.channel.raw] } ?? [])
-            _ = try? Sys.wait(for: places, milliseconds: isBusy ? 1_000 : 10_000)
+            _ = try? Sys.wait(for: places, milliseconds: watched == nil ? nil : 1_000)
             withExtendedLifetime(watched) {}
+            let (ended, expected) = loans.take()
+            // What wakes this thread is taken by now, so what it is woken for is looked at after that.
             guard !connections.isClosed else { return }
             connections.look()
-            let (ended, expected) = loans.take()
             // What was lent by a session that is over has ended with it. The session is looked up after that, because
             // what is told to a later one does no harm.
             if let session = connections.session { tell(session, ended, expected) }

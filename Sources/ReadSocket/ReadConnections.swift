@@ -65,7 +65,6 @@ final class ReadConnections: Sendable {
 
     var session: Session? { state.withLock { $0.session } }
     var isClosed: Bool { state.withLock { $0.isClosed } }
-    var hasIdle: Bool { state.withLock { !$0.idle.isEmpty } }
 
     // MARK: The pool
 

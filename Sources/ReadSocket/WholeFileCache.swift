@@ -53,16 +53,19 @@ final class WholeFileCache: Sendable {
         case ask(Question, epoch: Int)
     }
 
-    private static let countMax = 64
     /// Of bytes that came as such.
     private static let bytesCountMax: UInt64 = 64 << 10
-    private static let unusedMilliseconds: Int64 = 10_000
-    /// What is no longer for others is served for so long at most.
-    private static let ageMillisecondsMax: Int64 = 60_000
 
+    private let countMax: Int
+    private let unusedMilliseconds: Int64
+    private let ageMilliseconds: Int64
     private let state = Monitor(State())
 
-    var isEmpty: Bool { state.withLock { $0.entries.isEmpty } }
+    init(_ bounds: ReadClientBounds) {
+        countMax = bounds.wholeFileCountMax
+        unusedMilliseconds = Int64(clamping: bounds.wholeFileUnusedMilliseconds)
+        ageMilliseconds = Int64(clamping: bounds.wholeFileAgeMilliseconds)
+    }
 
     /// What is known of a file, or what `ask` says.
     ///
@@ -72,7 +75,7 @@ final class WholeFileCache: Sendable {
     ) throws(ServeFault) -> BytesPlace? {
         let now = MonotonicClock.milliseconds
         let step: Step = state.withLock { state in
-            if let entry = state.entries[key], now - entry.made < Self.ageMillisecondsMax {
+            if let entry = state.entries[key], now - entry.made < ageMilliseconds {
                 state.entries[key]?.used = now
                 return .known(entry.place)
             }
@@ -107,7 +110,7 @@ final class WholeFileCache: Sendable {
             var old = [
                 state.entries.updateValue(Entry(place: place, made: now, used: now), forKey: key)
             ]
-            if state.entries.count > Self.countMax,
+            if state.entries.count > countMax,
                 let last = state.entries.min(by: { $0.value.used < $1.value.used })?.key
             {
                 old.append(state.entries.removeValue(forKey: last))
@@ -121,8 +124,8 @@ final class WholeFileCache: Sendable {
         let now = MonotonicClock.milliseconds
         let old: [Entry] = state.withLock { state in
             let keys = state.entries.filter {
-                now - $0.value.used >= Self.unusedMilliseconds
-                    || now - $0.value.made >= Self.ageMillisecondsMax
+                now - $0.value.used >= unusedMilliseconds
+                    || now - $0.value.made >= ageMilliseconds
             }.keys
             return keys.compactMap { state.entries.removeValue(forKey: $0) }
         }

@@ -76,6 +76,40 @@ import Testing
         #expect(eventually { stand.content.now.endedCount == 136 })
     }
 
+    @Test func aWholeFileThatNobodyUsesIsGivenBack() throws {
+        var bounds = ReadClientBounds()
+        bounds.wholeFileUnusedMilliseconds = 0
+        let stand = try Stand(client: bounds)
+        try lend(1, in: stand)
+        #expect(try stand.client.wholeFile(cid(0), scope: .tree)?.count == 3 << 20)
+        #expect(eventually { stand.content.now.endedCount == 1 })
+        #expect(stand.loanCount == 0)
+    }
+
+    @Test func aWholeFileThatIsOldIsAskedForAgain() throws {
+        var bounds = ReadClientBounds()
+        bounds.wholeFileAgeMilliseconds = 0
+        let stand = try Stand(client: bounds)
+        try lend(1, in: stand)
+        _ = try stand.client.wholeFile(cid(0), scope: .tree)
+        _ = try stand.client.wholeFile(cid(0), scope: .tree)
+        #expect(stand.content.now.askedCount == 2)
+    }
+
+    @Test func aWholeFileOfADaemonThatIsGoneIsNotKept() throws {
+        let stand = try Stand()
+        try lend(1, in: stand)
+        _ = try stand.client.wholeFile(cid(0), scope: .tree)
+        stand.stopServer()
+        // What was lent is no longer pinned.
+        #expect(
+            eventually {
+                fault { () throws(ServeFault) in
+                    try stand.client.wholeFile(cid(0), scope: .tree)
+                } == .unavailable
+            })
+    }
+
     @Test func aClientThatClosesGivesAllBack() throws {
         let stand = try Stand()
         try lend(3, in: stand)

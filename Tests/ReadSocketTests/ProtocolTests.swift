@@ -23,7 +23,7 @@ import Testing
                 [
                     ServedName(name: [], mayBeDirectory: true),
                     ServedName(name: [0xff], mayBeDirectory: false),
-                ], isLast: false), .bytes([]), .bytes(pattern(100_000)),
+                ], isLast: false), .bytes([]), .bytes(pattern(300)),
             .range(offset: 0, count: .max), .truth(true), .truth(false),
         ] + faults.map { .fault($0) }
 

@@ -14,9 +14,12 @@ func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
 
 func cid(_ number: Int) -> CID { .raw(sha256: bytes("block \(number)")) }
 
-/// Bytes that differ from place to place.
-func pattern(_ count: Int, seed: Int = 0) -> [UInt8] {
-    (0..<count).map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761 &+ seed) >> 7) }
+/// Bytes that differ from place to place: a run whose length divides nothing, again and again.
+func pattern(_ count: Int) -> [UInt8] {
+    let run = (0..<4093).map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 7) }
+    var bytes: [UInt8] = []
+    while bytes.count < count { bytes += run }
+    return Array(bytes.prefix(count))
 }
 
 /// A directory that goes with its test.
