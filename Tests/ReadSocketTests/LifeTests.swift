@@ -94,6 +94,29 @@ import struct SystemPackage.Errno
         #expect(eventually { stand.client.loanCount == 0 })
     }
 
+    @Test func aDaemonThatAcceptsNobodyTimesOut() throws {
+        let directory = try TemporaryDirectory()
+        let place = try ReadPlace.make(stateDirectory: directory.path)
+        let name = ReadProtocol.socketName
+        let listener = try UnixSocket.listen(
+            at: UnixSocket.Place(name, in: place.raw), named: name, in: place.raw, mode: 0o600,
+            backlog: 1)
+        var bounds = ReadClientBounds()
+        bounds.requestMilliseconds = 200
+        let client = try ReadClient(
+            directory: try ReadPlace.open(stateDirectory: directory.path), owner: geteuid(),
+            log: quiet, bounds: bounds)
+        defer { client.close() }
+        #expect(fault { () throws(ServeFault) in try client.root() } == .timedOut)
+        // Once as many wait as there may be, nobody gets as far as to wait for an answer.
+        var waiting: [FrameChannel] = []
+        #expect(throws: Errno.wouldBlock) {
+            for _ in 0..<10 { waiting.append(try connectRaw(to: directory.path)) }
+        }
+        #expect(fault { () throws(ServeFault) in try client.root() } == .timedOut)
+        withExtendedLifetime((listener.raw, waiting)) {}
+    }
+
     @Test func aLoanThatCameTooLateIsGivenBack() throws {
         var bounds = ReadClientBounds()
         bounds.requestMilliseconds = 500
