@@ -23,6 +23,7 @@ let package = Package(
         .library(name: "Multiformats", targets: ["Multiformats"]),
         .library(name: "PortableManifest", targets: ["PortableManifest"]),
         .library(name: "Checking", targets: ["Checking"]),
+        .library(name: "ReadSocket", targets: ["ReadSocket"]),
         // For the mount tests: a Kubo node's double, as a program of its own.
         .executable(name: "kubo-double", targets: ["KuboDoubleServer"]),
         .executable(name: "gateway-double", targets: ["GatewayDoubleServer"]),
@@ -304,7 +305,11 @@ let package = Package(
             exclude: ["Fixtures"], swiftSettings: settings),
         .testTarget(
             name: "ReadSocketTests",
-            dependencies: ["ReadSocket", "Serving", "Base", "Multiformats", "MerkleDAG"],
+            dependencies: [
+                "ReadSocket", "Serving", "Base", "Multiformats",
+                .product(name: "SystemPackage", package: "swift-system"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: settings),
         .testTarget(
             name: "HTTPServerTests",

@@ -16,12 +16,13 @@ let settings: [SwiftSetting] = [
 // FuzzControl has a planted fault, which proves that a run finds faults.
 let names = [
     "FuzzCID", "FuzzMultibase", "FuzzNode", "FuzzCAR", "FuzzTree", "FuzzExpansion", "FuzzRedo",
-    "FuzzPortable", "FuzzControl",
+    "FuzzPortable", "FuzzReadSocket", "FuzzControl",
 ]
 
 // What is above the decoders.
 let products = [
     "FuzzExpansion": ["Volume"], "FuzzRedo": ["Checking"], "FuzzPortable": ["PortableManifest"],
+    "FuzzReadSocket": ["ReadSocket"],
 ]
 
 let package = Package(

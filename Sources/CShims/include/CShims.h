@@ -78,6 +78,28 @@ int rfs_become_io_flusher(void);
 /// mallopt(3) with M_ARENA_MAX and M_TRIM_THRESHOLD.
 void rfs_bound_heap(int arenas, int trim_threshold);
 
+/// accept4(2) with SOCK_CLOEXEC and SOCK_NONBLOCK.
+int rfs_accept(int socket);
+
+/// pipe2(2) with O_CLOEXEC and O_NONBLOCK: the end to read, and the end to write.
+int rfs_pipe(int ends[2]);
+
+/// SO_PEERCRED of unix(7), whose struct only _GNU_SOURCE declares; 0 or -1 with errno.
+int rfs_peer(int socket, int *process, unsigned int *user);
+
+/// The most descriptors that go with one message here.
+#define RFS_DESCRIPTORS_MAX 4
+
+/// sendmsg(2) with MSG_NOSIGNAL, and with descriptors (SCM_RIGHTS of unix(7)) where count is not 0.
+ssize_t rfs_send_with_descriptors(int socket, const void *bytes, size_t length,
+                                  const int *descriptors, int count);
+
+/// recvmsg(2) with MSG_CMSG_CLOEXEC. The descriptors that came are the caller's to close, also where the
+/// kernel had no room for all of them (`is_cut`).
+ssize_t rfs_receive_with_descriptors(int socket, void *bytes, size_t length,
+                                     int descriptors[RFS_DESCRIPTORS_MAX], int *count,
+                                     int *is_cut);
+
 /// malloc_trim(3): gives the free pages of all arenas back.
 void rfs_trim_heap(void);
 
