@@ -147,7 +147,7 @@ package struct Snapshots: Sendable {
     }
 
     /// The newest snapshot that an inode is older than, and the newest that is older than the inode; nil where all are.
-    func thatHave(_ inode: Inode) -> (newest: UInt64, before: UInt64)? {
+    package func thatHave(_ inode: Inode) -> (newest: UInt64, before: UInt64)? {
         guard let newest = stored.last, inode.number < newest.nextInode else { return nil }
         return (newest.id, stored.last { $0.nextInode <= inode.number }?.id ?? 0)
     }
@@ -248,7 +248,8 @@ extension ManifestState {
         record.kept == 0 && record.born >= snapshots.newest
     }
 
-    private func isInSnapshot(_ record: ObjectRecord) -> Bool {
+    /// Whether the newest snapshot may have an object.
+    package func isInSnapshot(_ record: ObjectRecord) -> Bool {
         record.state == .sealed && record.born < snapshots.newest
     }
 

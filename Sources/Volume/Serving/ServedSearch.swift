@@ -210,27 +210,45 @@ extension Volume {
     ) throws(Errno) -> Bool {
         if owners.areServed { return true }
         for inode in owners.inodes {
-            if let record = try state.inode(inode), try isServed(record, state) { return true }
+            guard let record = try state.inode(inode) else { continue }
+            if try isServed(record, state) || isSnapshotsAlone(record, state) { return true }
         }
+        guard !owners.objects.isEmpty else { return false }
+        // Objects of files that have a name.
+        var named: Set<UInt64> = []
         for id in owners.objects {
             guard let record = try state.object(id), record.state != .staging else { continue }
             if record.kept > 0, state.snapshots.isNeeded(born: record.born, kept: record.kept) {
                 return true
             }
             for number in try state.rows.inodes(holding: id, limit: Self.placesMax) {
-                if let holder = try state.inode(Inode(number)), holder.object == id,
-                    try isServed(holder, state)
-                {
-                    return true
+                guard let holder = try state.inode(Inode(number)), holder.object == id else {
+                    continue
                 }
+                if holder.linkCount > 0 { named.insert(id) }
+                if try isServed(holder, state) { return true }
             }
         }
-        guard !owners.objects.isEmpty else { return false }
-        return try state.hasNotCheckpointed { (record) throws(Errno) in
+        let isFound = try state.hasNotCheckpointed { (record) throws(Errno) in
             guard !record.isDeleted, let object = record.object, owners.objects.contains(object)
             else { return false }
+            if record.linkCount > 0 { named.insert(object) }
             return try isServed(record, state)
         }
+        guard !isFound else { return true }
+        // Of a file that has lost its name and is open still, a snapshot may have what it holds.
+        for id in owners.objects.subtracting(named) {
+            if let record = try state.object(id), state.isInSnapshot(record) { return true }
+        }
+        return false
+    }
+
+    /// Whether a directory or symlink has lost its name, is in use still, and a snapshot may have it.
+    private func isSnapshotsAlone(_ record: InodeRecord, _ state: ManifestState) -> Bool {
+        guard record.linkCount == 0, record.cid != nil else { return false }
+        return record.kind == .directory
+            ? record.treeBorn < state.snapshots.newest
+            : state.snapshots.thatHave(record.inode) != nil
     }
 
     /// Whether an inode has a name in the tree that lies at and below no uploads; under the manifest's lock.
