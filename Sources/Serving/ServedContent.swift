@@ -45,7 +45,7 @@ public final class SharedFile: Sendable {
     /// - Parameter onEnd: called once, on any thread, when nobody has the file any more; must not block.
     public init(_ descriptor: consuming OwnedDescriptor, onEnd: (@Sendable () -> Void)? = nil) {
         raw = descriptor.raw
-        self.descriptor = descriptor
+        self.descriptor = consume descriptor
         owner = nil
         self.onEnd = onEnd
     }
