@@ -45,8 +45,8 @@ extension CommittedRows {
         }
     }
 
-    /// The objects with a CID.
-    package func objects(with cid: CID, limit: Int) throws(Errno) -> [UInt64] {
+    /// The objects with a CID: all have the same bytes, and there can be many where equal files were sealed at the same time.
+    func objects(with cid: CID, limit: Int) throws(Errno) -> [UInt64] {
         try numbers("SELECT id FROM object WHERE cid = ?1 LIMIT ?2", limit) { $0.bind(cid.bytes) }
     }
 

@@ -20,8 +20,8 @@ extension ManifestState {
 
     /// Objects with a CID, to share content or to serve a block: the newest one that waits for its
     /// checkpoint, and a few of those that SQLite has.
-    package func objects(with cid: CID) throws(Errno) -> [UInt64] {
-        (sealed.find(cid).map { [$0] } ?? []) + (try rows.objects(with: cid))
+    package func objects(with cid: CID, limit: Int = 4) throws(Errno) -> [UInt64] {
+        (sealed.find(cid).map { [$0] } ?? []) + (try rows.objects(with: cid, limit: limit))
     }
 
     /// The object that holds a regular file's bytes; nil for an empty file.

@@ -16,7 +16,7 @@ extension Volume {
     public func lendBlock(
         _ cid: CID, of scope: ContentScope, asksRemote: Bool
     ) throws(ServingFailure) -> LentBytes {
-        let found = try findServed(cid, scope)
+        let found = try findServed(cid, scope, isFile: false)
         guard found.isInScope else { throw .notFound }
         let lent = try lendLocal(cid, found)
         if let lent {
@@ -34,7 +34,7 @@ extension Volume {
 
     /// Whether a block is here, and others may have it. Blocks for SQLite.
     public func hasBlock(_ cid: CID, of scope: ContentScope) throws(ServingFailure) -> Bool {
-        let found = try findServed(cid, scope)
+        let found = try findServed(cid, scope, isFile: false)
         return found.isInScope && found.isHere
     }
 

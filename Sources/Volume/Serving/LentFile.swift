@@ -51,7 +51,7 @@ extension Volume {
     public func lendFile(
         _ cid: CID, of scope: ContentScope
     ) throws(ServingFailure) -> LentBytes? {
-        let found = try findServed(cid, scope)
+        let found = try findServed(cid, scope, isFile: true)
         guard found.isInScope else { return nil }
         for object in found.files {
             let step = try serve("file \(cid)") { () throws(Errno) in

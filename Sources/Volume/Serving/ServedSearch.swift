@@ -39,14 +39,20 @@ extension Volume {
 
     /// Looks for a block in memory and in SQLite's rows; nobody's is looked for again after a checkpoint, of which there is
     /// one a second at most. Blocks for SQLite.
-    func findServed(_ cid: CID, _ scope: ContentScope) throws(ServingFailure) -> ServedSearch {
+    ///
+    /// - Parameter isFile: the file of the CID is looked for as well.
+    func findServed(
+        _ cid: CID, _ scope: ContentScope, isFile: Bool
+    ) throws(ServingFailure) -> ServedSearch {
         try beginServing()
-        let found = try serve("block \(cid)") { () throws(Errno) in try searchServed(cid, scope) }
+        let found = try serve("block \(cid)") { () throws(Errno) in
+            try searchServed(cid, scope, isFile)
+        }
         let isKnown = scope == .tree ? found.isInScope : found.isHere
         guard !isKnown, serving.checkpoints.withLock({ $0.take() }) else { return found }
         return try serve("block \(cid)") { () throws(Errno) in
             try manifest.checkpoint()
-            return try searchServed(cid, scope)
+            return try searchServed(cid, scope, isFile)
         }
     }
 
@@ -60,20 +66,28 @@ extension Volume {
     }
 
     private func searchServed(
-        _ cid: CID, _ scope: ContentScope
+        _ cid: CID, _ scope: ContentScope, _ isFile: Bool
     ) throws(Errno) -> ServedSearch {
         let empty = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0)).cid
         if cid.asV1 == empty.asV1 { return ServedSearch(isInScope: true, isEmptyFile: true) }
         let isLinked = serving.linked.withLock { $0.contains(cid.multihash.bytes) }
         return try reading { (state) throws(Errno) in
             var found = ServedSearch()
-            var owners = ServedOwners(areServed: isLinked)
+            var owners = ServedOwners()
             try findNode(cid, &found, &owners, state)
+            if found.node != nil, !isFile {
+                // Mostly that is all.
+                found.isInScope = scope == .any
+                if !found.isInScope { found.isInScope = try areServed(owners, state) }
+                if found.isInScope { return found }
+            }
             try findObjects(cid, &found, &owners, state)
             try findLeaves(cid, &found, &owners, state)
             try findInodes(cid, &found, &owners, state)
             found.isInScope = scope == .any
             if !found.isInScope { found.isInScope = try areServed(owners, state) }
+            // Of what is here, its owners tell.
+            if isLinked, !found.isHere, owners.isEmpty { found.isInScope = true }
             return found
         }
     }
@@ -125,9 +139,7 @@ extension Volume {
     ) throws(Errno) {
         var elsewhere: [UInt64] = []
         for version in [cid.asV1, cid.asV0].compactMap({ $0 }) {
-            let ids =
-                try state.objects(with: version)
-                + state.rows.objects(with: version, limit: Self.placesMax)
+            let ids = try state.objects(with: version, limit: Self.placesMax)
             for id in Set(ids) {
                 guard let record = try state.object(id), record.state != .staging,
                     record.cid?.asV1 == cid.asV1
@@ -310,8 +322,10 @@ extension Volume {
 /// Who has a block.
 private struct ServedOwners {
     /// Some of them is one whose content others may have.
-    var areServed: Bool
+    var areServed = false
     var objects: Set<UInt64> = []
     /// Directories and symlinks.
     var inodes: [Inode] = []
+
+    var isEmpty: Bool { objects.isEmpty && inodes.isEmpty }
 }
