@@ -240,6 +240,40 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
+    /// Whoever serves outlives the process that lent him a file, and nobody knows of it any more.
+    @Test(.enabled(if: diskHasLeases), arguments: [true, false], [true, false])
+    func whatAProcessOfBeforeHasLentStaysAsItWas(
+        _ usesBackingFiles: Bool, hasReader: Bool
+    ) throws {
+        let old = content(seed: 1, count: 100_000)
+        let before = try openVolume(scratch, stillOptions)
+        let cid = try before.cid(of: before.makeFile("file", old))
+        let id = try #require(try object(before.resolve(path: ["file"]), before))
+        try before.close()
+        let name = String(id, radix: 16)
+        let padded = String(repeating: "0", count: 16 - name.count) + name
+        let kept = try Sys.open(
+            scratch.state + "/objects/\(padded.prefix(13))/\(padded)", flags: O_RDONLY)
+        let volume = try openVolume(scratch, stillOptions)
+        let kernel = try KernelStand(volume, usesBackingFiles: usesBackingFiles)
+        let file = try volume.resolve(path: ["file"])
+        #expect(try volume.cid(of: file) == cid)
+        let reader = hasReader ? try kernel.open(file, .read) : nil
+        let writer = try kernel.open(file, .both)
+        try kernel.write(writer, at: 0, [1, 2, 3])
+        kernel.release(writer)
+        if let reader { kernel.release(reader) }
+        volume.awaitDetaching()
+        var bytes = [UInt8](repeating: 0xee, count: old.count)
+        let count = try bytes.withMutableBytes { (buffer) throws(Errno) in
+            try Sys.read(kept.raw, at: 0, into: buffer)
+        }
+        #expect(count == old.count && bytes == old)
+        #expect(try volume.contents(of: file) == [1, 2, 3] + old.dropFirst(3))
+        #expect(kernel.violation == nil)
+        try volume.close()
+    }
+
     /// Writers, readers and others at the same time: whatever is lent has the bytes of its CID, at once and later.
     @Test func lendingAndWritingAtOnceNeverGivesOtherBytes() throws {
         let seed = testSeed()

@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import MerkleDAG
 import Multiformats
 import Volume
@@ -82,3 +83,12 @@ extension Volume {
         _ = try hasBlock(missing, of: .tree)
     }
 }
+
+/// Whether the disk below the tests has leases (fcntl(2), F_SETLEASE).
+let diskHasLeases: Bool = {
+    let scratch = ScratchDirectory()
+    guard let file = try? Sys.open(scratch.path + "/probe", flags: O_RDWR | O_CREAT) else {
+        return false
+    }
+    return Sys.isSoleUser(of: file.raw)
+}()

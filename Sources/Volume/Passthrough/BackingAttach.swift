@@ -195,6 +195,7 @@ extension Volume {
     private func attach(
         _ flat: ObjectFile, to file: OpenFile, _ flags: OpenFlags, _ registry: any BackingRegistry
     ) throws(Errno) -> Bool {
+        if !flags.isWritable, isLentByEarlier(flat) { return false }
         guard let id = register(flat, registry) else { return false }
         let wantsAccess = try reading { (state) throws(Errno) in
             wantsAccessTime(try record(file.inode, state)) && !options.isReadOnly

@@ -138,6 +138,28 @@ extension Volume {
         return file
     }
 
+    // MARK: Before this process
+
+    /// Whether whoever serves may have a flat file still that a process of before has lent him: nobody here could tell him that it
+    /// changes. False where leases are not to be had. Not under the manifest's lock.
+    func isLentByEarlier(_ flat: ObjectFile) -> Bool {
+        flat.id < manifest.firstUnstoredObject && Sys.hasOtherUser(of: flat.raw)
+    }
+
+    /// Whether that may be so of a file whose sealed object is to be written in place.
+    func isLentByEarlier(_ file: OpenFile) throws(Errno) -> Bool {
+        let flat = try reading { (state) throws(Errno) -> ObjectFile? in
+            // What backs an open file was not lent when it began to do so.
+            guard file(state).backing == nil, let record = try state.inode(file.inode),
+                let object = try state.object(of: record), !object.isInline,
+                object.state == .sealed, object.id < manifest.firstUnstoredObject,
+                !state.isShared(object)
+            else { return nil }
+            return try objectFile(file, object: object.id, forWriting: true, state)
+        }
+        return flat.map { isLentByEarlier($0) } ?? false
+    }
+
     /// Lends the file of a remote object that is whole in the cache; nil where it is not. Parts of it are not let go
     /// meanwhile.
     private func lendCached(_ remote: RemoteFile) -> LentFile? {
