@@ -327,6 +327,32 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
+    /// Of a snapshot nothing tells in which directory a block lies, but for who comes down to it.
+    @Test func uploadsOfASnapshotAreNotFoundFromItsRoot() throws {
+        let volume = try openVolume(scratch, stillOptions)
+        let repository = try volume.makeDirectory("repository")
+        let uploads = try volume.makeDirectory("_uploads", in: repository)
+        try volume.makeFile("data", in: uploads, Self.flat)
+        let other = try volume.makeDirectory("empty")
+        let snapshot = try volume.createSnapshot(named: "one")
+        let hidden = try volume.cid(of: uploads)
+        let empty = try volume.cid(of: other)
+        try volume.unlink("data", in: uploads)
+        for (name, parent) in [("_uploads", repository), ("repository", .root), ("empty", .root)] {
+            try volume.removeDirectory(FileName(name), in: parent)
+        }
+        _ = try volume.report(of: .root)
+        let blocks = LentBlocks(volume: volume)
+        let top = try DirectoryReader(root: snapshot.root, source: blocks)
+        let inner = try #require(try top.entry(Array("repository".utf8)))
+        let entries = try DirectoryReader(root: inner.cid, source: blocks).entries()
+        #expect(entries.map(\.cid) == [hidden])
+        #expect(try !volume.gives(hidden))
+        #expect(try volume.gives(hidden, of: .any))
+        #expect(try volume.gives(empty))
+        try volume.close()
+    }
+
     // MARK: The root
 
     @Test func rootIsTheTreesWhereThatIsKnownAndElseTheOneOfBefore() throws {

@@ -107,21 +107,49 @@ extension Volume {
         }
     }
 
-    /// Notes what a block in scope links to: below what is elsewhere, nothing here tells what belongs to the tree, so whoever goes
-    /// down from a block of it may have what it led to.
+    /// Notes what a block in scope links to. Below what is elsewhere nothing here tells what belongs to the tree, so whoever goes
+    /// down from a block of it may have what it led to; but not uploads.
     private func noteLinks(of block: [UInt8], _ cid: CID, _ scope: ContentScope) {
-        guard scope == .tree, fetcher != nil, cid.codec == .dagPB,
-            let node = try? DAGNode(decoding: block), !node.links.isEmpty
+        guard scope == .tree, cid.codec == .dagPB else { return }
+        let name = Self.uploadsName.bytes
+        let hasUploads = Self.contains(name, block)
+        guard hasUploads || fetcher != nil, let node = try? DAGNode(decoding: block),
+            !node.links.isEmpty
         else { return }
-        let uploads = Self.uploadsName.bytes
         let isShard = node.data.flatMap { try? UnixFSData(decoding: $0) }?.kind == .hamtShard
-        serving.linked.withLock { linked in
-            for link in node.links {
-                // A shard puts the number of the place, two digits, before each name.
-                let name = isShard ? Array(link.name.dropFirst(2)) : link.name
-                guard name != uploads else { continue }
-                linked.insert(link.cid.multihash.bytes)
+        // A shard puts the number of the place, two digits, before each name.
+        let isUploads = { (link: DAGLink) in
+            (isShard ? Array(link.name.dropFirst(2)) : link.name) == name
+        }
+        let links = node.links.map { (isUploads($0), $0.cid.multihash.bytes) }
+        if fetcher != nil {
+            serving.linked.withLock { linked in
+                for (isUploads, multihash) in links where !isUploads { linked.insert(multihash) }
             }
         }
+        guard hasUploads else { return }
+        // Of those that are empty nobody learns anything, and other directories are as well.
+        let empty = emptyDirectory
+        serving.uploads.withLock { uploads in
+            for (isUploads, multihash) in links where isUploads && multihash != empty {
+                uploads.insert(multihash)
+            }
+        }
+    }
+
+    /// Whether a block has some bytes in it, anywhere.
+    private static func contains(_ name: [UInt8], _ block: [UInt8]) -> Bool {
+        guard let first = name.first, block.count >= name.count else { return false }
+        for start in 0...block.count - name.count where block[start] == first {
+            if block[start..<start + name.count].elementsEqual(name) { return true }
+        }
+        return false
+    }
+
+    /// The multihash of a directory without entries; nil where it cannot be made.
+    private var emptyDirectory: [UInt8]? {
+        var builder = DirectoryBuilder(profile: profile)
+        let root = try? builder.finish { (_, _) throws(Never) in }
+        return root?.cid.multihash.bytes
     }
 }

@@ -71,10 +71,12 @@ extension Volume {
         let empty = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0)).cid
         if cid.asV1 == empty.asV1 { return ServedSearch(isInScope: true, isEmptyFile: true) }
         let isLinked = serving.linked.withLock { $0.contains(cid.multihash.bytes) }
+        let isUploads = serving.uploads.withLock { $0.contains(cid.multihash.bytes) }
         return try reading { (state) throws(Errno) in
             var found = ServedSearch()
             var owners = ServedOwners()
             try findNode(cid, &found, &owners, state)
+            if isUploads { owners.areKept = false }
             if found.node != nil, !isFile {
                 // Mostly that is all.
                 found.isInScope = scope == .any
@@ -107,7 +109,7 @@ extension Volume {
                 case .object(let id): owners.objects.insert(id)
                 case .directory(let number): owners.inodes.append(Inode(number))
                 case .snapshot(let born, let kept):
-                    if state.snapshots.isNeeded(born: born, kept: kept) { owners.areServed = true }
+                    if state.snapshots.isNeeded(born: born, kept: kept) { owners.areKept = true }
                 }
             }
         }
@@ -119,10 +121,10 @@ extension Volume {
                 case .object: owners.objects.insert(owner.id)
                 case .directory: owners.inodes.append(Inode(owner.id))
                 // A published root may have it.
-                case .lost: owners.areServed = true
+                case .lost: owners.areKept = true
                 case .snapshot:
                     if state.snapshots.isNeeded(born: owner.born, kept: owner.id) {
-                        owners.areServed = true
+                        owners.areKept = true
                     }
                 }
             }
@@ -130,7 +132,7 @@ extension Volume {
         // A root whose blocks are elsewhere, or here as somebody else's.
         let roots =
             [state.published?.root] + state.snapshots.all.flatMap { [$0.root, $0.manifest] }
-        if roots.contains(where: { $0?.asV1 == cid.asV1 }) { owners.areServed = true }
+        if roots.contains(where: { $0?.asV1 == cid.asV1 }) { owners.areKept = true }
     }
 
     private func findObjects(
@@ -220,11 +222,11 @@ extension Volume {
     private func areServed(
         _ owners: ServedOwners, _ state: ManifestState
     ) throws(Errno) -> Bool {
-        if owners.areServed { return true }
         for inode in owners.inodes {
             guard let record = try state.inode(inode) else { continue }
             if try isServed(record, state) || isSnapshotsAlone(record, state) { return true }
         }
+        if owners.areKept { return true }
         guard !owners.objects.isEmpty else { return false }
         // Objects of files that have a name.
         var named: Set<UInt64> = []
@@ -321,8 +323,8 @@ extension Volume {
 
 /// Who has a block.
 private struct ServedOwners {
-    /// Some of them is one whose content others may have.
-    var areServed = false
+    /// A snapshot or a published root is one of them.
+    var areKept = false
     var objects: Set<UInt64> = []
     /// Directories and symlinks.
     var inodes: [Inode] = []

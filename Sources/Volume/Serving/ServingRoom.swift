@@ -16,7 +16,7 @@ internal import struct SystemPackage.Errno
 // read. While that is there the object is *lent*, and counts as shared: whoever writes to it gets a copy
 // (`ManifestState.isShared`). An object that backs an open file is not lent, nor is one that is lent given to an open file as its
 // backing file, because a writer of a backing file cannot be given another. Nothing at or below a name `_uploads` is given, by its
-// name or, in the scope of the tree, by its CID. No access time moves, no reference of the kernel is counted.
+// name or, in the scope of the tree, by its CID; of a snapshot's uploads whoever comes down to them learns no more than their CID. No access time moves, no reference of the kernel is counted.
 
 /// Why something cannot be given to others.
 public enum ServingFailure: Error, Sendable {
@@ -52,12 +52,15 @@ struct ServingRoom: Sendable {
     private let state = LockBound(ServingState())
     /// Multihashes of what blocks in scope have linked to lately, where that may be elsewhere.
     let linked = Monitor(Recent<[UInt8], Void>(countMax: linkedMax))
+    /// Multihashes of the uploads of directories that were given lately: where a snapshot has them nothing else tells what they are.
+    let uploads = Monitor(Recent<[UInt8], Void>(countMax: uploadsMax))
     let checkpoints = Monitor(ServingCheckpoints())
     let root = ServedRoot()
     /// Remote files that were lent and are not any more; their lock is not to be waited for by who lets go of them.
     let endedReads = Monitor<[RemoteFile]>([])
 
     private static let linkedMax = 65_536
+    private static let uploadsMax = 16_384
 
     func callAsFunction(_ lock: borrowing ManifestState) -> ServingState { state(lock) }
 
