@@ -7,12 +7,6 @@ package import struct SystemPackage.Errno
 // Objects, leaves and DAG nodes by what they are, and who holds them.
 
 extension CommittedRows {
-    /// A few of the objects with a CID: all have the same bytes, and there can be many where equal files
-    /// were sealed at the same time.
-    func objects(with cid: CID) throws(Errno) -> [UInt64] {
-        try identifiers("SELECT id FROM object WHERE cid = ? LIMIT 4", cid.bytes)
-    }
-
     /// The committed directories and symlinks whose DAG has a CID.
     package func inodes(with cid: CID) throws(Errno) -> [UInt64] {
         try identifiers("SELECT id FROM inode WHERE cid = ?", cid.bytes)

@@ -73,6 +73,8 @@ extension InodeManifest {
             }
             state.turns.checkpointed = rows.generation
             state.sealed.forget(checkpointed: rows.generation)
+            state.blocks.forget(checkpointed: rows.generation)
+            state.pending.endCheckpoint()
             state.cache.retire(rows)
         }
         if failure == nil, let number { redo.withLock { $0?.noteApplied(number) } }

@@ -20,8 +20,8 @@ extension ManifestState {
 
     /// Objects with a CID, to share content or to serve a block: the newest one that waits for its
     /// checkpoint, and a few of those that SQLite has.
-    package func objects(with cid: CID) throws(Errno) -> [UInt64] {
-        (sealed.find(cid).map { [$0] } ?? []) + (try rows.objects(with: cid))
+    package func objects(with cid: CID, limit: Int = 4) throws(Errno) -> [UInt64] {
+        (sealed.find(cid).map { [$0] } ?? []) + (try rows.objects(with: cid, limit: limit))
     }
 
     /// The object that holds a regular file's bytes; nil for an empty file.
@@ -100,6 +100,7 @@ extension ManifestState {
         record.state = .sealed
         record.newBlocks = blocks.blocks
         record.uncommitted.insert(.newBlocks)
+        self.blocks.note(blocks.blocks, of: record.id, generation: turns.generation)
         if let inlineBytes {
             record.isInline = true
             record.inlineBytes = inlineBytes
@@ -145,6 +146,7 @@ extension ManifestState {
         record.place(in: 0, self)
         record.newNodes = nodes
         record.uncommitted.insert(.nodes)
+        blocks.note(nodes, of: .directory(record.inode.number), generation: turns.generation)
         pending.contentByteCount += nodes.reduce(0) { $0 + $1.bytes.count }
         mark(record)
     }
@@ -161,6 +163,7 @@ extension ManifestState {
         record.uncommitted.insert(.newBlocks)
         sealed.note(record.id, result.cid, generation: turns.generation)
         sealed.noteSealed(record.id)
+        blocks.note(result.blocks, of: record.id, generation: turns.generation)
         mark(record)
     }
 

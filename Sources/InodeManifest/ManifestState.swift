@@ -21,6 +21,12 @@ package final class ManifestState {
     package var numbers: ObjectNumbers
     /// Objects that were sealed lately, and that are sealed no longer.
     package var sealed = SealedObjects()
+    /// Blocks that SQLite cannot find yet.
+    package var blocks = RecentBlocks()
+    /// Objects whose flat files others read.
+    package let lent = LentObjects()
+    /// Counts the changes of entries: what was found out by names holds while it stands still.
+    package private(set) var entryChangeCount: UInt64 = 0
     /// Flat files that are to go.
     package var files = FlatFileChanges()
     /// Roots that are to stand at a remote, and what is kept for those that do.
@@ -109,6 +115,14 @@ package final class ManifestState {
         pending.restoreNotCheckpointed(batch, in: cache, newestSnapshot: snapshots.newest)
     }
 
+    /// Whether a body says so of an inode that SQLite has not been told of as it is. Looks at a few thousand at most, as
+    /// many as changed since the last checkpoint.
+    package func hasNotCheckpointed(
+        where body: (InodeRecord) throws(Errno) -> Bool
+    ) throws(Errno) -> Bool {
+        try pending.hasInode(where: body)
+    }
+
     /// How many inodes and objects are in memory, and how many bytes of clean inline content.
     package var memoryCounts: (inodes: Int, objects: Int, inlineBytes: Int) {
         (cache.inodes.count, cache.objects.count, cache.inlineByteCount)
@@ -187,6 +201,13 @@ package final class ManifestState {
             cache.entryCount += 1
         }
         directory.children.order?.append((entry.cookie, name))
+        note(entry, name, in: directory)
+    }
+
+    private func note(
+        _ entry: DirectoryEntryRecord, _ name: FileName, in directory: InodeRecord
+    ) {
+        entryChangeCount &+= 1
         pending.add(entry, name, in: directory)
     }
 
@@ -201,7 +222,7 @@ package final class ManifestState {
         if directory.children.entries.updateValue(entry, forKey: name) == nil {
             cache.entryCount += 1
         }
-        pending.add(entry, name, in: directory)
+        note(entry, name, in: directory)
     }
 
     /// Takes an entry away.
@@ -213,7 +234,7 @@ package final class ManifestState {
             cache.entryCount += 1
         }
         directory.children.staleInOrder += 1
-        pending.add(tombstone, name, in: directory)
+        note(tombstone, name, in: directory)
     }
 
     /// Whether a directory has no entry.

@@ -1,6 +1,8 @@
 internal import Base
 internal import Multiformats
 
+internal import struct SystemPackage.Errno
+
 /// What changed in memory and is not committed yet, and what is committed and not told to SQLite.
 struct PendingChanges {
     private var inodes: [InodeRecord] = []
@@ -19,6 +21,8 @@ struct PendingChanges {
     private var notCheckpointedInodes: [InodeRecord] = []
     private var notCheckpointedObjects: [ObjectRecord] = []
     private var notCheckpointed = CommitBatch()
+    /// What SQLite is being told of.
+    private var beingCheckpointed: [InodeRecord] = []
 
     /// Changes that wait for a commit.
     var changeCount: Int { inodes.count + objects.count + entryChanges.count }
@@ -115,6 +119,7 @@ struct PendingChanges {
     mutating func takeNotCheckpointed(_ cache: inout RecordCache) -> CommitBatch {
         var batch = notCheckpointed
         notCheckpointed = CommitBatch()
+        beingCheckpointed = notCheckpointedInodes
         batch.inodes.reserveCapacity(notCheckpointedInodes.count)
         for record in notCheckpointedInodes {
             let attributes = record.attributes?.takeNotCheckpointed()
@@ -140,6 +145,19 @@ struct PendingChanges {
         notCheckpointedObjects.removeAll(
             keepingCapacity: notCheckpointedObjects.count < Self.capacityKeptMax)
         return batch
+    }
+
+    /// Notes that SQLite has what `takeNotCheckpointed` gave.
+    mutating func endCheckpoint() { beingCheckpointed = [] }
+
+    /// Whether a body says so of an inode that SQLite does not have as it is.
+    func hasInode(
+        where body: (InodeRecord) throws(Errno) -> Bool
+    ) throws(Errno) -> Bool {
+        for records in [inodes, notCheckpointedInodes, beingCheckpointed] {
+            for record in records where try body(record) { return true }
+        }
+        return false
     }
 
     private mutating func keep(_ record: InodeRecord) {
@@ -207,6 +225,7 @@ struct PendingChanges {
         _ batch: CommitBatch, in cache: RecordCache, newestSnapshot: UInt64
     ) {
         var kept: [KeptNodes] = []
+        beingCheckpointed = []
         for row in batch.inodes {
             guard let record = cache.inodes[row.id] else { continue }
             record.notCheckpointed.formUnion(row.parts)

@@ -147,7 +147,7 @@ package struct Snapshots: Sendable {
     }
 
     /// The newest snapshot that an inode is older than, and the newest that is older than the inode; nil where all are.
-    func thatHave(_ inode: Inode) -> (newest: UInt64, before: UInt64)? {
+    package func thatHave(_ inode: Inode) -> (newest: UInt64, before: UInt64)? {
         guard let newest = stored.last, inode.number < newest.nextInode else { return nil }
         return (newest.id, stored.last { $0.nextInode <= inode.number }?.id ?? 0)
     }
@@ -183,8 +183,7 @@ extension ManifestState {
             id: snapshots.last + 1, name: name, root: root, treeSize: treeSize, time: time,
             nextInode: nextInode, message: message, isAutomatic: isAutomatic, manifest: nil)
         if !nodes.isEmpty {
-            pending.keptNodes.append(
-                KeptNodes(snapshot: made.id, born: snapshots.last, nodes: nodes))
+            keep(KeptNodes(snapshot: made.id, born: snapshots.last, nodes: nodes))
             pending.contentByteCount += nodes.reduce(0) { $0 + $1.bytes.count }
         }
         snapshots.add(made)
@@ -218,7 +217,7 @@ extension ManifestState {
         // Deleted meanwhile, it would leave them behind.
         guard snapshots.all.contains(where: { $0.id == id }) else { return }
         snapshots.setManifest(id, manifest)
-        pending.keptNodes.append(KeptNodes(snapshot: id, born: id - 1, nodes: nodes))
+        keep(KeptNodes(snapshot: id, born: id - 1, nodes: nodes))
         pending.contentByteCount += nodes.reduce(0) { $0 + $1.bytes.count }
         pending.snapshots.changes.append(.setManifest(id, manifest))
     }
@@ -238,9 +237,10 @@ extension ManifestState {
         pending.snapshots.changes.append(.restoration(restoration))
     }
 
-    /// Whether an object is somebody else's too: of other inodes, or of a snapshot. Its bytes must not be changed in place.
+    /// Whether an object is somebody else's too: of other inodes, of a snapshot, or of whoever it is lent to. Its bytes must not
+    /// be changed in place.
     package func isShared(_ record: ObjectRecord) -> Bool {
-        record.references > 1 || isInSnapshot(record)
+        record.references > 1 || isInSnapshot(record) || lent.contains(record.id)
     }
 
     /// Whether no snapshot can have an object.
@@ -248,7 +248,8 @@ extension ManifestState {
         record.kept == 0 && record.born >= snapshots.newest
     }
 
-    private func isInSnapshot(_ record: ObjectRecord) -> Bool {
+    /// Whether the newest snapshot may have an object.
+    package func isInSnapshot(_ record: ObjectRecord) -> Bool {
         record.state == .sealed && record.born < snapshots.newest
     }
 
@@ -281,14 +282,20 @@ extension ManifestState {
     /// Keeps the DAG nodes that a directory loses for the snapshots.
     func keepNodesForSnapshots(of record: InodeRecord) {
         guard let nodes = record.newNodes, record.treeBorn < snapshots.newest else { return }
-        pending.keptNodes.append(
-            KeptNodes(snapshot: snapshots.newest, born: record.treeBorn, nodes: nodes))
+        keep(KeptNodes(snapshot: snapshots.newest, born: record.treeBorn, nodes: nodes))
+    }
+
+    private func keep(_ kept: KeptNodes) {
+        pending.keptNodes.append(kept)
+        blocks.note(
+            kept.nodes, of: .snapshot(born: kept.born, kept: kept.snapshot),
+            generation: turns.generation)
     }
 
     /// Keeps the block of a symlink that is deleted for the snapshots.
     package func keepSymlink(_ record: InodeRecord, _ node: StoredNode) {
         guard let (newest, before) = snapshots.thatHave(record.inode) else { return }
-        pending.keptNodes.append(KeptNodes(snapshot: newest, born: before, nodes: [node]))
+        keep(KeptNodes(snapshot: newest, born: before, nodes: [node]))
     }
 }
 

@@ -234,6 +234,12 @@ package final class ObjectStore: Sendable {
         try synchronizeName(of: file.id)
     }
 
+    /// Opens the file of an object in the cache to read it.
+    package func openCachedToRead(_ id: UInt64) throws(Errno) -> ObjectFile {
+        let descriptor = try open(Self.hexadecimal(id, digits: 16), in: cache, flags: O_RDONLY)
+        return ObjectFile(id: id, descriptor: descriptor, isNew: false)
+    }
+
     /// Removes an object's file from the cache; nothing happens where there is none.
     package func removeCached(_ id: UInt64) throws(Errno) {
         try Sys.unlink(Self.hexadecimal(id, digits: 16), in: cache.raw)

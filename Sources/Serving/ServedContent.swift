@@ -35,17 +35,28 @@ public struct FileRange: Sendable {
 /// An open file, read-only, that several answers may have; closed when the last lets go of it. What it was lent
 /// by is told then.
 public final class SharedFile: Sendable {
-    private let descriptor: OwnedDescriptor
+    /// The number, for as long as this object lives.
+    public let raw: Int32
+    /// Nil where somebody else closes it.
+    private let descriptor: OwnedDescriptor?
+    private let owner: (any AnyObject & Sendable)?
     private let onEnd: (@Sendable () -> Void)?
 
     /// - Parameter onEnd: called once, on any thread, when nobody has the file any more; must not block.
     public init(_ descriptor: consuming OwnedDescriptor, onEnd: (@Sendable () -> Void)? = nil) {
-        self.descriptor = descriptor
+        raw = descriptor.raw
+        self.descriptor = consume descriptor
+        owner = nil
         self.onEnd = onEnd
     }
 
-    /// The number, for as long as this object lives.
-    public var raw: Int32 { descriptor.raw }
+    /// - Parameter owner: closes the descriptor when it is let go; letting go of it must not block.
+    public init(keeping owner: any AnyObject & Sendable, raw: Int32) {
+        self.raw = raw
+        descriptor = nil
+        self.owner = owner
+        onEnd = nil
+    }
 
     deinit { onEnd?() }
 }

@@ -52,6 +52,8 @@ public final class Volume: Sendable {
     let following = Following()
     /// `Snapshots`: what is shown of them.
     let view = SnapshotView()
+    /// `Serving`: what others read without programs.
+    let serving = ServingRoom()
 
     /// Where the bytes come from that are not here; nil for nowhere.
     var fetcher: Fetcher? { remotes.fetcher.hasSources ? remotes.fetcher : nil }
@@ -197,6 +199,7 @@ public final class Volume: Sendable {
         }
         removeDeletedObjects()
         manifest.truncateWALIfDue()
+        serving.endReads()
         if let fetcher { trimCache(fetcher) }
         if manifest.withLock({ $0.cache.takeEviction() }) { Heap.trim() }
         manifest.keepReserve()
@@ -253,6 +256,7 @@ public final class Volume: Sendable {
         connection?.stop()
         remotes.fetcher.stop()
         following.stop()
+        serving.root.stop()
         clock.stop()
         clock.join()
         remotes.fetcher.fetchPool.stop()

@@ -195,6 +195,7 @@ extension Volume {
     /// The flat file of an inode that has one to itself, unsealed durably; nil where it has none.
     /// The caller holds the write lock.
     func unsealedFlatFile(of file: OpenFile) throws(Errno) -> ObjectFile? {
+        if try isLentByEarlier(file) { return nil }
         let unsealed = try changing { (state) throws(Errno) -> (ObjectFile, Bool)? in
             let record = try record(file.inode, state)
             record.contentVersion += 1

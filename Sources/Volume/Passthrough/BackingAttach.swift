@@ -15,6 +15,7 @@ public import struct SystemPackage.Errno
 //   flat, one inode's           its object                 its object, unsealed durably first
 //   flat, shared                its object, for one of     by requests; where a reader has it open
 //                               the inodes at a time       already, the others get a copy
+//   flat, lent to others        by requests                by requests
 //   set-id bits                 as above                   by requests
 //
 // The first open decides, and what it decided holds until the last close: the kernel refuses to mix
@@ -134,6 +135,9 @@ extension Volume {
                 return .usePool(try state.inlineBytes(of: object))
             }
             if object.state == .remote { return refuse(file, byRequest, state) }
+            // Should somebody write later, it would be in the backing file, which whoever it is lent to reads: nobody
+            // could be given a copy.
+            if state.lent.contains(object.id) { return refuse(file, byRequest, state) }
             if flags.isWritable, hasSetID || state.isShared(object) {
                 return refuse(file, byRequest, state)
             }
@@ -191,6 +195,7 @@ extension Volume {
     private func attach(
         _ flat: ObjectFile, to file: OpenFile, _ flags: OpenFlags, _ registry: any BackingRegistry
     ) throws(Errno) -> Bool {
+        if !flags.isWritable, isLentByEarlier(flat) { return false }
         guard let id = register(flat, registry) else { return false }
         let wantsAccess = try reading { (state) throws(Errno) in
             wantsAccessTime(try record(file.inode, state)) && !options.isReadOnly
@@ -200,8 +205,8 @@ extension Volume {
         let status = try Sys.status(of: flat.raw)
         let isAttached = try reading { (state) throws(Errno) in
             let record = try record(file.inode, state)
-            // Sealing may have found a duplicate meanwhile.
-            guard record.object == flat.id,
+            // Sealing may have found a duplicate meanwhile, or it may have been lent.
+            guard record.object == flat.id, !state.lent.contains(flat.id),
                 passthrough(state).backed[flat.id] ?? file.inode == file.inode
             else { return false }
             _ = use(record, state)

@@ -29,6 +29,15 @@ extension RemoteFile {
         }
     }
 
+    /// Begins a read where all bytes are here; they stay until `endRead`.
+    func beginWholeRead() -> Bool {
+        state.withLock { state in
+            guard !state.isGone, state.missing == 0, state.isStored else { return false }
+            state.readers += 1
+            return true
+        }
+    }
+
     /// Lets go of all bytes, and of what is known of the blocks; nil while somebody reads. Whoever waits
     /// for some of it has it fetched again.
     func reset(_ store: ObjectStore) -> CachedExtents? {

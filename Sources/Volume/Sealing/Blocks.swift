@@ -131,7 +131,7 @@ extension Volume {
     }
 
     /// A leaf as a block, cut out of its object; nil where the object is gone or shorter.
-    private func leafBlock(_ number: UInt64, of object: UInt64) throws(Errno) -> [UInt8]? {
+    func leafBlock(_ number: UInt64, of object: UInt64) throws(Errno) -> [UInt8]? {
         let chunk = UInt64(profile.chunkSize)
         let (start, overflow) = number.multipliedReportingOverflow(by: chunk)
         let source = try reading { (state) throws(Errno) -> (Content, UInt64)? in

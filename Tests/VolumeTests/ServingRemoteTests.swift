@@ -1,0 +1,126 @@
+import Base
+import MerkleDAG
+import Multiformats
+import Remotes
+import Testing
+import Volume
+
+import struct SystemPackage.Errno
+
+/// What others are given of content that is elsewhere.
+@Suite struct ServingRemoteTests {
+    private let scratch = ScratchDirectory()
+
+    private struct Tree {
+        let bytes = content(seed: 1, count: 2_500_000)
+        let file: CID
+        let leaf: CID
+        let inner, uploads, root: CID
+        /// A block of nothing in the tree.
+        let stranger: CID
+        let source: BlockTable
+
+        init() throws {
+            let blocks = ForeignBlocks()
+            let profile = ImportProfile.unixfsV1_2025
+            let bytes = self.bytes
+            let leaves = stride(from: 0, to: bytes.count, by: profile.chunkSize).map { start in
+                let part = Array(bytes[start..<min(start + profile.chunkSize, bytes.count)])
+                return (cid: blocks.raw(part), size: UInt64(part.count))
+            }
+            leaf = leaves[1].cid
+            file = blocks.file(leaves)
+            let size = profile.root(of: bytes).treeSize
+            uploads = blocks.directory([link("data", blocks.raw([1, 2, 3]), 3)])
+            inner = blocks.directory([link("_uploads", uploads, 100), link("file", file, size)])
+            root = blocks.directory([link("inner", inner, size + 200)])
+            stranger = blocks.raw([9, 9, 9])
+            source = blocks.take()
+        }
+
+        func open(_ scratch: ScratchDirectory) throws -> Volume {
+            var options = stillOptions
+            options.sources = FetchOptions(source)
+            options.origin = OriginOptions(reference: "/ipfs/\(root)") {
+                [root] _ throws(OriginError) in OriginRoot(cid: root)
+            }
+            return try openVolume(scratch, options)
+        }
+    }
+
+    @Test func whatIsElsewhereIsGivenOnlyToWhomThatIsRight() throws {
+        let tree = try Tree()
+        let volume = try tree.open(scratch)
+        #expect(throws: ServingFailure.self) {
+            try volume.lendBlock(tree.root, of: .tree, asksRemote: false)
+        }
+        let root = try volume.lendBlock(tree.root, of: .tree, asksRemote: true)
+        #expect(throws: Never.self) {
+            try root.read().withUnsafeBytes { try tree.root.verify($0) }
+        }
+        #expect(try !volume.hasBlock(tree.leaf, of: .tree))
+        try volume.close()
+    }
+
+    /// Nothing here knows what lies below what is elsewhere, but for what somebody has gone down to.
+    @Test func blocksOfNoTreeAreNotFetchedForOthers() throws {
+        let tree = try Tree()
+        let volume = try tree.open(scratch)
+        func isGiven(_ cid: CID) -> Bool {
+            (try? volume.lendBlock(cid, of: .tree, asksRemote: true)) != nil
+        }
+        #expect(!isGiven(tree.stranger))
+        #expect(!isGiven(tree.leaf))
+        #expect(isGiven(tree.root) && isGiven(tree.inner))
+        #expect(!isGiven(tree.uploads))
+        #expect(isGiven(tree.file) && isGiven(tree.leaf))
+        #expect(!isGiven(tree.stranger))
+        #expect(
+            try volume.lendBlock(tree.stranger, of: .any, asksRemote: true).read() == [9, 9, 9])
+        try volume.close()
+    }
+
+    @Test func namesThatAreElsewhereAreFoundOut() throws {
+        let tree = try Tree()
+        let volume = try tree.open(scratch)
+        #expect(try volume.newestRoot() == tree.root)
+        #expect(try volume.liveNames("inner") == ["file"])
+        #expect(try volume.live("inner", "file") == .file(tree.file, size: 2_500_000))
+        let blocks = LentBlocks(volume: volume, asksRemote: true)
+        #expect(try blocks.file(tree.file) == tree.bytes)
+        #expect(try volume.lendFile(tree.file, of: .tree) == nil)
+        // Once it was read it is here as a whole.
+        let inode = try volume.resolve(path: ["inner", "file"])
+        #expect(try volume.contents(of: inode) == tree.bytes)
+        let isHere = try eventually(everyMilliseconds: 1) {
+            try volume.lendFile(tree.file, of: .tree) != nil
+        }
+        #expect(isHere)
+        #expect(try volume.lendFile(tree.file, of: .tree)?.read() == tree.bytes)
+        #expect(try volume.hasBlock(tree.leaf, of: .tree))
+        try volume.close()
+    }
+
+    /// A file whose DAG is not the profile's stays in the cache, and is lent from there.
+    @Test func cachedFileOfAnotherLayoutIsLentAsOne() throws {
+        let blocks = ForeignBlocks()
+        let bytes = content(seed: 2, count: 3_000)
+        let file = blocks.bytewise(bytes, width: 100)
+        let root = blocks.directory([link("file", file, 9)])
+        var options = stillOptions
+        options.sources = FetchOptions(blocks.take())
+        options.origin = OriginOptions(reference: "/ipfs/\(root)") { _ throws(OriginError) in
+            OriginRoot(cid: root)
+        }
+        let volume = try openVolume(scratch, options)
+        let inode = try volume.resolve(path: ["file"])
+        let opened = try volume.open(inode, flags: .read, caller: .system)
+        #expect(try volume.lendFile(file, of: .tree) == nil)
+        #expect(try volume.read(opened.handle, at: 0, count: 3_000) == bytes)
+        let lent = try #require(try volume.lendFile(file, of: .tree))
+        #expect(lent.isFile)
+        volume.release(opened.handle)
+        #expect(try lent.read() == bytes)
+        try volume.close()
+    }
+}
