@@ -68,6 +68,11 @@ package struct Restoration: Sendable, Equatable {
     }
 }
 
+extension ObjectRecord {
+    /// How many inodes have it.
+    package var holderCount: UInt32 { references - min(references, kept > 0 ? 1 : 0) }
+}
+
 /// DAG nodes whose bytes no row has, and that snapshots need.
 struct KeptNodes: Sendable {
     /// The newest snapshot that can have them.

@@ -111,6 +111,7 @@ import struct SystemPackage.Errno
             try volume.unlink("other", in: .root)
             forget(other, in: volume)
         }
+        #expect(try volume.report(of: one).sharers == 1)
         _ = try volume.createSnapshot(named: "third")
         forget(one, in: volume)
         volume.release(opened.handle)
