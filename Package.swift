@@ -224,8 +224,9 @@ let package = Package(
         .testTarget(
             name: "VolumeTests",
             dependencies: [
-                "Base", "Volume", "Checking", "Remotes", "KuboStand", "KuboDouble",
-                "InodeManifest", "ObjectStore", "MerkleDAG", "Multiformats",
+                "Base", "Volume", "Checking", "Remotes", "Gateway", "HTTP", "HTTPScript",
+                "KuboStand", "KuboDouble", "InodeManifest", "ObjectStore", "MerkleDAG",
+                "Multiformats",
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),

@@ -49,7 +49,7 @@ final class OperationCounters: Sendable {
     func report() -> [OperationReport] {
         let tables = state.withLock { $0.all }
         var errors: [OperationTable.Failure: UInt64] = [:]
-        for table in tables { errors.merge(table.errors, uniquingKeysWith: +) }
+        for table in tables { table.add(to: &errors) }
         return (0..<OperationTable.operationCount).compactMap { operation in
             var row = [UInt64](repeating: 0, count: OperationTable.rowCount)
             for table in tables { table.add(to: &row, operation) }
@@ -112,7 +112,9 @@ final class OperationTable: @unchecked Sendable {
         failures.withLock { $0[failure, default: 0] += 1 }
     }
 
-    var errors: [Failure: UInt64] { failures.withLock { $0 } }
+    func add(to errors: inout [Failure: UInt64]) {
+        failures.withLock { errors.merge($0, uniquingKeysWith: +) }
+    }
 
     func add(to row: inout [UInt64], _ operation: Int) {
         for index in 0..<Self.rowCount {

@@ -79,12 +79,7 @@ public final class GatewayRemote: RemoteTrees {
             switch error {
             case .unsupportedFunction(let code):
                 throw self.error(.refused, of: ask, "the hash function \(code) is not known here")
-            default:
-                let type = reply.headers["Content-Type"] ?? "no type"
-                // A reply that ends with its connection may as well have been cut off.
-                throw self.error(
-                    reply.isDelimited ? .wrongBytes : .unreachable, of: ask,
-                    "the gateway gave \(reply.body.count) bytes (\(type)) that are not this block")
+            default: throw otherBytes(reply, of: ask)
             }
         }
         return reply.body
@@ -125,6 +120,8 @@ public final class GatewayRemote: RemoteTrees {
             .get, "\(url.base)/ipfs/\(ask.cid)?\(ask.query)",
             route: HTTPRoute(isDirect: url.isLocal))
         request.headers.append("Accept", ask.accept)
+        // Without this a server may choose any coding (RFC 9110, section 12.5.3).
+        request.headers.append("Accept-Encoding", "identity")
         // A gateway that knows this asks nobody for what it lacks: 412, or 504 by RFC 9111, section 5.2.1.7.
         if !ask.asksPeers { request.headers.append("Cache-Control", "only-if-cached") }
         request.acceptedStatuses = 200...200
@@ -160,6 +157,23 @@ public final class GatewayRemote: RemoteTrees {
         case .protocolViolation, .invalidRequest, .failed:
             self.error(.failed, of: ask, error.message)
         }
+    }
+
+    /// What a reply means that should be the block, and is not.
+    private func otherBytes(_ reply: HTTPReply, of ask: GatewayAsk) -> RemoteError {
+        // Boxo tells so where it has no room for another status any more.
+        if let text = reply.trailers["X-Stream-Error"] { return error(.failed, of: ask, text) }
+        if let coding = reply.headers["Content-Encoding"], coding.lowercased() != "identity" {
+            // The block may be in it: a proxy that does not do what it is asked, and no lie.
+            return error(
+                .failed, of: ask,
+                "the gateway encoded the block (\(coding)), which it was not to do")
+        }
+        let type = reply.headers["Content-Type"] ?? "no type"
+        // A reply that ends with its connection may as well have been cut off.
+        return error(
+            reply.isDelimited ? .wrongBytes : .unreachable, of: ask,
+            "the gateway gave \(reply.body.count) bytes (\(type)) that are not this block")
     }
 
     /// What a reply means that has no block in it.
@@ -223,14 +237,22 @@ enum GatewayStatus {
         case 404, 410, 451: .notFound
         case 412: .notFound
         case 504 where isOnlyIfCached: .notFound
-        case 408, 504: .timeout
+        // 524 is Cloudflare's word for 504.
+        case 408, 504, 524: .timeout
         case 429, 503: .busy
-        // Gateways made of Kubo's library have said so of a block that they lack.
-        case 500 where text.contains("could not find") || text.contains("not found locally"):
-            .notFound
+        case 500 where saysNotFound(text): .notFound
         case 501: .refused
         case 500...599: .failed
         default: .refused
+        }
+    }
+
+    /// Whether the text of an error is of a block that the gateway lacks. Those that are made of Kubo's library have
+    /// said "could not find" and "not found locally".
+    private static func saysNotFound(_ text: String) -> Bool {
+        let text = text.lowercased()
+        return ["could not find", "not found locally", "block not found"].contains {
+            text.contains($0)
         }
     }
 }

@@ -229,7 +229,7 @@ extension CommittedRows {
             var totals = ManifestTotals()
             var objects = try BoundStatement(
                 """
-                SELECT count(*), total(size), total(size * max(refs - 1, 0)),
+                SELECT count(*), total(size), total(size * max(refs - (kept > 0) - 1, 0)),
                 total(state = 1), total(inline IS NOT NULL), total(state = 3),
                 total(CASE state WHEN 3 THEN size ELSE 0 END) FROM object
                 """, in: db)

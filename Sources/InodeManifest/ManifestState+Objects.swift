@@ -191,9 +191,12 @@ extension ManifestState {
 
     /// Drops an inode's reference; an object without any is kept for the snapshots that may have it, and else deleted
     /// once it has no pins.
-    package func release(_ record: ObjectRecord) {
+    ///
+    /// - Parameter isLossNoted: the tree had lost the inode before, and `noteLoss` has seen to the snapshots of then.
+    package func release(_ record: ObjectRecord, isLossNoted: Bool = false) {
         // In a damaged manifest a count may be too low; such an object is left for `check` to find.
-        guard record.references > 0, !keepForSnapshots(record) else { return }
+        guard record.references > 0 else { return }
+        if !isLossNoted, keepForSnapshots(record) { return }
         record.references -= 1
         mark(record)
         deleteIfUnused(record)

@@ -70,6 +70,9 @@ package final class InodeRecord {
     var isNotCheckpointed = false
     /// The dag-pb nodes of a directory's new CID, until SQLite has them.
     package var newNodes: [StoredNode]?
+    /// The last name is gone, and what the snapshots of then have of it is kept. Forgotten with the record: it is kept
+    /// for those of later as well then.
+    package var isLossNoted = false
 
     /// What an inode has beside its row.
     struct Parts: OptionSet {
@@ -110,6 +113,7 @@ extension InodeRecord {
     /// Adds one to the count of links, which in a damaged manifest may be too high.
     package func addLink() {
         if linkCount < .max { linkCount += 1 }
+        isLossNoted = false
     }
 }
 

@@ -68,6 +68,11 @@ package struct Restoration: Sendable, Equatable {
     }
 }
 
+extension ObjectRecord {
+    /// How many inodes have it.
+    package var holderCount: UInt32 { references - min(references, kept > 0 ? 1 : 0) }
+}
+
 /// DAG nodes whose bytes no row has, and that snapshots need.
 struct KeptNodes: Sendable {
     /// The newest snapshot that can have them.
@@ -253,18 +258,25 @@ extension ManifestState {
         record.state == .sealed && record.born < snapshots.newest
     }
 
-    /// Keeps an object that an inode lets go for the snapshots, where it is the last to do so.
+    /// Keeps an object that an inode lets go for the snapshots.
     ///
-    /// - Returns: false where no snapshot can have it, or another inode has it; nothing is done then.
+    /// Also where another inode has it: that one may be without a name by now, and then says nothing when it lets go.
+    ///
+    /// - Returns: whether the inode's reference went over to the snapshots. Else they have one, or cannot have the object.
     func keepForSnapshots(_ record: ObjectRecord) -> Bool {
-        guard isInSnapshot(record), record.references == (record.kept > 0 ? 2 : 1) else {
-            return false
-        }
-        // The reference goes over to the snapshots; they have one.
-        if record.kept > 0 { record.references -= 1 }
+        guard isInSnapshot(record) else { return false }
+        let hadReference = record.kept > 0
         record.kept = snapshots.newest
         mark(record)
-        return true
+        return !hadReference
+    }
+
+    /// Keeps an object for the snapshots of now, because the tree loses an inode that goes on having it.
+    package func noteLoss(_ record: ObjectRecord) {
+        guard isInSnapshot(record) else { return }
+        if record.kept == 0 { retain(record) }
+        record.kept = snapshots.newest
+        mark(record)
     }
 
     /// Ends what `keepForSnapshots` did, where no snapshot needs the object any more.

@@ -130,7 +130,7 @@ extension Volume {
                 attributes: known.attributes, cid: cid,
                 treeSize: cid == nil ? nil : treeSize, childCount: childCount,
                 placement: placement, isSealed: cid != nil, isPublished: isPublished,
-                sharers: object?.references ?? 1,
+                sharers: object?.holderCount ?? 1,
                 leaves: leafCount == 0
                     ? []
                     : try leaves(

@@ -25,7 +25,8 @@ private final class Lines: Sendable {
     }
 
     var log: Logger { Logger(label: "test") { _ in Handler(lines: self) } }
-    var all: [String] { lines.withLock { $0 } }
+    /// An array of their own, read while that of here grows (.ci/thread-sanitizer).
+    var all: [String] { lines.withLock { $0.map { $0 } } }
 }
 
 @Suite struct FailureLogTests {

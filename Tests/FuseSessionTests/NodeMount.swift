@@ -86,11 +86,13 @@ final class NodeMount: Sendable {
     /// Ends the session alone, and tells whether that came to an end.
     func stopSession() throws -> Bool {
         let isOver = Monitor(false)
-        _ = try Threads.start(name: "stop") { [session] in
+        let thread = try Threads.start(name: "stop") { [session] in
             session.stop()
             isOver.withLock { $0 = true }
         }
-        return eventually { isOver.withLock { $0 } }
+        guard eventually({ isOver.withLock { $0 } }) else { return false }
+        thread.join()
+        return true
     }
 
     /// Whether the session has come to its end by itself.

@@ -119,7 +119,7 @@ final class SnapshotMount: Sendable {
     private let volume: Volume
     private let session: FuseSession
     private let server: JoinableThread
-    private let shown = Mutex<[Snapshot]>([])
+    private let shown = Monitor<[Snapshot]>([])
     private let count = Atomic<UInt64>(0)
 
     struct Refused: Error {}
@@ -146,7 +146,7 @@ final class SnapshotMount: Sendable {
             guard session.waitUntilReady() else { throw Refused() }
             return server
         }
-        volume.showSnapshots { [weak self] in self?.shown.withLock { $0 } ?? [] }
+        volume.showSnapshots { [weak self] in self?.shown.withLock { $0.map { $0 } } ?? [] }
     }
 
     /// Shows the tree as it is under a name.

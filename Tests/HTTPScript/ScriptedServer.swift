@@ -77,7 +77,7 @@ public final class ScriptedServer: Sendable {
             port = try Self.bind(listener, wanted)
         }
         guard listen(listener, 64) == 0 else { throw SocketFailure(call: "listen") }
-        _ = try Threads.start(name: "script") { [self] in accept() }
+        try Threads.startDetached(name: "script") { [self] in accept() }
     }
 
     /// A port on which nobody listens.
@@ -135,7 +135,8 @@ public final class ScriptedServer: Sendable {
     }
 
     public var address: String { "127.0.0.1:\(port)" }
-    public var requests: [Request] { state.withLock { $0.requests } }
+    /// All that came so far, an array of their own (.ci/thread-sanitizer).
+    public var requests: [Request] { state.withLock { $0.requests.map { $0 } } }
     public var requestCount: Int { state.withLock { $0.requests.count } }
     public var connectionCount: Int { state.withLock { $0.connectionCount } }
     /// The most connections that were open at one time.
@@ -179,7 +180,7 @@ public final class ScriptedServer: Sendable {
             }
             if isOver { shutdown(descriptor, Int32(SHUT_RDWR)) }
             do {
-                _ = try Threads.start(name: "script") { [self] in serve(descriptor) }
+                try Threads.startDetached(name: "script") { [self] in serve(descriptor) }
             } catch {
                 end(descriptor)
             }

@@ -128,7 +128,8 @@ final class Switches: @unchecked Sendable {
         locked { change(&commands[command, default: CommandStatistics()]) }
     }
 
-    var statistics: [String: CommandStatistics] { locked { commands } }
+    /// A table of their own, read while that of here changes (.ci/thread-sanitizer).
+    var statistics: [String: CommandStatistics] { locked { commands.mapValues { $0 } } }
 
     func resetStatistics() { locked { commands = [:] } }
 

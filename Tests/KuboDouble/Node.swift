@@ -283,7 +283,7 @@ public final class DoubleNode: @unchecked Sendable {
 
     // MARK: Names
 
-    var keys: [(name: String, id: String)] { locked { keyNames } }
+    var keys: [(name: String, id: String)] { locked { keyNames.map { $0 } } }
 
     func addKey(_ name: String, id: String) { locked { keyNames.append((name, id)) } }
 

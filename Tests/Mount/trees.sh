@@ -77,6 +77,18 @@ same "state of the liar" excluded \
     "$(status_of ".sources[] | select(.address | startswith(\"$liar_url\")).state")"
 tree_down
 
+begin "whatever goes wrong with a gateway, the other one gives all"
+number=20
+for fault in page endless truncate extra cutReply:1000 redirect busy:60 status:500 status:404 drip:100; do
+    gateway_up faulty --fault "$fault"
+    number=$((number + 1))
+    tree_up "$number" --from "/ipfs/$root/docker" --gateway "$faulty_url" --gateway "$second_url"
+    diff <(listing "$at") <(grep " \./docker/" "$work/listing" | sed 's, \./docker/, ./,') ||
+        fail "$fault: not all reads as it was"
+    tree_down
+    kill "$faulty_pid"
+done
+
 begin "a gateway that stalls holds nobody up, and one that vanishes is replaced"
 gateway_up staller --fault hang
 tree_up 6 --from "$root" --gateway "$staller_url" --gateway "$second_url"

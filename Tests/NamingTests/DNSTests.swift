@@ -223,7 +223,7 @@ import Testing
         let server = try ScriptedDNS { _ in [] }
         defer { server.stop() }
         let cancellation = Cancellation()
-        _ = try Threads.start(name: "cancel") {
+        try Threads.startDetached(name: "cancel") {
             Threads.sleep(milliseconds: 100)
             cancellation.cancel()
         }

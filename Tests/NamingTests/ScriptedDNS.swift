@@ -34,8 +34,8 @@ final class ScriptedDNS: Sendable {
         let bound = try Self.bind(listener, 0)
         port = try Self.bind(datagrams, bound)
         guard listen(listener, 8) == 0 else { throw SocketFailure() }
-        _ = try Threads.start(name: "dns-udp") { [self] in serveDatagrams() }
-        _ = try Threads.start(name: "dns-tcp") { [self] in serveConnections() }
+        try Threads.startDetached(name: "dns-udp") { [self] in serveDatagrams() }
+        try Threads.startDetached(name: "dns-tcp") { [self] in serveConnections() }
     }
 
     private static func bind(_ descriptor: Int32, _ port: UInt16) throws -> UInt16 {
@@ -55,7 +55,8 @@ final class ScriptedDNS: Sendable {
     }
 
     var address: String { "127.0.0.1:\(port)" }
-    var questions: [Question] { state.withLock { $0.questions } }
+    /// All that came so far, an array of their own (.ci/thread-sanitizer).
+    var questions: [Question] { state.withLock { $0.questions.map { $0 } } }
 
     func stop() {
         state.withLock { $0.isOver = true }

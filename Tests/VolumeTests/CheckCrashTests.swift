@@ -149,7 +149,7 @@ private func stormUntilKilled(_ path: String, seed: UInt64, milliseconds: Int) t
         stateDirectory: path, options: options,
         log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     for worker in 0..<2 {
-        _ = try Threads.start(name: "storm") {
+        try Threads.startDetached(name: "storm") {
             var step: UInt64 = 0
             while true {
                 storm(volume, seed: seed &* 977 &+ UInt64(worker), step: step)

@@ -5,7 +5,6 @@ import Glibc
 import InodeManifest
 import MerkleDAG
 import Multiformats
-import Synchronization
 import Testing
 import Volume
 
@@ -26,7 +25,7 @@ private func makeFilesUntilDeath(
     let ordered = Monitor<Int>(0, rank: .tree)
     for thread in 0..<6 {
         let home = try volume.makeDirectory(FileName("t\(thread)"))
-        _ = try Threads.start(name: "maker") {
+        try Threads.startDetached(name: "maker") {
             for number in 0... {
                 guard
                     (try? volume.makeFile(FileName("f\(number)"), in: home, [UInt8(thread)])) != nil
@@ -132,7 +131,7 @@ private func sealAgainWhileSQLiteIsTold(directory: String) throws -> Bool {
         state.seal(object, as: second, size: 2)
     }
     Faults.arm([.beginTransaction], passing: 0, outcome: .pause)
-    _ = try Threads.start(name: "applier") { try? manifest.checkpoint() }
+    try Threads.startDetached(name: "applier") { try? manifest.checkpoint() }
     while Faults.struckCount == 0 { usleep(1000) }
     return try leaves() == second.leaves
 }

@@ -272,7 +272,7 @@ import struct SystemPackage.Errno
             let flags: OpenFlags = how == "read" || how == "block" ? .read : .both
             let opened = try volume.open(inode, flags: flags, caller: root)
             Faults.arm([.open], passing: 0, outcome: .pause)
-            _ = try Threads.start(name: "opens") {
+            try Threads.startDetached(name: "opens") {
                 switch how {
                 case "block": _ = try? volume.block(CID(parsing: cid))
                 case "read": _ = try? volume.read(opened.handle, at: 0, count: 10)

@@ -423,7 +423,7 @@ struct PossibleStates {
         let microseconds = UInt32(20_000 + random.below(600_000))
         await #expect(processExitsWith: .signal(SIGKILL)) {
             [scenario = scenario as CrashScenario, microseconds = microseconds as UInt32] in
-            _ = try Threads.start(name: "killer") {
+            try Threads.startDetached(name: "killer") {
                 usleep(microseconds)
                 kill(getpid(), SIGKILL)
             }

@@ -200,7 +200,9 @@ private struct MessageCollector: LogHandler {
                 exit(18)
             }
             // It is told once, with what and why.
-            let told = messages.withLock { $0 }.filter { $0.contains("did not come to the disk") }
+            let told = messages.withLock { all in
+                all.filter { $0.contains("did not come to the disk") }
+            }
             guard told.count == 1, told[0].contains("\(file)"), told[0].contains("\(error)") else {
                 exit(19)
             }

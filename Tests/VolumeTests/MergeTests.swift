@@ -47,7 +47,7 @@ import struct SystemPackage.Errno
         #expect(try volume.inode("inner", "stays") == stays)
         let published = try volume.published()
         #expect(try stand.mirrorCID() == published)
-        let told = Set(names.told.withLock { $0 })
+        let told = names.told.withLock { Set($0) }
         #expect(told.isSuperset(of: ["new", "removed", "deep", "gone", "changed"]))
         #expect(!told.contains("stays"))
         try volume.close()

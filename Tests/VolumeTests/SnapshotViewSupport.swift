@@ -11,11 +11,11 @@ import struct SystemPackage.Errno
 
 /// The snapshots that a volume shows, as a test wants them.
 final class ShownSnapshots: Sendable {
-    private let list = Mutex<[Snapshot]>([])
+    private let list = Monitor<[Snapshot]>([])
     private let count = Atomic<UInt64>(0)
 
     init(in volume: Volume) {
-        volume.showSnapshots { [self] in list.withLock { $0 } }
+        volume.showSnapshots { [self] in list.withLock { $0.map { $0 } } }
     }
 
     /// Shows a root; with no root, the tree as it is.

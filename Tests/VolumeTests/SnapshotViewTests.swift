@@ -3,7 +3,6 @@ import Checking
 import Glibc
 import MerkleDAG
 import Multiformats
-import Synchronization
 import Testing
 import Volume
 
@@ -342,7 +341,7 @@ private let large = content(seed: 2, count: 3 << 20)
 
 /// Names that the kernel was told of.
 private final class SeenNames: NamesObserver {
-    private let seen = Mutex<[(FileName, Inode)]>([])
+    private let seen = Monitor<[(FileName, Inode)]>([])
 
     func nameChanged(_ name: FileName, in parent: Inode) {
         seen.withLock { $0.append((name, parent)) }

@@ -4,7 +4,6 @@ import Foundation
 import Glibc
 import MerkleDAG
 import Multiformats
-import Synchronization
 import Testing
 import Volume
 

@@ -2,7 +2,6 @@ import Base
 import MerkleDAG
 import Multiformats
 import Remotes
-import Synchronization
 import Testing
 import Volume
 
@@ -52,8 +51,8 @@ private func naive(_ old: Tree?, _ new: Tree?, _ path: [[UInt8]] = []) -> [TreeD
 
 /// DAGs of trees, as somebody who gives their blocks and counts what he is asked for.
 private final class Blocks: RemoteBlocks {
-    private let blocks = Mutex<[CID: [UInt8]]>([:])
-    private let asked = Mutex<[CID]>([])
+    private let blocks = Monitor<[CID: [UInt8]]>([:])
+    private let asked = Monitor<[CID]>([])
 
     var address: String { "a test" }
 

@@ -13,9 +13,9 @@ import struct SystemPackage.Errno
 final class OtherVolume: RemoteBlocks {
     let directory = ScratchDirectory()
     let volume: Volume
-    private let asked = Mutex<[CID]>([])
+    private let asked = Monitor<[CID]>([])
     private let isAway = Atomic<Bool>(false)
-    private let lost = Mutex<Set<CID>>([])
+    private let lost = Monitor<Set<CID>>([])
 
     init(_ fill: (Volume) throws -> Void) throws {
         var options = VolumeOptions()
@@ -57,11 +57,11 @@ final class OtherVolume: RemoteBlocks {
 
 /// What a name stands for, for as long as a test says so.
 private final class Name: Sendable {
-    private let root: Mutex<OriginRoot?>
+    private let root: Monitor<OriginRoot?>
     let looks = Atomic<Int>(0)
 
     init(_ cid: CID?, path: [String] = []) {
-        root = Mutex(cid.map { OriginRoot(cid: $0, path: path.map { Array($0.utf8) }) })
+        root = Monitor(cid.map { OriginRoot(cid: $0, path: path.map { Array($0.utf8) }) })
     }
 
     func set(_ cid: CID?) { root.withLock { $0 = cid.map { OriginRoot(cid: $0) } } }
@@ -83,7 +83,7 @@ private final class Name: Sendable {
 
 /// Names that changed without the kernel's doing.
 private final class Observer: NamesObserver {
-    private let seen = Mutex<[String]>([])
+    private let seen = Monitor<[String]>([])
 
     func nameChanged(_ name: FileName, in parent: Inode) {
         seen.withLock { $0.append("\(name)") }

@@ -94,7 +94,9 @@ extension Volume {
             record.kind != .directory || (try? state.isEmpty(record)) == true
         else { return }
         do throws(Errno) {
-            if let object = try state.object(of: record) { state.release(object) }
+            if let object = try state.object(of: record) {
+                state.release(object, isLossNoted: record.isLossNoted)
+            }
         } catch {
             log.error("\(record.inode): its object cannot be read, so it stays: \(error)")
             return
@@ -102,11 +104,31 @@ extension Volume {
         opens(state).forgetUnsynchronized(record.inode)
         seals(state).hashed[record.inode.number] = nil
         seals(state).missedDuplicates.remove(record.inode.number)
-        if record.kind == .symlink, record.cid != nil {
-            let (root, block) = profile.symlink(target: record.target)
-            state.keepSymlink(record, StoredNode(multihash: root.cid.multihash.bytes, bytes: block))
-        }
+        if !record.isLossNoted { keepSymlink(record, state) }
         state.delete(record)
+    }
+
+    /// Keeps what an inode without a name has for the snapshots that there are. Who has it open, or knows it, may let it
+    /// go much later: the snapshots that are made until then cannot have it.
+    func noteLoss(of record: InodeRecord, _ state: ManifestState) {
+        do throws(Errno) {
+            if state.snapshots.newest > 0, let object = try state.object(of: record) {
+                state.noteLoss(object)
+            }
+        } catch {
+            log.error(
+                "\(record.inode): its object cannot be read; it is kept once it is let go: \(error)"
+            )
+            return
+        }
+        keepSymlink(record, state)
+        record.isLossNoted = true
+    }
+
+    private func keepSymlink(_ record: InodeRecord, _ state: ManifestState) {
+        guard record.kind == .symlink, record.cid != nil else { return }
+        let (root, block) = profile.symlink(target: record.target)
+        state.keepSymlink(record, StoredNode(multihash: root.cid.multihash.bytes, bytes: block))
     }
 
     func dropKernelReferences() {

@@ -27,7 +27,7 @@ extension Volume {
             } else {
                 target.otherParents.append(directory.inode)
             }
-            target.linkCount += 1
+            target.addLink()
             target.changed = Timestamp.now()
             state.mark(target)
             state.insert(name, in: directory, inode: inode, kind: target.kind)

@@ -63,5 +63,6 @@ extension Volume {
         }
         state.mark(target)
         reapIfUnused(target, state)
+        if target.linkCount == 0, !target.isDeleted { noteLoss(of: target, state) }
     }
 }
