@@ -1,6 +1,6 @@
 internal import HTTPTypes
 internal import NIOCore
-public import Serving
+internal import Serving
 
 /// Who may ask.
 public struct AccessRules: Sendable {

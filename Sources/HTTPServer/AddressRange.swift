@@ -85,15 +85,6 @@ public struct AddressRange: Hashable, Sendable {
 
     /// The 16 bytes of a client's address; nil for a unix socket.
     static func bytes(of address: SocketAddress?) -> [UInt8]? {
-        switch address {
-        case .v4(let four):
-            var number = four.address.sin_addr
-            return mapped(withUnsafeBytes(of: &number) { Array($0) })
-        case .v6(let six):
-            var number = six.address.sin6_addr
-            return withUnsafeBytes(of: &number) { Array($0) }
-        case .unixDomainSocket, nil:
-            return nil
-        }
+        address?.ipAddress.flatMap { Self.address($0) }
     }
 }

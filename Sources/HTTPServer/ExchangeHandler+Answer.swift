@@ -1,4 +1,5 @@
 internal import Base
+internal import Glibc
 internal import HTTPTypes
 internal import NIOCore
 internal import NIOHTTP1
@@ -13,6 +14,8 @@ internal import struct SystemPackage.Errno
 extension ExchangeHandler {
     /// What is seen of the progress of an HTTP/2 stream, in bytes.
     private static var sliceBytes: Int { 64 << 10 }
+    /// What of a file is sent at a time, in bytes.
+    private static var regionBytes: UInt64 { 8 << 20 }
 
     // MARK: Head
 
@@ -30,7 +33,7 @@ extension ExchangeHandler {
         if sendsBody { exchange.body = BodySource(response.body) }
         exchange.status = response.status
         let isChunked = sendsBody && response.body.count == nil && !isHTTP2
-        if server.connections.isStopping || !head.isKeepAlive || head.version < .http1_1
+        if server.connections.isStopping || !head.isKeepAlive || head.version.isOld
             || head.method == .CONNECT || head.headers.contains(name: "upgrade")
         {
             // Behind an upgrade that was asked for, NIO's decoder reads nothing.
@@ -39,7 +42,7 @@ extension ExchangeHandler {
         var fields = headers(of: response, to: exchange, mayHaveBody: mayHaveBody)
         if !isHTTP2 {
             if exchange.closes { fields.add(name: "Connection", value: "close") }
-            if isChunked && head.version >= .http1_1 {
+            if isChunked && !head.version.isOld {
                 fields.add(name: "Transfer-Encoding", value: "chunked")
             }
         }
@@ -139,13 +142,36 @@ extension ExchangeHandler {
             exchange.body.advance(by: UInt64(count))
         case .file(let range):
             if case .http1(_, canSendFiles: true) = kind {
-                guard range.isWithinFile else { return false }
-                exchange.ready = .region(range)
-                exchange.body.advance(by: left)
+                return prepareRegion(range, offset, of: exchange, context)
             } else {
                 readFile(range, offset, count, of: exchange, context)
                 exchange.body.advance(by: UInt64(count))
             }
+        }
+        return true
+    }
+
+    /// A part of a file to be sent as it lies. The kernel is asked for its bytes before, by another thread, while the part before
+    /// it is sent: sendfile(2) would wait for a disk, and all connections of the event loop with it.
+    private func prepareRegion(
+        _ range: FileRange, _ offset: UInt64, of exchange: Exchange,
+        _ context: ChannelHandlerContext
+    ) -> Bool {
+        guard range.isWithinFile else { return false }
+        let count = min(range.count - offset, Self.regionBytes)
+        let part = FileRange(range.file, offset: range.offset + offset, count: count)
+        exchange.body.advance(by: count)
+        guard count > Self.sliceBytes else {
+            exchange.ready = .region(part)
+            return true
+        }
+        exchange.isProducing = true
+        let job = server.pool.runIfActive(eventLoop: context.eventLoop) { part.expect() }
+        job.assumeIsolated().whenComplete { _ in
+            guard self.current === exchange else { return }
+            exchange.isProducing = false
+            exchange.ready = .region(part)
+            self.pump(exchange)
         }
         return true
     }
@@ -292,6 +318,11 @@ extension ExchangeHandler {
     }
 }
 
+extension HTTPVersion {
+    /// Whether it is older than HTTP/1.1: without chunks, and without Host.
+    var isOld: Bool { major < 1 || (major == 1 && minor < 1) }
+}
+
 extension BodySource {
     /// Begins to cut a place; false where it is more than was said.
     mutating func begin(_ next: BytesPlace) -> Bool {
@@ -309,6 +340,12 @@ extension BodySource {
 }
 
 extension FileRange {
+    /// Has the kernel begin to read it (posix_fadvise(2)).
+    func expect() {
+        _ = posix_fadvise(
+            file.raw, off_t(clamping: offset), off_t(clamping: count), POSIX_FADV_WILLNEED)
+    }
+
     /// Whether all of it is there: sendfile(2) would send nothing for ever beyond a file's end.
     var isWithinFile: Bool {
         let (end, overflow) = offset.addingReportingOverflow(count)

@@ -149,6 +149,7 @@ final class ExchangeHandler: ChannelDuplexHandler {
         } else if !isHTTP2, head.headers.contains(name: "expect") {
             // Its body may never come, because the answer does not depend on it (RFC 9110, section 10.1.1).
             exchange.closes = true
+            clock?.requestEnded()
             dispatch(exchange)
         }
     }
@@ -232,7 +233,7 @@ final class ExchangeHandler: ChannelDuplexHandler {
     /// RFC 9112, section 3.2: one Host, but for HTTP/1.0, which may have none.
     private func hasOneHost(_ head: HTTPRequestHead) -> Bool {
         let count = head.headers["host"].count
-        return count == 1 || (count == 0 && head.version < .http1_1)
+        return count == 1 || (count == 0 && head.version.isOld)
     }
 
     /// A target in the form that proxies are sent, which every server takes (RFC 9112, section 3.2.2), without what is before

@@ -12,7 +12,7 @@ public import Serving
 public final class HTTPService: Service, CustomStringConvertible {
     private let core: ServerCore
     private let sockets: [ListeningSocket]
-    private let stopped = AsyncStream<Never>.makeStream()
+    private let stopped = AsyncStream<Void>.makeStream()
 
     /// Nothing is accepted before `run`.
     ///

@@ -1,4 +1,4 @@
-public import Base
+internal import Base
 
 /// What a server does beside what its handler answers, and all of its bounds. What is out of its range is taken as the nearest
 /// that is in it.

@@ -1,4 +1,5 @@
 import Base
+import Glibc
 import HTTP
 import HTTPServer
 import HTTPTypes
@@ -121,8 +122,10 @@ import Testing
             request.rawPath == "/good"
                 ? plain("good") : ServeResponse(200, [:], .pieces([file.range(0..<1_001)]))
         }) { server in
-            #expect(try server.ask("/bad").body.count < 1_001)
-            #expect(try server.ask("/good").text == "good")
+            let bad = try server.ask("/bad")
+            #expect(bad.body.count < 1_001)
+            let good = try server.ask("/good")
+            #expect(good.text == "good")
         }
     }
 
@@ -223,8 +226,10 @@ import Testing
 
     @Test func proxysFormOfATargetIsTaken() async throws {
         try await withServer(handler: { plain($0.rawPath) }) { server in
-            #expect(try server.ask("http://other:80/a%20b?c").text == "/a%20b")
-            #expect(try server.ask("HTTP://other").text == "/")
+            let whole = try server.ask("http://other:80/a%20b?c")
+            #expect(whole.text == "/a%20b")
+            let short = try server.ask("HTTP://other")
+            #expect(short.text == "/")
         }
     }
 
@@ -240,7 +245,8 @@ import Testing
             var status = stat()
             #expect(stat(path, &status) == 0)
             #expect(status.st_mode & 0o777 == 0o660)
-            #expect(try server.ask("/").text == "by socket")
+            let reply = try server.ask("/")
+            #expect(reply.text == "by socket")
         }
         #expect(access(path, F_OK) != 0)
     }

@@ -80,7 +80,7 @@ final class RawClient: Sendable {
         var done = 0
         while done < bytes.count {
             let count = bytes[done...].withUnsafeBytes {
-                Glibc.send(socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue))
+                Glibc.send(socket.raw, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL))
             }
             guard count > 0 else { throw Failure(call: "send", code: errno) }
             done += count

@@ -198,14 +198,16 @@ import Testing
         ) { server in
             let version2 = "--http2-prior-knowledge"
             let token = "Authorization: Bearer token"
-            #expect(try Self.curl(server.url(), version2).words.hasPrefix("2 401"))
-            #expect(try Self.curl(server.url(), version2, "-H", token).words == "2 200 1")
-            let long = server.url("/" + String(repeating: "a", count: 100))
-            #expect(try Self.curl(long, version2, "-H", token).words.hasPrefix("2 414"))
+            let refused = try Self.curl(server.url(), version2)
+            #expect(refused.words.hasPrefix("2 401"))
+            let answered = try Self.curl(server.url(), version2, "-H", token)
+            #expect(answered.words == "2 200 1")
+            let url = server.url("/" + String(repeating: "a", count: 100))
+            let long = try Self.curl(url, version2, "-H", token)
+            #expect(long.words.hasPrefix("2 414"))
             let body = String(repeating: "b", count: 1_001)
-            #expect(
-                try Self.curl(server.url(), version2, "-H", token, "-d", body).words
-                    .hasPrefix("2 413"))
+            let large = try Self.curl(server.url(), version2, "-H", token, "-d", body)
+            #expect(large.words.hasPrefix("2 413"))
         }
     }
 
