@@ -84,15 +84,19 @@ extension ServerCore {
             streamDelegate: management.http2StreamDelegate
         ) { [self] stream in
             stream.eventLoop.makeCompletedFuture {
+                // One too many is reset.
+                guard let slot = streams.take() else { throw TooManyStreams() }
                 let pipeline = stream.pipeline.syncOperations
                 try pipeline.addHandler(HTTP2FramePayloadToHTTP1ServerCodec())
-                try pipeline.addHandler(ExchangeHandler(self, client, .http2))
+                try pipeline.addHandler(ExchangeHandler(self, client, .http2(slot)))
             }
         }
         try pipeline.addHandler(management)
         try pipeline.addHandler(ConnectionErrors())
     }
 }
+
+private struct TooManyStreams: Error {}
 
 /// Who is at the other end of a connection.
 struct Client: Sendable {

@@ -16,7 +16,8 @@ final class ExchangeHandler: ChannelDuplexHandler {
     enum Kind {
         /// - canSendFiles: whether bytes go to the socket as they are.
         case http1(ConnectionClock, canSendFiles: Bool)
-        case http2
+        /// Counted as long as its stream is there.
+        case http2(RequestSlots.Slot)
     }
 
     let server: ServerCore

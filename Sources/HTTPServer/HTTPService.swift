@@ -118,9 +118,8 @@ public final class HTTPService: Service, CustomStringConvertible {
                     try core.setUp(channel, certificate: certificate)
                 }
             }
-        let copy = try socket.copy()
-        // NIO closes the copy, where this fails as well.
-        let channel = try await bootstrap.withBoundSocket(copy).get()
+        // The copy is NIO's to close.
+        let channel = try await bootstrap.withBoundSocket(socket.copy()).get()
         socket.restoreBacklog()
         return channel
     }

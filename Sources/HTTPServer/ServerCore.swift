@@ -13,6 +13,9 @@ final class ServerCore: Sendable {
     let pool: NIOThreadPool
     let connections: Connections
     let slots: RequestSlots
+    /// Streams of all HTTP/2 connections. Few of them are ever in flight: these are bounded because a client may open
+    /// streams that it neither ends nor reads.
+    let streams: RequestSlots
 
     init(_ configuration: ServerConfiguration, _ handler: any RequestHandler, _ log: Logger) {
         self.configuration = configuration
@@ -21,7 +24,10 @@ final class ServerCore: Sendable {
         pool = NIOThreadPool(numberOfThreads: configuration.handlerThreadCount)
         connections = Connections(countMax: configuration.connectionsMax)
         slots = RequestSlots(countMax: configuration.requestsMax)
+        streams = RequestSlots(countMax: configuration.requestsMax * Self.streamsForEachRequest)
     }
+
+    private static let streamsForEachRequest = 4
 
     /// How long a piece may be now, in bytes: each request in flight may have two.
     var pieceBytes: Int {
@@ -76,7 +82,7 @@ final class Connections: Sendable {
     }
 }
 
-/// How many requests are in flight.
+/// Counts what may be there at once: requests in flight, or streams.
 final class RequestSlots: Sendable {
     /// One of them, until nobody has this any more: neither its connection nor the thread that works at it.
     final class Slot: Sendable {

@@ -226,4 +226,71 @@ import Testing
             #expect(status == 92 || status == 18, "curl ended with \(status): \(words)")
         }
     }
+
+    @Test func streamThatWaitsForItsHandlerIsNotIdle() async throws {
+        try await withServer(
+            {
+                $0.idleMilliseconds = 200
+                $0.requestMilliseconds = 200
+                $0.stallMilliseconds = 200
+            },
+            handler: { _ in
+                Threads.sleep(milliseconds: 2_000)
+                return plain("late")
+            }
+        ) { server in
+            let answered = try Self.curl(server.url(), "--http2-prior-knowledge")
+            #expect(answered.words == "2 200 4")
+        }
+    }
+
+    @Test func handlerIsToldThatTheClientOfItsStreamIsGone() async throws {
+        let ended = Waited<Bool>()
+        try await withServer(handler: { request in
+            let wakes = Semaphore()
+            let cancellation = request.cancellation
+            _ = cancellation?.onCancel { wakes.signal() }
+            if cancellation?.isCancelled == false { wakes.wait() }
+            ended.add(cancellation?.isCancelled ?? false)
+            return plain("x")
+        }) { server in
+            let (status, _) = try Self.curl(server.url(), "--http2-prior-knowledge", "-m", "1")
+            #expect(status == 28)
+            #expect(ended.first() == true)
+        }
+    }
+
+    @Test func streamUnderWayMayEndAtAStop() async throws {
+        let goOn = Semaphore()
+        let started = Waited<Bool>()
+        try await withServer(
+            { $0.stopMilliseconds = 60_000 },
+            handler: { _ in
+                ServeResponse(
+                    200, [:],
+                    .producer(
+                        ClosureProducer { number in
+                            switch number {
+                            case 0: return .bytes(Array("begin".utf8))
+                            case 1:
+                                started.add(true)
+                                goOn.wait()
+                                return .bytes(Array("end".utf8))
+                            default: return nil
+                            }
+                        }, count: nil))
+            }
+        ) { server in
+            let words = Waited<String>()
+            let url = server.url()
+            try Threads.startDetached(name: "curl") {
+                let answered = try? Self.curl(url, "--http2-prior-knowledge")
+                words.add(answered?.words ?? "curl failed")
+            }
+            #expect(started.first() == true)
+            server.service.stop()
+            goOn.signal()
+            #expect(words.first() == "2 200 8")
+        }
+    }
 }
