@@ -166,7 +166,7 @@ extension ExchangeHandler {
             return true
         }
         exchange.isProducing = true
-        let job = server.pool.runIfActive(eventLoop: context.eventLoop) { part.expect() }
+        let job = server.readers.runIfActive(eventLoop: context.eventLoop) { part.expect() }
         job.assumeIsolated().whenComplete { _ in
             guard self.current === exchange else { return }
             exchange.isProducing = false
@@ -181,7 +181,7 @@ extension ExchangeHandler {
         _ context: ChannelHandlerContext
     ) {
         exchange.isProducing = true
-        let job = server.pool.runIfActive(eventLoop: context.eventLoop) { () -> ByteBuffer? in
+        let job = server.readers.runIfActive(eventLoop: context.eventLoop) { () -> ByteBuffer? in
             var buffer = ByteBufferAllocator().buffer(capacity: count)
             let (start, overflow) = range.offset.addingReportingOverflow(offset)
             guard !overflow, start <= UInt64(Int64.max) else { return nil }

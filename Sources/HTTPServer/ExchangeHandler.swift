@@ -295,7 +295,7 @@ final class ExchangeHandler: ChannelDuplexHandler {
             AccessLog.Entry(
                 remote: client.name, method: exchange.head.method.rawValue,
                 target: exchange.head.uri, version: "\(exchange.head.version)",
-                // Whoever was gone before there was an answer got none; 499 has no meaning in RFC 9110, and this one in logs.
+                // Who was gone before the answer got none. RFC 9110 has no such status; logs do.
                 status: exchange.status == 0 ? 499 : exchange.status,
                 bytesSent: exchange.bytesSent, isWhole: isWhole,
                 milliseconds: elapsed.nanoseconds / 1_000_000, time: exchange.time))

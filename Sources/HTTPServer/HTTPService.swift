@@ -45,6 +45,7 @@ public final class HTTPService: Service, CustomStringConvertible {
         let configuration = core.configuration
         let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.loopThreadCount)
         core.pool.start()
+        core.readers.start()
         var listeners: [any Channel] = []
         var failure: (any Error)?
         do {
@@ -57,9 +58,11 @@ public final class HTTPService: Service, CustomStringConvertible {
         await drain(on: group.next())
         // It waits for its sink, so not on a thread of Swift's.
         if let log = configuration.accessLog {
-            _ = try? await core.pool.runIfActive { log.finish() }
+            _ = try? await core.readers.runIfActive { log.finish() }
         }
+        // It waits for handlers that are at work still: each was told that its client is gone.
         try? await core.pool.shutdownGracefully()
+        try? await core.readers.shutdownGracefully()
         try? await group.shutdownGracefully()
         for socket in sockets { socket.removeName() }
         if let failure { throw failure }
@@ -87,7 +90,7 @@ public final class HTTPService: Service, CustomStringConvertible {
         while !Task.isCancelled {
             do {
                 try await Task.sleep(for: interval)
-                if try await core.pool.runIfActive({ try certificate.reload() }) {
+                if try await core.readers.runIfActive({ try certificate.reload() }) {
                     core.log.info("the certificate was read again")
                 }
             } catch let failure as ServerFailure {

@@ -7,6 +7,9 @@ public struct ServerConfiguration: Sendable {
     public var loopThreadCount = min(Threads.processorCount, 4)
     /// The threads that handlers block, 1 to 1024.
     public var handlerThreadCount = 32
+    /// The threads that reads of files block, 1 to 256: others than those of handlers, so that answers on their way go on where all
+    /// handlers wait for somebody.
+    public var readerThreadCount = 4
 
     /// Open connections, 1 to 1,000,000. Each further one is closed as soon as it is accepted.
     public var connectionsMax = 10_000
@@ -62,6 +65,7 @@ public struct ServerConfiguration: Sendable {
         var bounded = self
         bounded.loopThreadCount = within(loopThreadCount, 1...64)
         bounded.handlerThreadCount = within(handlerThreadCount, 1...1024)
+        bounded.readerThreadCount = within(readerThreadCount, 1...256)
         bounded.connectionsMax = within(connectionsMax, 1...1_000_000)
         bounded.requestsMax = within(requestsMax, 1...1_000_000)
         bounded.streamsMax = within(streamsMax, 1...1000)

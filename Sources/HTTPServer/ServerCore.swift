@@ -9,8 +9,10 @@ final class ServerCore: Sendable {
     let configuration: ServerConfiguration
     let handler: any RequestHandler
     let log: Logger
-    /// The threads that handlers and reads of files block.
+    /// The threads that handlers block.
     let pool: NIOThreadPool
+    /// The threads that reads of files block.
+    let readers: NIOThreadPool
     let connections: Connections
     let slots: RequestSlots
     /// Streams of all HTTP/2 connections. Few of them are ever in flight: these are bounded because a client may open
@@ -22,6 +24,7 @@ final class ServerCore: Sendable {
         self.handler = handler
         self.log = log
         pool = NIOThreadPool(numberOfThreads: configuration.handlerThreadCount)
+        readers = NIOThreadPool(numberOfThreads: configuration.readerThreadCount)
         connections = Connections(countMax: configuration.connectionsMax)
         slots = RequestSlots(countMax: configuration.requestsMax)
         streams = RequestSlots(countMax: configuration.requestsMax * Self.streamsForEachRequest)

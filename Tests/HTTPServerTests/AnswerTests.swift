@@ -210,6 +210,32 @@ import Testing
         }
     }
 
+    @Test func filesAreSentWhileAllHandlersWait() async throws {
+        let file = try TestFile(byteCount: 1_000_000)
+        let goOn = Semaphore()
+        let begun = Waited<Bool>()
+        try await withServer(
+            { $0.handlerThreadCount = 1 },
+            handler: { request in
+                if request.rawPath == "/slow" {
+                    begun.add(true)
+                    goOn.wait()
+                }
+                return ServeResponse(200, [:], .pieces([file.range(0..<1_000_000)]))
+            }
+        ) { server in
+            let download = try RawClient(to: server.address, receiveBytes: 4_096)
+            try download.send("GET /file HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            let head = try download.receiveReply(isHead: true)
+            #expect(head.status == 200)
+            let slow = try server.connect()
+            try slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
+            #expect(begun.first() == true)
+            #expect(try download.receiveToEnd() == file.bytes)
+            goOn.signal()
+        }
+    }
+
     @Test func answersWithoutBodyHaveNone() async throws {
         try await withServer(handler: { request in
             ServeResponse(request.rawPath == "/304" ? 304 : 204, [.eTag: "\"x\""], .none)
