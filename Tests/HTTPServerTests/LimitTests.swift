@@ -278,4 +278,65 @@ import Testing
         #expect(made.all.count > 100)
         #expect(ended.all.count == made.all.count)
     }
+
+    @Test func randomBytesHarmNothing() async throws {
+        let seed = UInt64.random(in: .min ... .max)
+        print("randomBytesHarmNothing: seed \(seed)")
+        let seen = Waited<[[UInt8]]>()
+        try await withServer(
+            { $0.requestMilliseconds = 2_000 },
+            handler: { request in
+                seen.add(request.names)
+                return plain("x")
+            }
+        ) { server in
+            var random = SeededGenerator(state: seed)
+            for _ in 0..<400 {
+                let client = try server.connect()
+                try? client.send(Self.randomRequest(&random))
+                client.endInput()
+                _ = try client.receiveToEnd()
+            }
+            let reply = try server.ask("/")
+            #expect(reply.status == 200)
+        }
+        // What came through was whole.
+        #expect(seen.all.allSatisfy { $0.count < 8_192 })
+    }
+
+    private static func randomRequest(_ random: inout SeededGenerator) -> [UInt8] {
+        let words = [
+            "GET ", "HEAD ", "PUT ", "/", "/a", "%2F", "%", "..", "?", "=", "&", " HTTP/1.1",
+            " HTTP/1.0",
+            "\r\n", "\r\n\r\n", "\n", "Host: a\r\n", "Host: ", ": ", "\0", "\u{ff}", "*",
+            "Transfer-Encoding: chunked\r\n", "Content-Length: 99999999999999999999\r\n",
+            "Content-Length: 3\r\n", "Content-Length: -1\r\n", "5\r\nabcde\r\n", "0\r\n\r\n",
+            "Expect: 100-continue\r\n", "Upgrade: h2c\r\n", "Connection: close\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http://", "\t",
+            String(repeating: "a", count: 9_000),
+        ]
+        var bytes: [UInt8] = []
+        if Bool.random(using: &random) { bytes += "GET / HTTP/1.1\r\nHost: a\r\n".utf8 }
+        for _ in 0..<Int.random(in: 1...30, using: &random) {
+            if Int.random(in: 0..<8, using: &random) == 0 {
+                bytes += (0..<20).map { _ in UInt8.random(in: 0...255, using: &random) }
+            } else {
+                bytes += (words.randomElement(using: &random) ?? "").utf8
+            }
+        }
+        return bytes
+    }
+}
+
+/// SplitMix64.
+private struct SeededGenerator: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var value = state
+        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
+        return value ^ (value >> 31)
+    }
 }
