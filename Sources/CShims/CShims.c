@@ -143,6 +143,8 @@ void rfs_unpin(void) {
     (void)rfs_set_policy(0, SCHED_OTHER, 0);
 }
 
+int rfs_prctl(int option, unsigned long value) { return prctl(option, value, 0, 0, 0); }
+
 int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
 
 void rfs_bound_heap(int arenas, int trim_threshold) {

@@ -53,6 +53,9 @@ extension BlockSource {
 }
 
 extension CID {
+    /// What a block of this CID links to; nothing where it is malformed, or of a codec that is not known here.
+    public func linksOfBlock(_ block: [UInt8]) -> [CID] { (try? checkedLinks(in: block)) ?? [] }
+
     /// What a block of this CID links to; knows raw, dag-pb and dag-cbor blocks.
     func checkedLinks(in block: [UInt8]) throws(DAGReadError) -> [CID] {
         switch codec {

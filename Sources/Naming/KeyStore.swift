@@ -33,12 +33,15 @@ public final class KeyStore: Sendable {
     private static let keySuffix = ".key"
     private static let recordSuffix = ".ipns-record"
 
+    /// Whose keys they are.
+    public let stateDirectory: String
     private let directory: PrivateDirectory
 
     /// Opens the keys of a state directory; their directory is made where it is missing.
     ///
     /// - Throws: `untrusted` where another user could write to it; `failed`.
     public init(stateDirectory: String) throws(NamingError) {
+        self.stateDirectory = stateDirectory
         directory = try PrivateDirectory(path: "\(stateDirectory)/\(Self.directoryName)")
     }
 

@@ -19,6 +19,13 @@ public enum ReadPlace {
             flags: Sys.pathOnly | O_DIRECTORY | O_NOFOLLOW)
     }
 
+    /// Opens it to put files into it that clients may read, and makes it where it is missing.
+    ///
+    /// - Throws: EPERM where another user may change it.
+    public static func openToWrite(stateDirectory: String) throws(Errno) -> OwnedDescriptor {
+        try make(stateDirectory: stateDirectory)
+    }
+
     /// Makes it, or opens the one that is there, with the mode that it has to have.
     ///
     /// - Throws: EPERM where another user may change it.

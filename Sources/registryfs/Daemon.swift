@@ -4,6 +4,7 @@ import Glibc
 import Logging
 import MerkleDAG
 import Multiformats
+import ReadSocket
 import Remotes
 import Volume
 
@@ -19,13 +20,14 @@ final class Daemon: Sendable {
     let settings: MountSettings
     let volume: Volume
     let sources: MountSources
-    private let session: FuseSession
+    let session: FuseSession
     let log: Logger
     private let leaving = Leaving()
     private let schedule: SnapshotSchedule?
+    private let server: ServeSupervisor
 
     /// The mount point, as the kernel lists it now.
-    private var mountPoint: String { session.mountPath ?? settings.mountPoint }
+    var mountPoint: String { session.mountPath ?? settings.mountPoint }
 
     private init(
         settings: MountSettings, volume: Volume, sources: MountSources, session: FuseSession,
@@ -37,6 +39,8 @@ final class Daemon: Sendable {
         self.session = session
         self.log = log
         schedule = SnapshotSchedule(settings.snapshots, volume, log: log)
+        server = ServeSupervisor(
+            settings.serve, stateDirectory: settings.stateDirectory, log: log)
     }
 
     // MARK: Start
@@ -176,16 +180,22 @@ final class Daemon: Sendable {
     private func serve(
         _ readiness: Readiness, _ signals: sigset_t
     ) throws(Failure) -> Failure? {
-        let server = try ControlServer(stateDirectory: settings.stateDirectory, log: log) {
+        let control = try ControlServer(stateDirectory: settings.stateDirectory, log: log) {
             [self] request, answer in
             handle(request, answer)
         }
-        try server.start()
-        try startSignalThread(signals)
-        do throws(FuseError) {
-            try session.mount(at: settings.mountPoint)
+        try control.start()
+        let reads = try startReads()
+        do throws(Failure) {
+            try startSignalThread(signals)
+            do throws(FuseError) {
+                try session.mount(at: settings.mountPoint)
+            } catch {
+                throw Failure(error.description)
+            }
         } catch {
-            throw Failure(error.description)
+            reads.stop()
+            throw error
         }
         var outcome: Failure? = Failure(
             "the mount at \(RawText.shown(settings.mountPoint)) ended before it was ready")
@@ -200,6 +210,7 @@ final class Daemon: Sendable {
                         "version": "\(Version.text)",
                     ])
                 schedule?.start()
+                startServing()
                 guard !readiness.ready() else { return }
                 log.warning("whoever asked for the mount is gone: unmounting")
                 startLeaving()
@@ -208,18 +219,45 @@ final class Daemon: Sendable {
             outcome = Failure("\(RawText.shown(settings.mountPoint)): \(error.description)")
         }
         readiness.stopping()
-        return end(server, outcome)
+        return end(control, reads, outcome)
+    }
+
+    private func startServing() {
+        do throws(Failure) {
+            try server.start()
+        } catch {
+            log.error("\(error.message)")
+        }
+    }
+
+    /// Answers who serves the volume to others; what they have may be looked at from now on.
+    private func startReads() throws(Failure) -> ReadServer {
+        do throws(Errno) {
+            let reads = try ReadServer(
+                content: VolumeContent(volume: volume), stateDirectory: settings.stateDirectory,
+                log: log)
+            try reads.start()
+            return reads
+        } catch {
+            throw Failure(
+                "cannot listen for readers in \(RawText.shown(settings.stateDirectory)): "
+                    + error.reason)
+        }
     }
 
     // MARK: End
 
     /// Closes the volume and tells everyone who waits for it.
-    private func end(_ server: ControlServer, _ outcome: Failure?) -> Failure? {
+    private func end(
+        _ control: ControlServer, _ reads: ReadServer, _ outcome: Failure?
+    ) -> Failure? {
         var outcome = outcome
         leaving.noteSessionIsOver()
         // The session has ended its own; what commands and sealing wait for would hold up the end.
         volume.interruptWaits()
+        control.stop()
         server.stop()
+        reads.stop()
         schedule?.stop()
         do throws(VolumeError) {
             try volume.close()
@@ -398,48 +436,5 @@ final class Daemon: Sendable {
                 "\(RawText.shown(point)) is mounted in another namespace too, by "
                     + "\(Unmounting.shown(users)): stop that first, or use --lazy", kind: .busy)
         }
-    }
-
-    private func volumeStatus() throws(Failure) -> MountStatus {
-        do throws(Errno) {
-            var status = MountStatus(try volume.status())
-            status.kubo = try volume.remoteStatus().map { KuboReport($0) }
-            status.sources = sources.all?.status().map { SourceReport($0) }
-            status.origin = volume.originStatus().map { OriginReport($0) }
-            status.snapshots = SnapshotsStatus(volume.snapshots(), schedule)
-            return status
-        } catch {
-            throw Failure("the volume's figures: \(error.reason)")
-        }
-    }
-
-    private func status(_ request: ControlRequest) throws(Failure) -> MountStatus {
-        var rootCID: String?
-        if request.computesRoot {
-            do throws(Errno) {
-                rootCID = try volume.cid(of: .root).description
-            } catch {
-                throw Failure("the root's CID: \(error.reason)")
-            }
-        }
-        var status = try volumeStatus()
-        status.mountpoint = RawText.shown(mountPoint)
-        status.stateDirectory = settings.stateDirectory
-        status.pid = getpid()
-        switch session.passthrough {
-        case .on: status.passthrough = true
-        case .off(let reason): (status.passthrough, status.passthroughOff) = (false, reason)
-        }
-        switch session.rings {
-        case .on: status.ioUring = true
-        case .off(let reason): (status.ioUring, status.ioUringOff) = (false, reason)
-        }
-        status.operations = Dictionary(
-            session.operations.map { ($0.name, OperationFigures($0)) }, uniquingKeysWith: { $1 })
-        status.version = Version.text
-        status.profile = volume.profile.name
-        status.readOnly = settings.fuse.isReadOnly
-        status.rootCID = rootCID ?? status.rootCID
-        return status
     }
 }

@@ -58,7 +58,7 @@ enum Daemonizer {
     }
 
     /// This program's file, or the kernel's own way to it where it was replaced meanwhile.
-    private static func program() -> String {
+    static func program() -> String {
         let link = "/proc/self/exe"
         guard let target = SystemFiles.linkTarget(Array(link.utf8)) else { return link }
         let path = RawText.text(of: target)

@@ -20,6 +20,8 @@ struct MountSettings: Sendable, Equatable {
     var fetch = FetchSettings()
     /// When snapshots are made, and which of them stay.
     var snapshots = SnapshotSettings()
+    /// Where a server of the volume listens that is kept beside the mount; none for no server.
+    var serve: [String] = []
     /// The options of `-o` that are not for the daemon itself, as FUSE takes them.
     var fuseOptions: [String] = []
     /// How the volume is mounted, `fuseOptions` among it.
@@ -28,6 +30,8 @@ struct MountSettings: Sendable, Equatable {
     /// Says what is wrong between the settings.
     func check() throws(Failure) {
         try snapshots.check(isReadOnly: fuse.isReadOnly)
+        _ = try ServeSettings(subject: .volume(stateDirectory: stateDirectory), listen: serve)
+            .addresses()
         let hasSources = !sources.gateways.isEmpty || !sources.archives.isEmpty
         guard fetch == FetchSettings() || kubo != nil || hasSources else {
             throw Failure(
@@ -54,6 +58,7 @@ struct MountSettings: Sendable, Equatable {
             case ("state-dir", let value): stateDirectory = value
             case ("profile", let value): profile = try Self.profile(named: value)
             case ("log-level", let value): logLevel = try Self.level(named: value)
+            case ("serve", let value): serve.append(value)
             case ("directory-cids", let value): directoryCIDs = try Self.directoryCIDs(named: value)
             case (let name, let value):
                 guard try !KuboSettings.apply(name, value, to: &kubo),

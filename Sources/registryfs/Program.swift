@@ -29,6 +29,11 @@ enum Program {
         SystemFiles.say("registryfs: \(RawText.shown(message))\n", to: STDERR_FILENO)
     }
 
+    /// Tells a person something that is no failure.
+    static func say(_ message: String) {
+        SystemFiles.say("registryfs: \(RawText.shown(message))\n", to: STDERR_FILENO)
+    }
+
     private static func usage(_ message: String) -> String {
         let line = message.split(whereSeparator: \.isNewline).first.map(String.init) ?? message
         return line + " (registryfs --help tells more)"
@@ -58,5 +63,6 @@ struct RegistryFS: ParsableCommand {
             InspectCommand.self, BlockCommand.self, ExportCARCommand.self, SyncCommand.self,
             ImportCommand.self, ImportCARCommand.self, SnapshotCommand.self,
             CheckCommand.self, ResolveCommand.self, KeyCommand.self, PublishCommand.self,
+            ServeCommand.self,
         ])
 }

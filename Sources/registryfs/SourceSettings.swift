@@ -130,7 +130,7 @@ struct MountSources: Sendable {
 
     /// What the tree begins with, or follows; nil where nothing was said.
     func origin(
-        node: KuboSettings?, stateDirectory: String, log: Logger
+        node: KuboSettings?, stateDirectory: String?, log: Logger
     ) throws(Failure) -> OriginOptions? {
         guard let text = settings.origin else { return nil }
         var options: OriginOptions
@@ -165,7 +165,7 @@ struct MountSources: Sendable {
             of: path, milliseconds: Self.resolveMilliseconds, Cancellation(), log: log)
     }
 
-    private func names(node: KuboSettings?, stateDirectory: String) -> NameSettings {
+    private func names(node: KuboSettings?, stateDirectory: String?) -> NameSettings {
         var names = NameSettings()
         names.dns = settings.dns
         names.gateways = settings.gateways

@@ -54,6 +54,12 @@ struct MountCommand: ParsableCommand {
             valueName: DirectoryCIDs.allCases.map(\.rawValue).joined(separator: "|")))
     var directoryCids: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Keep a 'registryfs serve' beside the mount that listens there; may be repeated.",
+            valueName: "addr"))
+    var serve: [String] = []
+
     @OptionGroup(title: "Source options")
     var sources: SourceArguments
 
@@ -102,6 +108,7 @@ struct MountCommand: ParsableCommand {
         if let directoryCids {
             settings.directoryCIDs = try MountSettings.directoryCIDs(named: directoryCids)
         }
+        settings.serve += serve
         settings.kubo = try kuboOptions.settings(over: settings.kubo)
         settings.sources = sources.settings(over: settings.sources)
         settings.fetch = try fetch.settings(over: settings.fetch)
@@ -184,6 +191,7 @@ enum MountRun {
         arguments += settings.kubo?.arguments ?? []
         arguments += settings.sources.arguments + settings.fetch.arguments
         arguments += settings.snapshots.arguments
+        for address in settings.serve { arguments += ["--serve", address] }
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if !settings.fuse.usesRings { arguments.append("--no-io-uring") }
         if settings.fuse.keepsFileHandles { arguments.append("--file-handles") }

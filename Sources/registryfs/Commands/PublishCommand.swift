@@ -327,6 +327,7 @@ enum PublishRun {
                 text, with: settings.label, validUntil: until,
                 ttlNanoseconds: UInt64(settings.ttlSeconds) * 1_000_000_000, above: seen)
         }
+        try PublishedRecords.put(record, of: key.name, stateDirectory: keys.stateDirectory)
         var failure: KuboError?
         if let client {
             do throws(KuboError) {

@@ -1,0 +1,61 @@
+public import Naming
+
+/// What a server gives, and to whom it says that it has it.
+public struct ServeOptions: Sendable {
+    public var scope = BlockScope.tree
+    /// Files as they are, and listings of directories, beside blocks and archives.
+    public var isDeserialized = false
+    /// Where the registry lies in the tree.
+    public var registryDirectory = RegistryAPI.directoryDefault
+    /// Where this server's gateway is found by others; empty, where routing is to name nobody.
+    public var addresses: [ProviderAddress] = []
+    /// Whom routing names as the provider.
+    public var peer: IPNSName
+    public var records: (any NameRecords)?
+    public var names: (any NameLookup)?
+
+    public init(peer: IPNSName) {
+        self.peer = peer
+    }
+}
+
+/// Sends each request to the handler of its first name.
+public struct ServeRouter: RequestHandler {
+    private let gateway: any RequestHandler
+    private let routing: DelegatedRouting
+    private let registry: RegistryAPI
+
+    /// - Parameter log: takes what went wrong, one line each.
+    public init(
+        content: any ServedContent, _ options: ServeOptions,
+        log: @escaping @Sendable (String) -> Void
+    ) {
+        let trustless = TrustlessGateway(
+            content: content, scope: options.scope, records: options.records,
+            names: options.names)
+        if options.isDeserialized {
+            gateway = PathGateway(
+                content: content, scope: options.scope, names: options.names,
+                trustless: trustless)
+        } else {
+            gateway = trustless
+        }
+        routing = DelegatedRouting(
+            content: content, scope: options.scope, peer: options.peer,
+            addresses: options.addresses, records: options.records)
+        registry = RegistryAPI(
+            content: content, scope: options.scope, directory: options.registryDirectory, log: log)
+    }
+
+    public func respond(to request: ServeRequest) -> ServeResponse {
+        switch request.names.first.map({ String(decoding: $0, as: UTF8.self) }) {
+        case "v2": return registry.respond(to: request)
+        case "ipfs", "ipns": return gateway.respond(to: request)
+        case "routing": return routing.respond(to: request)
+        default:
+            return ServeResponse(
+                404, [.contentType: "text/plain; charset=utf-8"],
+                .bytes(Array("nothing here: /ipfs/CID, /ipns/NAME, /routing/v1 or /v2\n".utf8)))
+        }
+    }
+}

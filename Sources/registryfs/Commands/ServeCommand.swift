@@ -1,0 +1,158 @@
+import ArgumentParser
+import HTTPServer
+import Logging
+
+struct ServeCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Serve a volume, or a tree from elsewhere, over HTTP, read-only.",
+        discussion: """
+            A trustless gateway (/ipfs, /ipns), delegated routing (/routing/v1) and a registry (/v2). \
+            A volume is served by its daemon, which may come and go. Started by root it opens what it \
+            needs and becomes another user. Sockets of systemd are taken where they are handed over.
+            """)
+
+    @Option(
+        help: ArgumentHelp(
+            "Where to listen: host:port, [ipv6]:port, :port, unix:/path; may be repeated (default: \(ServeSettings.listenDefault)).",
+            valueName: "addr"))
+    var listen: [String] = []
+
+    @OptionGroup var volume: VolumeOption
+
+    @Option(
+        help: ArgumentHelp(
+            "Serve this instead of a volume: what 'mount --from' takes.", valueName: "ref"))
+    var from: String?
+
+    @OptionGroup(title: "Sources of --from")
+    var content: ContentOptions
+    @OptionGroup(title: "Sources of --from")
+    var kubo: KuboAccess
+    @OptionGroup(title: "Sources of --from")
+    var names: DNSOption
+
+    @Flag(help: "Serve files and listings of directories as well, for browsers.")
+    var deserialized = false
+
+    @Flag(
+        help:
+            "Give every block that is here, not only those of the tree, its snapshots and published roots."
+    )
+    var anyBlock = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Where others find this server, for routing; may be repeated.", valueName: "url"))
+    var externalURL: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Where the registry lies in the tree (default: docker/registry/v2).", valueName: "path")
+    )
+    var registryDirectory: String?
+
+    @Option(
+        help: ArgumentHelp("The certificate and its chain, in PEM.", valueName: "file"),
+        completion: .file())
+    var tlsCert: String?
+
+    @Option(help: ArgumentHelp("Its key, in PEM.", valueName: "file"), completion: .file())
+    var tlsKey: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Give to those alone who have one of these tokens, one a line.", valueName: "file"),
+        completion: .file())
+    var tokenFile: String?
+
+    @Option(
+        help: ArgumentHelp("Give to these networks alone; may be repeated.", valueName: "cidr"))
+    var allow: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Append a line for each request; - for standard output.", valueName: "file"),
+        completion: .file())
+    var accessLog: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "How its lines look (default: common).",
+            valueName: AccessLog.Format.allCases.map(\.rawValue).joined(separator: "|")))
+    var accessLogFormat: String = AccessLog.Format.common.rawValue
+
+    @Option(
+        help: ArgumentHelp(
+            "Whom root's process becomes (default: \(ServeUser.defaultName)).", valueName: "name"))
+    var user: String?
+
+    @Option(help: ArgumentHelp("Connections at a time (default: 10000).", valueName: "number"))
+    var maxConnections: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "How much to log.",
+            valueName: Logger.Level.allCases.map(\.rawValue).joined(separator: "|")))
+    var logLevel: String?
+
+    @Flag(help: .hidden)
+    var supervised = false
+
+    func validate() throws {
+        guard (tlsCert == nil) == (tlsKey == nil) else {
+            throw ValidationError("--tls-cert and --tls-key belong together")
+        }
+        guard AccessLog.Format(rawValue: accessLogFormat) != nil else {
+            throw ValidationError(
+                "--access-log-format '\(RawText.shown(accessLogFormat))': common or json")
+        }
+        guard (1...1_000_000).contains(maxConnections ?? 1) else {
+            throw ValidationError("--max-connections: it must be from 1 to 1000000")
+        }
+        guard from == nil || volume.stateDir == nil else {
+            throw ValidationError("--from and --state-dir exclude each other")
+        }
+    }
+
+    func run() throws {
+        var settings = ServeSettings(subject: try subject())
+        settings.listen = listen
+        settings.scope = anyBlock ? .any : .tree
+        settings.isDeserialized = deserialized
+        settings.externalURLs = externalURL
+        settings.registryDirectory = registryDirectory
+        settings.certificateFile = tlsCert
+        settings.keyFile = tlsKey
+        settings.tokenFile = tokenFile
+        settings.allowed = allow
+        settings.accessLogFile = accessLog
+        settings.accessLogFormat = AccessLog.Format(rawValue: accessLogFormat) ?? .common
+        settings.user = user
+        settings.connectionsMax = maxConnections
+        settings.isSupervised = supervised
+        if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
+        try ServeRun.run(settings)
+    }
+
+    private func subject() throws(Failure) -> ServeSettings.Subject {
+        guard let from else {
+            guard content.gateways.gateway.isEmpty, content.car.isEmpty, kubo.isEmpty,
+                names.dns == nil
+            else {
+                throw Failure(
+                    "a volume has sources of its own: --gateway, --car, --kubo and --dns go with --from",
+                    exitCode: 64)
+            }
+            let choice = try VolumeChoice.find(stateDirectory: volume.stateDir)
+            let directory = choice?.stateDirectory ?? VolumeAccess.defaultStateDirectory
+            return .volume(stateDirectory: try VolumeAccess.checked(directory))
+        }
+        var sources = SourceSettings()
+        sources.gateways = content.gateways.gateway
+        sources.archives = content.car
+        sources.dns = names.dns
+        sources.origin = from
+        return .origin(try sources.located(), node: try kubo.settings())
+    }
+}
