@@ -42,6 +42,7 @@ struct ServeCommand: ParsableCommand {
     var anyBlock = false
 
     @Option(
+        name: .customLong("external-url"),
         help: ArgumentHelp(
             "Where others find this server, for routing; may be repeated.", valueName: "url"))
     var externalURL: [String] = []
@@ -50,7 +51,7 @@ struct ServeCommand: ParsableCommand {
         help: ArgumentHelp(
             "Where the registry lies in the tree (default: docker/registry/v2).", valueName: "path")
     )
-    var registryDirectory: String?
+    var registryDir: String?
 
     @Option(
         help: ArgumentHelp("The certificate and its chain, in PEM.", valueName: "file"),
@@ -121,7 +122,7 @@ struct ServeCommand: ParsableCommand {
         settings.scope = anyBlock ? .any : .tree
         settings.isDeserialized = deserialized
         settings.externalURLs = externalURL
-        settings.registryDirectory = registryDirectory
+        settings.registryDirectory = registryDir
         settings.certificateFile = tlsCert
         settings.keyFile = tlsKey
         settings.tokenFile = tokenFile
