@@ -8,8 +8,8 @@ internal import Serving
 
 internal import struct SystemPackage.Errno
 
-// Of a body one piece is written and the next one is made; what is neither waits where it lies. So a client that is slow
-// holds two pieces in memory, or none where its bytes go from file to socket.
+// Of a body one piece is written and, where there is room, the next one is made; what is neither waits where it lies. So a client that is
+// slow holds two pieces in memory at most, or none where its bytes go from file to socket.
 
 extension ExchangeHandler {
     /// What is seen of the progress of an HTTP/2 stream, in bytes.
@@ -94,7 +94,9 @@ extension ExchangeHandler {
             if exchange.writeCount == 0, let piece = exchange.ready {
                 exchange.ready = nil
                 write(piece, of: exchange, context)
-            } else if exchange.ready == nil, !exchange.isProducing, !exchange.body.isDrained {
+            } else if exchange.ready == nil, !exchange.isProducing, !exchange.body.isDrained,
+                exchange.writeCount == 0 || readsAhead(exchange)
+            {
                 guard prepare(exchange, context) else { return fail(exchange) }
             } else {
                 break
@@ -114,6 +116,18 @@ extension ExchangeHandler {
             context.write(wrapOutboundOut(.end(nil)), promise: promise)
         }
         context.flush()
+    }
+
+    /// Whether the next piece may be made before the one that is written is through. Whether there is one costs nothing to see,
+    /// nor does one that is sent as it lies.
+    private func readsAhead(_ exchange: Exchange) -> Bool {
+        if exchange.body.place == nil, exchange.body.pieces.isEmpty, exchange.body.producer == nil {
+            return true
+        }
+        if case .http1(_, canSendFiles: true) = kind, case .file = exchange.body.place {
+            return true
+        }
+        return server.readsAhead
     }
 
     /// Makes the next piece, or has a thread make it, or sees that there is none.

@@ -40,8 +40,8 @@ public final class ListeningSocket: Sendable {
     /// The number, for as long as this object lives, for whoever hands the socket to another process.
     public var descriptor: Int32 { raw }
 
-    /// Binds and listens. A name may have several addresses, each of which has a socket; all of them get the port of the
-    /// first one.
+    /// Binds and listens. A name may have several addresses: each that this machine has gets a socket, and all of them the port of
+    /// the first one.
     ///
     /// - Parameters:
     ///   - mode: of the file of a unix socket. One that nobody listens at any more is replaced.
@@ -56,12 +56,20 @@ public final class ListeningSocket: Sendable {
         case .network(let host, let port):
             var sockets: [ListeningSocket] = []
             var port = port
+            var failure: ServerFailure?
             for candidate in try SocketName.resolve(host, port: port) {
-                let socket = try openNetwork(
-                    candidate, port: port, of: address, backlog: max(1, backlog))
-                if case .network(_, let bound) = socket.address { port = bound }
-                sockets.append(socket)
+                do throws(ServerFailure) {
+                    let socket = try openNetwork(
+                        candidate, port: port, of: address, backlog: max(1, backlog))
+                    if case .network(_, let bound) = socket.address { port = bound }
+                    sockets.append(socket)
+                } catch {
+                    // As of "localhost", where IPv6 is turned off.
+                    guard error.isOfAddress else { throw error }
+                    failure = error
+                }
             }
+            if sockets.isEmpty, let failure { throw failure }
             return sockets
         }
     }
@@ -205,7 +213,10 @@ public final class ListeningSocket: Sendable {
     }
 
     private static func failure(_ call: String, _ address: ListenAddress) -> ServerFailure {
-        ServerFailure("listening at \(address): \(call): \(Errno(rawValue: errno))")
+        let code = errno
+        return ServerFailure(
+            "listening at \(address): \(call): \(Errno(rawValue: code))",
+            isOfAddress: code == EADDRNOTAVAIL || code == EAFNOSUPPORT)
     }
 
     private static func status(

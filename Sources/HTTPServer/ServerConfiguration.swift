@@ -41,10 +41,11 @@ public struct ServerConfiguration: Sendable {
     /// How often the files of a certificate are looked at, in milliseconds, 10 to an hour.
     public var certificateMilliseconds = 5_000
 
-    /// The piece of an answer that is in memory at a time, in bytes, 4 KiB to 16 MiB; one more is read ahead.
+    /// The piece of an answer that is in memory at a time, in bytes, 4 KiB to 16 MiB.
     public var pieceBytes = 256 << 10
-    /// What the pieces of all answers may take together, in bytes, 1 MiB and more: where that is not enough, pieces are
-    /// smaller, down to 16 KiB. What a handler itself has in memory is not in it.
+    /// What the pieces of all answers may take together, in bytes, 1 MiB to 1 TiB. Where there is room, each answer has a second
+    /// one read ahead; where there is not, pieces are smaller, down to 16 KiB. What a handler itself has in memory, and what
+    /// TLS makes of a piece, is not in it.
     public var piecesBytesMax = 32 << 20
 
     /// Who may ask.

@@ -34,9 +34,13 @@ final class ServerCore: Sendable {
 
     /// How long a piece may be now, in bytes: each request in flight may have two.
     var pieceBytes: Int {
-        let share = configuration.piecesBytesMax / (2 * max(1, slots.count))
-        return min(configuration.pieceBytes, max(share, 16 << 10))
+        min(configuration.pieceBytes, max(share, 16 << 10))
     }
+
+    /// Whether there is room for the second one, which is made while the first is written.
+    var readsAhead: Bool { share >= configuration.pieceBytes }
+
+    private var share: Int { configuration.piecesBytesMax / (2 * max(1, slots.count)) }
 }
 
 /// The open connections.

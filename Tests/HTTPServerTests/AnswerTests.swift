@@ -278,6 +278,27 @@ import Testing
         #expect(access(path, F_OK) != 0)
     }
 
+    @Test func addressOfAnotherMachineOrAnotherSocketIsRefused() throws {
+        // TEST-NET-1 of RFC 5737.
+        #expect(throws: ServerFailure.self) {
+            try ListeningSocket.open(ListenAddress("192.0.2.1:0"))
+        }
+        let taken = try ListeningSocket.open(ListenAddress("127.0.0.1:0"))
+        let error = #expect(throws: ServerFailure.self) {
+            try ListeningSocket.open(taken[0].address)
+        }
+        #expect(error?.description.contains("\(taken[0].address)") == true)
+    }
+
+    @Test func allAddressesOfANameHaveOnePort() throws {
+        let sockets = try ListeningSocket.open(ListenAddress("localhost:0"))
+        let ports = sockets.map { socket in
+            if case .network(_, let port) = socket.address { return port }
+            return 0
+        }
+        #expect(Set(ports).count == 1 && !ports.contains(0))
+    }
+
     @Test func socketOfADeadProcessIsReplacedAndThatOfALivingOneNot() throws {
         let path = temporaryPath("http")
         defer { unlink(path) }
