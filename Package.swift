@@ -195,6 +195,8 @@ let package = Package(
                 "Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP", "Kubo", "Gateway",
                 "CARSource", "Naming", "Volume", "Checking",
                 "FuseSession", "Serving", "ReadSocket", "HTTPServer",
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -143,7 +144,10 @@ void rfs_unpin(void) {
     (void)rfs_set_policy(0, SCHED_OTHER, 0);
 }
 
-int rfs_prctl(int option, unsigned long value) { return prctl(option, value, 0, 0, 0); }
+int rfs_no_new_privileges(void) { return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); }
+int rfs_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+int rfs_end_with_parent(void) { return prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0); }
+int rfs_end_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0); }
 
 int rfs_become_io_flusher(void) { return prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
 

@@ -1,3 +1,4 @@
+internal import HTTPTypes
 public import Naming
 
 /// What a server gives, and to whom it says that it has it.

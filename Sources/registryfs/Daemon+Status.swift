@@ -1,6 +1,9 @@
+import Base
 import FuseSession
 import Glibc
+import MerkleDAG
 import Multiformats
+import Remotes
 import Volume
 
 import struct SystemPackage.Errno

@@ -23,7 +23,7 @@ final class Daemon: Sendable {
     let session: FuseSession
     let log: Logger
     private let leaving = Leaving()
-    private let schedule: SnapshotSchedule?
+    let schedule: SnapshotSchedule?
     private let server: ServeSupervisor
 
     /// The mount point, as the kernel lists it now.

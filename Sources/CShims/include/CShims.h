@@ -72,8 +72,12 @@ int rfs_prefer_latency(int thread);
 /// sched_setattr(2) of a thread: SCHED_IDLE; 0 or -1 with errno.
 int rfs_go_behind(int thread);
 
-/// prctl(2) with an option of one value; 0 or -1 with errno.
-int rfs_prctl(int option, unsigned long value);
+/// prctl(2) with PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE 0, PR_SET_PDEATHSIG with SIGTERM, and PR_SET_IO_FLUSHER 0;
+/// each 0 or -1 with errno.
+int rfs_no_new_privileges(void);
+int rfs_not_dumpable(void);
+int rfs_end_with_parent(void);
+int rfs_end_io_flusher(void);
 
 /// prctl(2) with PR_SET_IO_FLUSHER, for this thread and all that it starts; 0 or -1 with errno.
 int rfs_become_io_flusher(void);

@@ -1,6 +1,7 @@
 import ArgumentParser
 import HTTPServer
 import Logging
+import Serving
 
 struct ServeCommand: ParsableCommand {
     static let configuration = CommandConfiguration(

@@ -27,10 +27,10 @@ struct ServeUser {
     }
 
     /// Lets go of root's rights, for good: groups first, then the user, in this order because each needs the
-    /// right that the last one takes away (setresuid(2)). All threads of the process at once, as glibc does it.
+    /// right that the last one takes away (setuid(2), which for root sets all three ids). All threads of the process at once, as glibc does it.
     func become() throws(Failure) {
-        guard setgroups(0, nil) == 0, setresgid(group, group, group) == 0,
-            setresuid(user, user, user) == 0
+        guard setgroups(0, nil) == 0, setgid(group) == 0,
+            setuid(user) == 0
         else {
             throw Failure(
                 "cannot become user \(RawText.shown(name)): \(Errno(rawValue: errno).reason)")

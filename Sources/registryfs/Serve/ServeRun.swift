@@ -9,6 +9,7 @@ import ReadSocket
 import Remotes
 import ServiceLifecycle
 import Serving
+import UnixSignals
 
 import struct SystemPackage.Errno
 

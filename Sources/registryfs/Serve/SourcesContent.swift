@@ -136,7 +136,7 @@ final class SourcesContent: ServedContent {
         }
         if let kept { return kept }
         defer {
-            state.withLock { $0.isWanted.remove(key) }
+            state.withLock { state in _ = state.isWanted.remove(key) }
             state.wakeAll()
         }
         var request = BlockRequest(cid, deadlineMilliseconds: Self.blockMilliseconds)
