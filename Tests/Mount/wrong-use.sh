@@ -86,6 +86,14 @@ one_line "resolve of a CID of content behind /ipns/" "dag-pb" \
 one_line "a name server that is none" "name server" "$registryfs" resolve example.org --dns example.org
 one_line "a key in a state directory that is not there" "$work/nowhere" \
     "$registryfs" key generate --state-dir "$work/nowhere"
+one_line "serve where nothing was mounted" "mount it first|no state directory" \
+    "$registryfs" serve --state-dir "$work/none"
+one_line "serve at what is no address" "host:port" "$registryfs" serve --listen nowhere --from "$work/none.car"
+one_line "serve of a certificate without its key" "tls-key" "$registryfs" serve --tls-cert "$work/file"
+one_line "serve as root" "root is not for serving" "$registryfs" serve --user root --listen 127.0.0.1:0 \
+    --gateway http://127.0.0.1:1 --from bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354
+one_line "serve of a tree that nobody has" "gateway" \
+    "$registryfs" serve --from bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354 --listen 127.0.0.1:0
 one_line "publish of what is on no mount" "$work/file" "$registryfs" publish "$work/file"
 one_line "check of a state directory that is not there" "$work/nowhere" \
     "$registryfs" check --state-dir "$work/nowhere"
