@@ -35,8 +35,8 @@ while read -r name tag digest kind; do
 done <"$work/images"
 
 begin "podman pulls by the configuration of a mirror"
-mkdir -p "$work/conf" "$work/run"
-cat >"$work/conf/registries.conf" <<CONF
+mkdir -p "$work/conf" "$work/run" "$work/.config/containers"
+cat >"$work/.config/containers/registries.conf" <<CONF
 [[registry]]
 prefix = "registry.example"
 location = "registry.example"
@@ -47,8 +47,7 @@ insecure = true
 CONF
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$work/conf/policy.json"
 podman_of() {
-    within 120 env CONTAINERS_REGISTRIES_CONF="$work/conf/registries.conf" podman --root "$work/podman" \
-        --runroot "$work/run" --storage-driver vfs "$@"
+    within 120 podman --root "$work/podman" --runroot "$work/run" --storage-driver vfs "$@"
 }
 while read -r name tag digest kind; do
     podman_of pull -q --signature-policy "$work/conf/policy.json" "registry.example/$name:$tag" >"$work/pulled" 2>&1 ||

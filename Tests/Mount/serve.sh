@@ -67,8 +67,9 @@ same "DELETE" 405 "$(status_of_url -X DELETE "$server_url/v2/team/app-0/manifest
 same "repository" 404 "$(status_of_url "$server_url/v2/team/none/manifests/v1")"
 same "code" MANIFEST_UNKNOWN "$(curl -s "$server_url/v2/team/app-0/manifests/none" | jq -r '.errors[0].code')"
 
-begin "podman pulls by a mirror's configuration"
-cat >"$work/registries.conf" <<CONF
+begin "skopeo pulls by a mirror's configuration"
+mkdir -p "$work/.config/containers"
+cat >"$work/.config/containers/registries.conf" <<CONF
 [[registry]]
 prefix = "registry.example"
 location = "registry.example"
@@ -76,8 +77,7 @@ location = "registry.example"
 location = "$at"
 insecure = true
 CONF
-within 120 env CONTAINERS_REGISTRIES_CONF="$work/registries.conf" skopeo --insecure-policy \
-    copy -q docker://registry.example/team/app-1:v1 "dir:$work/mirrored" || fail "no pull by the mirror"
+within 120 skopeo --insecure-policy copy -q docker://registry.example/team/app-1:v1 "dir:$work/mirrored" || fail "no pull by the mirror"
 
 begin "blocks and archives are those of their CIDs, and other CIDs are not found"
 root=$("$registryfs" cid "$mnt")
