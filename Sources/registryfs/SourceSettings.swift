@@ -203,8 +203,11 @@ extension NameSettings {
             try resolver.resolve(
                 path, deadlineMilliseconds: milliseconds, cancellation: cancellation)
         }
+        // A record's owner may want each change to be seen at once, and says so by a TTL of 0. Of DNS nobody asks that often.
+        let asksDNS = found.steps.contains { $0.method == .dnslink }
         return OriginRoot(
-            cid: found.root, path: found.names, lifetimeSeconds: found.ttlSeconds.map(Double.init))
+            cid: found.root, path: found.names,
+            lifetimeSeconds: found.ttlSeconds.map { max(Double($0), asksDNS ? 5 : 0) })
     }
 }
 

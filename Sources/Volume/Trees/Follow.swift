@@ -23,7 +23,7 @@ final class Following: Sendable {
     let cancellation = Cancellation()
 
     /// Between two looks, whatever the name's owner says, in seconds.
-    private static let seconds: ClosedRange<Double> = 5...3_600
+    private static let seconds: ClosedRange<Double> = 0.5...3_600
     /// Where nobody says how long a name holds.
     private static let secondsByDefault: Double = 60
     /// After a failure, in seconds; twice that after the next, up to the usual time.

@@ -57,12 +57,13 @@ struct PublishCommand: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "With --watch, how often the root is looked at (default: 5).", valueName: "seconds"))
-    var interval: Int = 5
+            "With --watch, how often the root is looked at (default: 5; 0.1 and more).",
+            valueName: "seconds"))
+    var interval: Double = 5
 
     func validate() throws {
-        guard (1...86_400).contains(interval) else {
-            throw ValidationError("--interval: it must be from 1 to 86400 seconds")
+        guard (0.1...86_400).contains(interval) else {
+            throw ValidationError("--interval: it must be from 0.1 to 86400 seconds")
         }
         guard !withManifest || !watch else {
             throw ValidationError("--with-manifest and --watch exclude each other")
@@ -82,7 +83,7 @@ struct PublishCommand: ParsableCommand {
         settings.lifetimeSeconds = try TimeLength.seconds(
             lifetime, "--lifetime", in: 60...(3650 * 86_400))
         settings.ttlSeconds = try TimeLength.seconds(
-            ttl, "--ttl", in: 1...settings.lifetimeSeconds)
+            ttl, "--ttl", in: 0...settings.lifetimeSeconds)
         settings.sequenceMin = sequence
         settings.isOffline = offline
         settings.stateDirectory = volume.stateDir
@@ -208,7 +209,7 @@ enum PublishRun {
     /// How long the node may look for the last record.
     private static let getMilliseconds = 10_000
     /// The pause behind a round of `--watch` that failed, at most, in seconds.
-    private static let pauseSecondsMax = 60
+    private static let pauseSecondsMax = 60.0
 
     static func run(
         _ target: PublishTarget, _ settings: PublishSettings, _ node: KuboAccess
@@ -222,7 +223,7 @@ enum PublishRun {
     /// Goes on until a signal ends the process, which may come at any moment: a record is kept whole, or not
     /// at all.
     static func watch(
-        _ target: PublishTarget, _ settings: PublishSettings, _ node: KuboAccess, seconds: Int
+        _ target: PublishTarget, _ settings: PublishSettings, _ node: KuboAccess, seconds: Double
     ) throws(Failure) {
         guard case .path = target else {
             throw Failure(
@@ -251,7 +252,11 @@ enum PublishRun {
                 Program.complain(error.message)
                 pause = max(seconds, min(2 * pause, pauseSecondsMax))
             }
-            for _ in 0..<pause { Threads.sleep(milliseconds: 1000) }
+            var left = UInt32(pause * 1000)
+            while left > 0 {
+                Threads.sleep(milliseconds: min(left, 1000))
+                left -= min(left, 1000)
+            }
         }
     }
 

@@ -37,7 +37,7 @@ final class SourcesContent: ServedContent {
     /// What is to be got ahead.
     private static let aheadMax = 64
     /// How often a name is asked for where nobody says how long its answer holds, and the bounds of what somebody says.
-    private static let lifetimeSeconds: ClosedRange<Double> = 5...3600
+    private static let lifetimeSeconds: ClosedRange<Double> = 0.5...3600
     private static let lifetimeSecondsDefault = 60.0
 
     /// Finds out the root. Blocks for the network where the origin is a name.
