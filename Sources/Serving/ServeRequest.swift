@@ -12,6 +12,8 @@ public struct ServeRequest: Sendable {
     public var hasTrailingSlash: Bool
     /// The pairs of the query in their order, decoded; bounded by the bound of a target.
     public var query: [(name: String, value: String)]
+    /// What stands behind the question mark, as it came; nil without one.
+    public var rawQuery: String?
     public var fields: HTTPFields
     /// Ends what works for this request, when its client is gone.
     public var cancellation: Cancellation?
@@ -37,6 +39,7 @@ public struct ServeRequest: Sendable {
         self.fields = fields
         query = []
         guard let mark else { return }
+        rawQuery = String(decoding: bytes[(mark + 1)...], as: UTF8.self)
         for pair in bytes[(mark + 1)...].split(separator: UInt8(ascii: "&")) {
             let sides = pair.split(
                 separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)

@@ -51,12 +51,29 @@ public struct ServeRouter: RequestHandler {
     public func respond(to request: ServeRequest) -> ServeResponse {
         switch request.names.first.map({ String(decoding: $0, as: UTF8.self) }) {
         case "v2": return registry.respond(to: request)
-        case "ipfs", "ipns": return gateway.respond(to: request)
+        case "ipfs": return gateway.respond(to: request)
+        case "ipns": return Self.canonical(request) ?? gateway.respond(to: request)
         case "routing": return routing.respond(to: request)
         default:
             return ServeResponse(
                 404, [.contentType: "text/plain; charset=utf-8"],
                 .bytes(Array("nothing here: /ipfs/CID, /ipns/NAME, /routing/v1 or /v2\n".utf8)))
         }
+    }
+
+    /// Sends who writes a key in another form to its one in base 36, so that a name has one origin and one place in caches
+    /// (https://specs.ipfs.tech/http-gateways/path-gateway/).
+    private static func canonical(_ request: ServeRequest) -> ServeResponse? {
+        guard [.get, .head].contains(request.method), request.names.count >= 2,
+            let text = String(validating: request.names[1], as: UTF8.self),
+            text.utf8.count <= IPNSName.textLengthMax, let name = try? IPNSName(text),
+            name.description != text
+        else { return nil }
+        // Behind the second slash, as it came.
+        let rest = request.rawPath.dropFirst("/ipns/".count).drop { $0 != "/" }
+        let query = request.rawQuery.map { "?\($0)" } ?? ""
+        var response = ServeResponse(302, [.location: "/ipns/\(name)\(rest)\(query)"])
+        CORS.add(to: &response.fields)
+        return response
     }
 }

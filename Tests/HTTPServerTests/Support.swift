@@ -1,4 +1,5 @@
 import Base
+import Dispatch
 import Foundation
 import HTTPServer
 import HTTPTypes
@@ -52,6 +53,17 @@ func onThread<Value: Sendable>(
     }
 }
 
+/// Runs servers on threads of their own: those of Swift's are few, and other tests block them.
+final class ServerExecutor: TaskExecutor {
+    static let shared = ServerExecutor()
+    private let queue = DispatchQueue(label: "servers", attributes: .concurrent)
+
+    func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        queue.async { job.runSynchronously(on: self.asUnownedTaskExecutor()) }
+    }
+}
+
 /// Serves while a body runs, and waits until the server has ended.
 func withServer<Value: Sendable>(
     at address: String = "127.0.0.1:0",
@@ -68,7 +80,7 @@ func withServer<Value: Sendable>(
     let service = HTTPService(
         configuration, sockets: sockets, handler: ClosureHandler(body: handler),
         log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-    let run = Task { try await service.run() }
+    let run = Task(executorPreference: ServerExecutor.shared) { try await service.run() }
     let server = RunningServer(service: service, address: sockets[0].address)
     let result: Result<Value, any Error>
     do {

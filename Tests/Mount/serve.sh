@@ -176,6 +176,48 @@ curl -sf "$server_url/ipns/$name?format=ipns-record" >"$work/record"
 "$registryfs" resolve --record "$work/record" "$name" --json >"$work/resolved" || fail "no record of $name"
 same "where it leads" "/ipfs/$("$registryfs" cid "$mnt")" "$(jq -r .path "$work/resolved")"
 
+begin "a registry on another machine has a push within some moments, by following the name over HTTP alone"
+# Two machines are two network namespaces; the second reaches nothing but this server.
+ip link add first type veth peer name second
+unshare --net sleep infinity &
+far_pid=$!
+background+=("$far_pid")
+is_apart() { [[ $(readlink "/proc/$far_pid/ns/net") != $(readlink /proc/self/ns/net) ]]; }
+wait_for 10 is_apart || fail "no second network"
+ip link set second netns "$far_pid"
+ip address add 192.0.2.1/30 dev first
+ip link set first up
+there() { nsenter --net --target "$far_pid" -- "$@"; }
+there ip address add 192.0.2.2/30 dev second
+there ip link set second up
+there ip link set lo up
+setsid "$registryfs" serve --listen 192.0.2.1:8080 --state-dir "$state" >"$work/wide.log" 2>&1 </dev/null &
+background+=("$!")
+setsid "$registryfs" publish --offline --watch --interval 0.2 --ttl 0s "$mnt" >/dev/null 2>&1 </dev/null &
+background+=("$!")
+wait_for 30 grep -q "serving at" "$work/wide.log" || fail "no server: $(<"$work/wide.log")"
+mkdir "$work/follower"
+there "$registryfs" mount --state-dir "$work/state-follower" --from "/ipns/$name" --follow \
+    --gateway http://192.0.2.1:8080 "$work/follower"
+REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$work/follower REGISTRY_HTTP_ADDR=127.0.0.1:5000 \
+    there docker-registry serve "$top/Mount/registry.yml" >"$work/far.log" 2>&1 </dev/null &
+far_registry=$!
+background+=("$far_registry")
+registry_up
+far_answers() { there curl -sf -o /dev/null "http://127.0.0.1:5000/v2/$1"; }
+wait_for 20 far_answers team/app-1/manifests/v1 || fail "the second registry has nothing: $(tail -n 1 "$work/far.log")"
+make_image "$work/news" --layers 2 --bytes 2000000 --seed 77 >"$work/news.digest"
+push "$work/news" team/news:now
+start=$(date +%s%3N)
+wait_for 20 far_answers team/news/manifests/now || fail "the push does not come"
+say "a push was there after $(($(date +%s%3N) - start)) ms"
+there skopeo --insecure-policy copy -q --src-tls-verify=false docker://127.0.0.1:5000/team/news:now "dir:$work/news-far"
+same "digest" "$(<"$work/news.digest")" "sha256:$(sha256sum <"$work/news-far/manifest.json" | cut -d' ' -f1)"
+registry_down
+kill "$far_registry"
+wait "$far_registry" || :
+wait_for 10 "$registryfs" unmount "$work/follower" || fail "the follower does not unmount"
+
 begin "tokens and networks keep others out"
 echo "a-long-token-for-this-test" >"$work/tokens"
 chmod 644 "$work/tokens"

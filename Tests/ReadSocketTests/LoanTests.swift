@@ -167,7 +167,11 @@ import Testing
             return
         }
         #expect(bytes == Array(pattern(3 << 20)[2..<100_002]))
-        #expect(try stand.client.wholeFile(cid(0), scope: .any) == nil)
+        // While the others are held.
+        let whole = try withExtendedLifetime(places) {
+            try stand.client.wholeFile(cid(0), scope: .any)
+        }
+        #expect(whole == nil)
         // A session of its own has its own bound.
         let (channel, _) = try stand.greet()
         let (answer, _) = try ask(.block(cid(0), .any, .here, loan: 1), channel)

@@ -56,7 +56,8 @@ extension ServeResponse {
 extension ServeBody {
     /// What an answer to HEAD has: the length of a body that nobody makes.
     public static func unsent(count: UInt64) -> ServeBody {
-        count == 0 ? .none : .producer(UnsentBody(), count: count)
+        // Also where it is 0: no body at all would have no length.
+        .producer(UnsentBody(), count: count)
     }
 }
 

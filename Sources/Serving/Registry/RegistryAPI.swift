@@ -101,7 +101,7 @@ public struct RegistryAPI: RequestHandler {
             if case .catalog = route.target, route.root == nil {
                 return Self.json(.object([("repositories", .list([]))]))
             }
-            return RegistryError.nameUnknown(route.nameText).response
+            return Self.noReferrers(route) ?? RegistryError.nameUnknown(route.nameText).response
         }
         let response: ServeResponse?
         switch route.target {
@@ -115,7 +115,20 @@ public struct RegistryAPI: RequestHandler {
             response = try referrers(to: subject, page, route, request, registry)
         }
         if let response { return response }
-        return try missing(route, registry).response
+        return try Self.noReferrers(route) ?? missing(route, registry).response
+    }
+
+    /// The empty list of who refers to what nobody has: there is no 404 for one digest (OCI distribution specification 1.1, "Listing
+    /// Referrers"). A mirror must not say so of what the registry behind it may have.
+    private static func noReferrers(_ route: RegistryRoute) -> ServeResponse? {
+        guard case .referrers = route.target, route.namespace == nil else { return nil }
+        var response = json(
+            .object([
+                ("schemaVersion", .number(2)), ("mediaType", .string(ManifestType.index)),
+                ("manifests", .list([])),
+            ]))
+        response.fields[.contentType] = ManifestType.index
+        return response
     }
 
     /// Whether it is the repository that is not there, or what was asked of it.

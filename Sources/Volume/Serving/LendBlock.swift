@@ -23,11 +23,17 @@ extension Volume {
             if case .bytes(let block) = lent { noteLinks(of: block, cid, scope) }
             return lent
         }
+        if let kept = serving.fetched.withLock({ $0[cid] }) {
+            noteLinks(of: kept, cid, scope)
+            return .bytes(kept)
+        }
         let isDamaged = found.isHere
         guard asksRemote, let fetcher else {
             throw isDamaged ? .damaged(reason: "\(cid): run registryfs check") : .notFound
         }
         let block = try fetchServed(cid, scope, fetcher)
+        // Whoever has no leaves to give has directories at least, also where he is asked for what is here alone.
+        if cid.codec != .raw { serving.fetched.withLock { $0.keep(block, cid) } }
         noteLinks(of: block, cid, scope)
         return .bytes(block)
     }

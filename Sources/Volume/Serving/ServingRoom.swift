@@ -54,11 +54,14 @@ struct ServingRoom: Sendable {
     let linked = Monitor(Recent<[UInt8], Void>(countMax: linkedMax))
     /// Multihashes of the uploads of directories that were given lately: where a snapshot has them nothing else tells what they are.
     let uploads = Monitor(Recent<[UInt8], Void>(countMax: uploadsMax))
+    /// DAG nodes of what is elsewhere, got for others lately.
+    let fetched = Monitor(BlockMemory(bytesMax: fetchedBytesMax))
     let checkpoints = Monitor(ServingCheckpoints())
     let root = ServedRoot()
     /// Remote files that were lent and are not any more; their lock is not to be waited for by who lets go of them.
     let endedReads = Monitor<[RemoteFile]>([])
 
+    private static let fetchedBytesMax = 8 << 20
     private static let linkedMax = 65_536
     private static let uploadsMax = 16_384
 

@@ -15,10 +15,7 @@ final class SourcesContent: ServedContent {
         var root: CID?
         var rootIsUntil: Int64 = 0
         var isLookingUp = false
-        /// Blocks by CID in version 1; two generations.
-        var newer: [CID: [UInt8]] = [:]
-        var older: [CID: [UInt8]] = [:]
-        var newerBytes = 0
+        var blocks = BlockMemory(bytesMax: SourcesContent.memoryBytesMax)
         /// What the blocks that were given link to.
         var linked = Recent<CID, Void>(countMax: 1 << 17)
         var isWanted: Set<CID> = []
@@ -31,7 +28,7 @@ final class SourcesContent: ServedContent {
     private let ahead = WorkQueue<CID>()
 
     /// Of the blocks of lately, in bytes.
-    private static let memoryBytesMax = 32 << 20
+    fileprivate static let memoryBytesMax = 32 << 20
     private static let blockMilliseconds = 30_000
     private static let threadCount = 8
     /// What is to be got ahead.
@@ -86,7 +83,7 @@ final class SourcesContent: ServedContent {
         let key = cid.asV1
         let (kept, isOfTree) = state.withLock { state in
             (
-                state.newer[key] ?? state.older[key],
+                state.blocks[key],
                 state.root?.asV1 == key || state.linked.contains(key)
             )
         }
@@ -104,8 +101,7 @@ final class SourcesContent: ServedContent {
     func has(_ cid: CID, scope: BlockScope) throws(ServeFault) -> Bool {
         let key = cid.asV1
         return state.withLock { state in
-            state.root?.asV1 == key || state.linked.contains(key) || state.newer[key] != nil
-                || state.older[key] != nil
+            state.root?.asV1 == key || state.linked.contains(key) || state.blocks[key] != nil
         }
     }
 
@@ -113,15 +109,14 @@ final class SourcesContent: ServedContent {
         guard ahead.count < Self.aheadMax else { return }
         for cid in cids.prefix(Self.aheadMax) {
             let isNew = state.withLock { state in
-                state.newer[cid.asV1] == nil && state.older[cid.asV1] == nil
-                    && !state.isWanted.contains(cid.asV1)
+                state.blocks[cid] == nil && !state.isWanted.contains(cid.asV1)
             }
             if isNew { ahead.add(cid) }
         }
     }
 
     private func get(ahead cid: CID) {
-        let isKept = state.withLock { $0.newer[cid.asV1] != nil || $0.older[cid.asV1] != nil }
+        let isKept = state.withLock { $0.blocks[cid] != nil }
         if !isKept { _ = try? get(cid) }
     }
 
@@ -130,7 +125,7 @@ final class SourcesContent: ServedContent {
         let key = cid.asV1
         let kept = state.withLock { state -> [UInt8]? in
             while state.isWanted.contains(key) { self.state.wait(&state) }
-            if let kept = state.newer[key] ?? state.older[key] { return kept }
+            if let kept = state.blocks[key] { return kept }
             state.isWanted.insert(key)
             return nil
         }
@@ -146,7 +141,7 @@ final class SourcesContent: ServedContent {
             let links = cid.linksOfBlock(bytes)
             state.withLock { state in
                 for link in links { state.linked.insert(link.asV1) }
-                Self.keep(bytes, key, &state)
+                state.blocks.keep(bytes, key)
             }
             return bytes
         } catch {
@@ -159,15 +154,6 @@ final class SourcesContent: ServedContent {
                 throw .unavailable
             }
         }
-    }
-
-    private static func keep(_ bytes: [UInt8], _ key: CID, _ state: inout State) {
-        guard state.newer[key] == nil else { return }
-        if state.newerBytes + bytes.count > memoryBytesMax / 2 {
-            (state.older, state.newer, state.newerBytes) = (state.newer, [:], 0)
-        }
-        state.newer[key] = bytes
-        state.newerBytes += bytes.count
     }
 
     // MARK: The root
