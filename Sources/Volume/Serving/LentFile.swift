@@ -164,16 +164,29 @@ extension Volume {
     /// meanwhile.
     private func lendCached(_ remote: RemoteFile) -> LentFile? {
         serving.endReads()
-        guard remote.beginWholeRead() else { return nil }
+        let object = remote.object
+        let begun = manifest.withLock { state -> LentObjects? in
+            guard remotes(state).files[object] === remote else { return nil }
+            // The file may become the object's flat file while it is lent, which is then not written in place.
+            state.lent.begin(object)
+            return state.lent
+        }
+        guard let lent = begun else { return nil }
+        guard remote.beginWholeRead() else {
+            lent.end(object)
+            return nil
+        }
         // Its name may have gone from the cache since.
-        guard let file = try? store.openCachedToRead(remote.object),
+        guard let file = try? store.openCachedToRead(object),
             let status = try? Sys.status(of: file.raw), status.size >= remote.size
         else {
             remote.endRead()
+            lent.end(object)
             return nil
         }
         return LentFile(file) { [ended = serving.endedReads] in
             ended.withLock { $0.append(remote) }
+            lent.end(object)
         }
     }
 }
