@@ -162,6 +162,15 @@ pulled_as "$(host_of "$server_url")/ipfs/$root/team/app-2:v2" "${digests[2]}"
 same "a block that is not of the tree" 404 "$(status_of_url "$far_url/ipfs/$other?format=raw")"
 kill "$far_pid"
 
+begin "serve --from a path gives nothing that lies beside it"
+more=$("$registryfs" cid "$mnt/more")
+serve_up part --from "/ipfs/$root/docker" --gateway "$server_url"
+part_root=$("$registryfs" cid "$mnt/docker")
+same "the path's own root" 200 "$(status_of_url "$part_url/ipfs/$part_root?format=raw")"
+same "what is above it" 404 "$(status_of_url "$part_url/ipfs/$root?format=raw")"
+same "what is beside it" 404 "$(status_of_url "$part_url/ipfs/$more?format=raw")"
+kill "$part_pid"
+
 begin "routing names this server for what it has"
 serve_up routed --state-dir "$state" --external-url http://192.0.2.7:8080
 curl -sf "$routed_url/routing/v1/providers/$blob_cid" >"$work/providers"
