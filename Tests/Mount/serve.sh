@@ -199,7 +199,21 @@ kill "$fenced_pid"
 begin "mount --serve keeps a server beside the mount, and ends it"
 volume_down
 beside=$(free_port)
+python3 - "$work/notify" >"$work/notified" <<'END' &
+import socket, sys
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.bind(sys.argv[1])
+while True:
+    print(manager.recv(4096).decode().strip(), flush=True)
+END
+background+=("$!")
+wait_for 10 test -S "$work/notify"
+export NOTIFY_SOCKET=$work/notify
+# As libcurl's connections are: not closed by exec.
+exec 7>"$work/held"
 volume_up --serve "127.0.0.1:$beside"
+exec 7>&-
+unset NOTIFY_SOCKET
 answers() { [[ $(status_of_url "http://127.0.0.1:$beside/v2/") == 200 ]]; }
 wait_for 20 answers || fail "nobody serves beside the mount"
 pulled_as "127.0.0.1:$beside/team/app-1:v1" "${digests[1]}"
@@ -207,6 +221,9 @@ child=$(pgrep -f -- "serve --supervised --state-dir $state") || fail "no process
 kill -9 "$child"
 wait_for 20 answers || fail "it was not started again"
 child=$(pgrep -f -- "serve --supervised --state-dir $state")
+same "what the service manager was told of it" READY=1 "$(cat "$work/notified")"
+ls -l "/proc/$(daemon_pid)/fd" | grep -q "$work/held" || fail "the daemon has nothing for the server to take"
+! ls -l "/proc/$child/fd" | grep -q "$work/held" || fail "the server has what the daemon has open"
 volume_down
 wait_for 10 process_gone "$child" || fail "the server outlives the mount"
 
