@@ -20,4 +20,13 @@ public enum Confinement {
     /// Has the process end by SIGTERM with the thread that started it. The kernel forgets that when the process changes its
     /// user, so it is asked after that.
     public static func endWithParent() { _ = rfs_end_with_parent() }
+
+    /// Has a program that is spawned begin with the three standard descriptors alone: not all that a process has open is
+    /// closed by exec.
+    ///
+    /// - Parameter actions: a `posix_spawn_file_actions_t`.
+    /// - Returns: 0, or an errno.
+    public static func closeOthers(_ actions: UnsafeMutableRawPointer) -> Int32 {
+        rfs_spawn_closes_others(actions)
+    }
 }

@@ -44,6 +44,9 @@ package final class InodeManifest: Sendable {
     package let wasClean: Bool
     /// Numbers below it may have flat files that SQLite has rows for; at it and above, none.
     package let firstUnstoredObject: UInt64
+    /// Objects below it are those of processes of before. After a crash it is above `firstUnstoredObject`, for that is written now
+    /// and then only.
+    package let firstNewObject: UInt64
 
     /// Opens the database in a state directory, or makes it.
     ///
@@ -102,6 +105,7 @@ package final class InodeManifest: Sendable {
         wasClean = row.isClean
         firstUnstoredObject = row.nextObject
         let counters = try ManifestOpening.counters(of: row, in: writer)
+        firstNewObject = counters.nextObject
         try ManifestOpening.checkRoot(in: writer)
         var readerConfiguration = ManifestOpening.configuration(
             synchronous: "NORMAL", cacheKiB: 2048)

@@ -41,11 +41,8 @@ package struct RecentBlocks {
 
     init() {}
 
-    /// Has blocks noted from now on; false where they were before.
-    package mutating func keep() -> Bool {
-        defer { isKept = true }
-        return !isKept
-    }
+    /// Has blocks noted from now on.
+    package mutating func keep() { isKept = true }
 
     mutating func note(_ blocks: StoredBlocks, of object: UInt64, generation: UInt64) {
         guard isKept else { return }

@@ -162,6 +162,15 @@ pulled_as "$(host_of "$server_url")/ipfs/$root/team/app-2:v2" "${digests[2]}"
 same "a block that is not of the tree" 404 "$(status_of_url "$far_url/ipfs/$other?format=raw")"
 kill "$far_pid"
 
+begin "serve --from a path gives nothing that lies beside it"
+more=$("$registryfs" cid "$mnt/more")
+serve_up part --from "/ipfs/$root/docker" --gateway "$server_url"
+part_root=$("$registryfs" cid "$mnt/docker")
+same "the path's own root" 200 "$(status_of_url "$part_url/ipfs/$part_root?format=raw")"
+same "what is above it" 404 "$(status_of_url "$part_url/ipfs/$root?format=raw")"
+same "what is beside it" 404 "$(status_of_url "$part_url/ipfs/$more?format=raw")"
+kill "$part_pid"
+
 begin "routing names this server for what it has"
 serve_up routed --state-dir "$state" --external-url http://192.0.2.7:8080
 curl -sf "$routed_url/routing/v1/providers/$blob_cid" >"$work/providers"
@@ -232,7 +241,21 @@ kill "$fenced_pid"
 begin "mount --serve keeps a server beside the mount, and ends it"
 volume_down
 beside=$(free_port)
+python3 - "$work/notify" >"$work/notified" <<'END' &
+import socket, sys
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.bind(sys.argv[1])
+while True:
+    print(manager.recv(4096).decode().strip(), flush=True)
+END
+background+=("$!")
+wait_for 10 test -S "$work/notify"
+export NOTIFY_SOCKET=$work/notify
+# As libcurl's connections are: not closed by exec.
+exec 7>"$work/held"
 volume_up --serve "127.0.0.1:$beside"
+exec 7>&-
+unset NOTIFY_SOCKET
 answers() { [[ $(status_of_url "http://127.0.0.1:$beside/v2/") == 200 ]]; }
 wait_for 20 answers || fail "nobody serves beside the mount"
 pulled_as "127.0.0.1:$beside/team/app-1:v1" "${digests[1]}"
@@ -240,6 +263,9 @@ child=$(pgrep -f -- "serve --supervised --state-dir $state") || fail "no process
 kill -9 "$child"
 wait_for 20 answers || fail "it was not started again"
 child=$(pgrep -f -- "serve --supervised --state-dir $state")
+same "what the service manager was told of it" READY=1 "$(cat "$work/notified")"
+ls -l "/proc/$(daemon_pid)/fd" | grep -q "$work/held" || fail "the daemon has nothing for the server to take"
+! ls -l "/proc/$child/fd" | grep -q "$work/held" || fail "the server has what the daemon has open"
 volume_down
 wait_for 10 process_gone "$child" || fail "the server outlives the mount"
 

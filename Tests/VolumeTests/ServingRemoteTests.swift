@@ -117,10 +117,60 @@ import struct SystemPackage.Errno
         let opened = try volume.open(inode, flags: .read, caller: .system)
         #expect(try volume.lendFile(file, of: .tree) == nil)
         #expect(try volume.read(opened.handle, at: 0, count: 3_000) == bytes)
-        let lent = try #require(try volume.lendFile(file, of: .tree))
-        #expect(lent.isFile)
+        var lent = try volume.lendFile(file, of: .tree)
+        #expect(lent?.isFile == true)
+        // As any other: who writes to what it becomes gets a copy.
+        #expect(volume.lentObjectCount == 1)
         volume.release(opened.handle)
-        #expect(try lent.read() == bytes)
+        #expect(try lent?.read() == bytes)
+        lent = nil
+        #expect(volume.lentObjectCount == 0)
+        try volume.close()
+    }
+
+    /// A file that is whole is lent from the cache until it is a flat file, which it becomes meanwhile.
+    @Test func whatWasLentFromTheCacheStaysAsItWasOnceSomebodyWrites() throws {
+        let blocks = ForeignBlocks()
+        let profile = ImportProfile.unixfsV1_2025
+        let contents = (0..<8).map { content(seed: 10 + UInt64($0), count: 3_000_000) }
+        let files = contents.map { bytes in
+            blocks.file(
+                stride(from: 0, to: bytes.count, by: profile.chunkSize).map { start in
+                    let part = Array(bytes[start..<min(start + profile.chunkSize, bytes.count)])
+                    return (cid: blocks.raw(part), size: UInt64(part.count))
+                })
+        }
+        let names = files.indices.map { "file\($0)" }
+        let root = blocks.directory(
+            files.indices.map { index in
+                link(names[index], files[index], profile.root(of: contents[index]).treeSize)
+            })
+        var options = stillOptions
+        options.sources = FetchOptions(blocks.take())
+        options.origin = OriginOptions(reference: "/ipfs/\(root)") { _ throws(OriginError) in
+            OriginRoot(cid: root)
+        }
+        let volume = try openVolume(scratch, options)
+        for (index, bytes) in contents.enumerated() {
+            let inode = try volume.resolve(path: [FileName(names[index])])
+            let reader = try Threads.start(name: "reader") { _ = try? volume.contents(of: inode) }
+            var lent: LentBytes?
+            let isLent = try eventually(everyMilliseconds: 0) {
+                lent = try volume.lendFile(files[index], of: .tree)
+                return lent != nil
+            }
+            reader.join()
+            #expect(isLent)
+            let isFlat = try eventually(everyMilliseconds: 1) {
+                if case .object = try volume.report(of: inode).placement { true } else { false }
+            }
+            #expect(isFlat)
+            let opened = try volume.open(inode, flags: .both, caller: .system)
+            try volume.write(opened.handle, at: 0, [1, 2, 3])
+            volume.release(opened.handle)
+            #expect(try lent?.read() == bytes)
+            lent = nil
+        }
         try volume.close()
     }
 }

@@ -327,6 +327,28 @@ import struct SystemPackage.Errno
         try volume.close()
     }
 
+    /// What was written before anybody asked is in SQLite for all who ask first, not for one of them alone.
+    @Test func whoeverIsAmongTheFirstWhoAskFindsWhatIsHere() throws {
+        for _ in 0..<10 {
+            let scratch = ScratchDirectory()
+            let volume = try openVolume(scratch, stillOptions)
+            let file = try volume.makeFile("file", Self.large)
+            _ = try volume.cid(of: file)
+            let leaf = CID.raw(sha256: Array(Self.large[..<volume.profile.chunkSize]))
+            let found = Monitor<[Bool]>([])
+            let others = try (0..<6).map { _ in
+                try Threads.start(name: "other") {
+                    let isFound = (try? volume.hasBlock(leaf, of: .tree)) ?? false
+                    found.withLock { $0.append(isFound) }
+                }
+            }
+            for other in others { other.join() }
+            #expect(found.withLock { $0 } == [Bool](repeating: true, count: others.count))
+            #expect(volume.servingCheckpointCount == 0)
+            try volume.close()
+        }
+    }
+
     /// Of a snapshot nothing tells in which directory a block lies, but for who comes down to it.
     @Test func uploadsOfASnapshotAreNotFoundFromItsRoot() throws {
         let volume = try openVolume(scratch, stillOptions)

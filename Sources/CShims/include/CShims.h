@@ -79,6 +79,10 @@ int rfs_not_dumpable(void);
 int rfs_end_with_parent(void);
 int rfs_end_io_flusher(void);
 
+/// posix_spawn_file_actions_addclosefrom_np(3) (glibc 2.34) from the first descriptor that is no standard one. The pointer
+/// is to file actions of <spawn.h>.
+int rfs_spawn_closes_others(void *actions);
+
 /// prctl(2) with PR_SET_IO_FLUSHER, for this thread and all that it starts; 0 or -1 with errno.
 int rfs_become_io_flusher(void);
 

@@ -115,7 +115,8 @@ public struct RegistryAPI: RequestHandler {
             response = try referrers(to: subject, page, route, request, registry)
         }
         if let response { return response }
-        return try Self.noReferrers(route) ?? missing(route, registry).response
+        if let response = Self.noReferrers(route) { return response }
+        return try missing(route, registry).response
     }
 
     /// The empty list of who refers to what nobody has: there is no 404 for one digest (OCI distribution specification 1.1, "Listing

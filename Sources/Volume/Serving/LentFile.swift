@@ -143,7 +143,7 @@ extension Volume {
     /// Whether whoever serves may have a flat file still that a process of before has lent him: nobody here could tell him that it
     /// changes. False where leases are not to be had. Not under the manifest's lock.
     func isLentByEarlier(_ flat: ObjectFile) -> Bool {
-        flat.id < manifest.firstUnstoredObject && Sys.hasOtherUser(of: flat.raw)
+        flat.id < manifest.firstNewObject && Sys.hasOtherUser(of: flat.raw)
     }
 
     /// Whether that may be so of a file whose sealed object is to be written in place.
@@ -152,7 +152,7 @@ extension Volume {
             // What backs an open file was not lent when it began to do so.
             guard file(state).backing == nil, let record = try state.inode(file.inode),
                 let object = try state.object(of: record), !object.isInline,
-                object.state == .sealed, object.id < manifest.firstUnstoredObject,
+                object.state == .sealed, object.id < manifest.firstNewObject,
                 !state.isShared(object)
             else { return nil }
             return try objectFile(file, object: object.id, forWriting: true, state)
@@ -164,16 +164,29 @@ extension Volume {
     /// meanwhile.
     private func lendCached(_ remote: RemoteFile) -> LentFile? {
         serving.endReads()
-        guard remote.beginWholeRead() else { return nil }
+        let object = remote.object
+        let begun = manifest.withLock { state -> LentObjects? in
+            guard remotes(state).files[object] === remote else { return nil }
+            // The file may become the object's flat file while it is lent, which is then not written in place.
+            state.lent.begin(object)
+            return state.lent
+        }
+        guard let lent = begun else { return nil }
+        guard remote.beginWholeRead() else {
+            lent.end(object)
+            return nil
+        }
         // Its name may have gone from the cache since.
-        guard let file = try? store.openCachedToRead(remote.object),
+        guard let file = try? store.openCachedToRead(object),
             let status = try? Sys.status(of: file.raw), status.size >= remote.size
         else {
             remote.endRead()
+            lent.end(object)
             return nil
         }
         return LentFile(file) { [ended = serving.endedReads] in
             ended.withLock { $0.append(remote) }
+            lent.end(object)
         }
     }
 }

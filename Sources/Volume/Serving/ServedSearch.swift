@@ -60,7 +60,9 @@ extension Volume {
     private func beginServing() throws(ServingFailure) {
         guard !serving.checkpoints.withLock({ $0.hasBegun }) else { return }
         try serve("serving") { () throws(Errno) in
-            if manifest.withLock({ $0.blocks.keep() }) { try manifest.checkpoint() }
+            // Each who comes before it is done: nobody looks for blocks sooner.
+            manifest.withLock { $0.blocks.keep() }
+            try manifest.checkpoint()
         }
         serving.checkpoints.withLock { $0.hasBegun = true }
     }

@@ -1,6 +1,7 @@
 internal import Base
 internal import InodeManifest
 internal import Logging
+internal import MerkleDAG
 
 internal import struct SystemPackage.Errno
 

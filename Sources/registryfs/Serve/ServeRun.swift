@@ -40,6 +40,8 @@ enum ServeRun {
             }
         }
         for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { unsetenv(name) }
+        // The service is the mount: its manager is not to be told of a server that ends and begins.
+        if settings.isSupervised { unsetenv("NOTIFY_SOCKET") }
         let accessLog = try accessLog(settings)
         let configuration = try settings.configuration(accessLog: accessLog)
         let place = try place(settings)

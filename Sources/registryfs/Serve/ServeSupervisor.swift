@@ -105,6 +105,10 @@ final class ServeSupervisor: Sendable {
         for descriptor in [STDIN_FILENO, STDOUT_FILENO] {
             posix_spawn_file_actions_addopen(&actions, descriptor, "/dev/null", O_RDWR, 0)
         }
+        // Not all that the daemon has open goes by exec: libcurl's connections to a Kubo node do not, and whoever
+        // has one may do what the daemon may.
+        let code = withUnsafeMutablePointer(to: &actions) { Confinement.closeOthers($0) }
+        guard code == 0 else { throw Errno(rawValue: code) }
         let process = try Processes.spawn(
             Daemonizer.program(), arguments, actions, posix_spawnattr_t.plain)
         let isStopping = state.withLock { state in

@@ -16,9 +16,56 @@ final class SourcesContent: ServedContent {
         var rootIsUntil: Int64 = 0
         var isLookingUp = false
         var blocks = BlockMemory(bytesMax: SourcesContent.memoryBytesMax)
-        /// What the blocks that were given link to.
+        /// What the blocks that were given of the tree link to.
         var linked = Recent<CID, Void>(countMax: 1 << 17)
-        var isWanted: Set<CID> = []
+        /// Counts the generations of `linked`, and in which of them the links of a block were noted last.
+        private var generation = 0
+        private var notedIn: [CID: Int] = [:]
+        private static let notedMax = 1 << 14
+        /// What is being got.
+        var questions: [CID: Question] = [:]
+
+        func isOfTree(_ key: CID) -> Bool { root?.asV1 == key || linked.contains(key) }
+
+        /// Whether all links of a block are of the newest generation, and so known for long.
+        func areLinksNoted(of key: CID) -> Bool { notedIn[key] == generation }
+
+        mutating func note(_ links: [CID], of key: CID) {
+            if notedIn.count >= Self.notedMax { notedIn = [:] }
+            notedIn[key] = generation
+            for link in links { note(link.asV1) }
+        }
+
+        mutating func note(_ key: CID) {
+            if linked.isFull { generation += 1 }
+            linked.insert(key)
+        }
+    }
+
+    /// A block that is being got; whoever wants the same waits for what becomes of it.
+    private final class Question: Sendable {
+        private let outcome = Monitor<Result<[UInt8], ServeFault>?>(nil)
+
+        func finish(_ result: Result<[UInt8], ServeFault>) {
+            outcome.withLock { $0 = result }
+            outcome.wakeAll()
+        }
+
+        func wait() throws(ServeFault) -> [UInt8] {
+            let result = outcome.withLock { outcome in
+                while true {
+                    if let result = outcome { return result }
+                    self.outcome.wait(&outcome)
+                }
+            }
+            return try result.get()
+        }
+    }
+
+    private enum Step {
+        case known([UInt8])
+        case wait(Question)
+        case ask(Question)
     }
 
     private let origin: OriginOptions
@@ -34,7 +81,7 @@ final class SourcesContent: ServedContent {
     /// What is to be got ahead.
     private static let aheadMax = 64
     /// How often a name is asked for where nobody says how long its answer holds, and the bounds of what somebody says.
-    private static let lifetimeSeconds: ClosedRange<Double> = 0.5...3600
+    private static let lifetimeSeconds: ClosedRange<Double> = 5...3600
     private static let lifetimeSecondsDefault = 60.0
 
     /// Finds out the root. Blocks for the network where the origin is a name.
@@ -81,18 +128,25 @@ final class SourcesContent: ServedContent {
     ) throws(ServeFault) -> BytesPlace {
         renewRoot()
         let key = cid.asV1
-        let (kept, isOfTree) = state.withLock { state in
-            (
-                state.blocks[key],
-                state.root?.asV1 == key || state.linked.contains(key)
-            )
+        let (kept, isOfTree, areLinksNoted) = state.withLock { state in
+            (state.blocks[key], state.isOfTree(key), state.areLinksNoted(of: key))
         }
         guard scope == .any || isOfTree || cid.multihash.code == .identity else {
             throw .notFound
         }
-        if let kept { return .bytes(kept) }
-        guard reach == .everywhere else { throw .notFound }
-        return .bytes(try get(cid))
+        let bytes: [UInt8]
+        if let kept {
+            bytes = kept
+        } else {
+            guard reach == .everywhere else { throw .notFound }
+            bytes = try get(cid)
+        }
+        // Of a block that was given long ago as well: what it links to is asked for now.
+        if isOfTree, !areLinksNoted, cid.codec != .raw {
+            let links = cid.linksOfBlock(bytes)
+            state.withLock { $0.note(links, of: key) }
+        }
+        return .bytes(bytes)
     }
 
     /// Nothing lies here as a whole.
@@ -101,15 +155,19 @@ final class SourcesContent: ServedContent {
     func has(_ cid: CID, scope: BlockScope) throws(ServeFault) -> Bool {
         let key = cid.asV1
         return state.withLock { state in
-            state.root?.asV1 == key || state.linked.contains(key) || state.blocks[key] != nil
+            state.isOfTree(key) || scope == .any && state.blocks[key] != nil
         }
     }
 
     func expect(_ cids: [CID]) {
+        // A walk of the tree comes to them, however long ago the block was given that links to them.
+        state.withLock { state in
+            for cid in cids where !state.linked.contains(cid.asV1) { state.note(cid.asV1) }
+        }
         guard ahead.count < Self.aheadMax else { return }
         for cid in cids.prefix(Self.aheadMax) {
             let isNew = state.withLock { state in
-                state.blocks[cid] == nil && !state.isWanted.contains(cid.asV1)
+                state.blocks[cid] == nil && state.questions[cid.asV1] == nil
             }
             if isNew { ahead.add(cid) }
         }
@@ -120,30 +178,38 @@ final class SourcesContent: ServedContent {
         if !isKept { _ = try? get(cid) }
     }
 
-    /// Gets a block; whoever asks for the same meanwhile waits for it.
+    /// Gets a block; whoever asks for the same meanwhile gets the same, or fails with it.
     private func get(_ cid: CID) throws(ServeFault) -> [UInt8] {
         let key = cid.asV1
-        let kept = state.withLock { state -> [UInt8]? in
-            while state.isWanted.contains(key) { self.state.wait(&state) }
-            if let kept = state.blocks[key] { return kept }
-            state.isWanted.insert(key)
-            return nil
+        let step: Step = state.withLock { state in
+            if let kept = state.blocks[key] { return .known(kept) }
+            if let question = state.questions[key] { return .wait(question) }
+            let question = Question()
+            state.questions[key] = question
+            return .ask(question)
         }
-        if let kept { return kept }
-        defer {
-            state.withLock { state in _ = state.isWanted.remove(key) }
-            state.wakeAll()
+        switch step {
+        case .known(let bytes): return bytes
+        case .wait(let question): return try question.wait()
+        case .ask(let question):
+            let outcome: Result<[UInt8], ServeFault>
+            do throws(ServeFault) { outcome = .success(try ask(cid)) } catch {
+                outcome = .failure(error)
+            }
+            state.withLock { state in
+                state.questions[key] = nil
+                if case .success(let bytes) = outcome { state.blocks.keep(bytes, key) }
+            }
+            question.finish(outcome)
+            return try outcome.get()
         }
+    }
+
+    private func ask(_ cid: CID) throws(ServeFault) -> [UInt8] {
         var request = BlockRequest(cid, deadlineMilliseconds: Self.blockMilliseconds)
         request.asksPeers = true
         do throws(RemoteError) {
-            let bytes = try sources.block(request, memory: nil)
-            let links = cid.linksOfBlock(bytes)
-            state.withLock { state in
-                for link in links { state.linked.insert(link.asV1) }
-                state.blocks.keep(bytes, key)
-            }
-            return bytes
+            return try sources.block(request, memory: nil)
         } catch {
             switch error.kind {
             case .notFound: throw .notFound
