@@ -68,6 +68,19 @@ public struct AccessRules: Sendable {
         }
     }
 
+    /// Whether answers are not for everybody.
+    var isRestricted: Bool { !tokens.isEmpty || !allowed.isEmpty }
+
+    /// The value of Cache-Control of an answer that is not for everybody: no cache that several people share is to keep it (RFC
+    /// 9111, section 5.2.2.7), whatever the handler says, which does not know who may ask.
+    static func caching(_ value: String) -> String {
+        let kept = value.split(separator: ",").map { $0.drop { $0 == " " || $0 == "\t" } }.filter {
+            let name = $0.lowercased()
+            return name != "public" && !name.hasPrefix("s-maxage") && !name.hasPrefix("private")
+        }
+        return (["private"] + kept.map(String.init)).joined(separator: ", ")
+    }
+
     /// Whether a client may ask at all, by its address.
     func isAllowed(_ address: SocketAddress?) -> Bool {
         if allowed.isEmpty { return true }

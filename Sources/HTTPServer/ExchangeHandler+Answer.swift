@@ -64,9 +64,15 @@ extension ExchangeHandler {
         var headers = HTTPHeaders()
         headers.add(name: "Server", value: "registryfs")
         headers.add(name: "Date", value: HTTPDate.now)
+        let isRestricted = server.configuration.access.isRestricted
+        if isRestricted, response.fields[.cacheControl] == nil {
+            headers.add(name: "Cache-Control", value: "private")
+        }
         for field in response.fields {
             switch field.name {
             case .server, .date, .connection, .transferEncoding, .contentLength: continue
+            case .cacheControl where isRestricted:
+                headers.add(name: "Cache-Control", value: AccessRules.caching(field.value))
             default: headers.add(name: field.name.rawName, value: field.value)
             }
         }

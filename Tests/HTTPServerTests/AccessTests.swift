@@ -40,6 +40,37 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        ("public, max-age=29030400, immutable", "private, max-age=29030400, immutable"),
+        ("max-age=1", "private, max-age=1"), ("Public,S-MaxAge=5,max-age=3", "private, max-age=3"),
+        ("no-store", "private, no-store"), ("private", "private"),
+    ])
+    func answersThatAreNotForEverybodyAreForNoSharedCache(
+        _ said: String, _ sent: String
+    ) async throws {
+        let handler: @Sendable (ServeRequest) -> ServeResponse = { request in
+            var response = plain("x")
+            if request.rawPath == "/" { response.fields[.cacheControl] = said }
+            return response
+        }
+        try await withServer(handler: handler) { server in
+            let (reply, silent) = (try server.ask("/"), try server.ask("/silent"))
+            #expect(reply.field("Cache-Control") == said)
+            #expect(silent.status == 200 && silent.field("Cache-Control") == nil)
+        }
+        try await withServer(
+            { $0.access.allowed = [try AddressRange("127.0.0.0/8")] }, handler: handler
+        ) { server in
+            let (reply, silent) = (try server.ask("/"), try server.ask("/silent"))
+            #expect(reply.field("Cache-Control") == sent)
+            #expect(silent.field("Cache-Control") == "private")
+        }
+        try await withServer({ $0.access.tokens = ["token"] }, handler: handler) { server in
+            let reply = try server.ask("/", "Authorization: Bearer token")
+            #expect(reply.status == 200 && reply.field("Cache-Control") == sent)
+        }
+    }
+
     @Test func addressIsLookedAtOnASocketForBothFamilies() async throws {
         try await withServer(
             at: "[::]:0", { $0.access.allowed = [try AddressRange("127.0.0.1")] },
