@@ -19,9 +19,17 @@ final class SourcesContent: ServedContent {
         var newer: [CID: [UInt8]] = [:]
         var older: [CID: [UInt8]] = [:]
         var newerBytes = 0
-        /// What the blocks that were given link to.
-        var linked = Recent<CID, Void>(countMax: 1 << 17)
+        /// What the blocks of each generation link to: known as long as the block is, for who goes down from it.
+        var newerLinks: Set<CID> = []
+        var olderLinks: Set<CID> = []
         var isWanted: Set<CID> = []
+        /// Why blocks could not be got, and when.
+        var failures = Recent<CID, (fault: ServeFault, time: Int64)>(countMax: 256)
+
+        /// Whether something may be given by its CID.
+        func isOfTree(_ key: CID) -> Bool {
+            root?.asV1 == key || newerLinks.contains(key) || olderLinks.contains(key)
+        }
     }
 
     private let origin: OriginOptions
@@ -32,6 +40,8 @@ final class SourcesContent: ServedContent {
 
     /// Of the blocks of lately, in bytes.
     private static let memoryBytesMax = 32 << 20
+    /// Of what the blocks of one generation link to: some 100 bytes each.
+    private static let linksMax = 1 << 17
     private static let blockMilliseconds = 30_000
     private static let threadCount = 8
     /// What is to be got ahead.
@@ -87,7 +97,7 @@ final class SourcesContent: ServedContent {
         let (kept, isOfTree) = state.withLock { state in
             (
                 state.newer[key] ?? state.older[key],
-                state.root?.asV1 == key || state.linked.contains(key)
+                state.isOfTree(key)
             )
         }
         guard scope == .any || isOfTree || cid.multihash.code == .identity else {
@@ -104,8 +114,7 @@ final class SourcesContent: ServedContent {
     func has(_ cid: CID, scope: BlockScope) throws(ServeFault) -> Bool {
         let key = cid.asV1
         return state.withLock { state in
-            state.root?.asV1 == key || state.linked.contains(key) || state.newer[key] != nil
-                || state.older[key] != nil
+            state.isOfTree(key) || state.newer[key] != nil || state.older[key] != nil
         }
     }
 
@@ -125,12 +134,15 @@ final class SourcesContent: ServedContent {
         if !isKept { _ = try? get(cid) }
     }
 
-    /// Gets a block; whoever asks for the same meanwhile waits for it.
+    /// Gets a block; whoever asks for the same meanwhile waits for it, and has what came of it: else each of them would hold
+    /// its thread for as long as nobody gives the block, one after the other.
     private func get(_ cid: CID) throws(ServeFault) -> [UInt8] {
         let key = cid.asV1
-        let kept = state.withLock { state -> [UInt8]? in
+        let began = MonotonicClock.milliseconds
+        let kept = try state.withLock { (state) throws(ServeFault) -> [UInt8]? in
             while state.isWanted.contains(key) { self.state.wait(&state) }
             if let kept = state.newer[key] ?? state.older[key] { return kept }
+            if let failure = state.failures[key], failure.time >= began { throw failure.fault }
             state.isWanted.insert(key)
             return nil
         }
@@ -144,30 +156,36 @@ final class SourcesContent: ServedContent {
         do throws(RemoteError) {
             let bytes = try sources.block(request, memory: nil)
             let links = cid.linksOfBlock(bytes)
-            state.withLock { state in
-                for link in links { state.linked.insert(link.asV1) }
-                Self.keep(bytes, key, &state)
-            }
+            state.withLock { Self.keep(bytes, links, key, &$0) }
             return bytes
         } catch {
+            let fault: ServeFault
             switch error.kind {
-            case .notFound: throw .notFound
-            case .timeout: throw .timedOut
-            case .wrongBytes: throw .damaged(cid)
+            case .notFound: fault = .notFound
+            case .timeout: fault = .timedOut
+            case .wrongBytes: fault = .damaged(cid)
             default:
                 log.warning("a block cannot be got: \(error)")
-                throw .unavailable
+                fault = .unavailable
             }
+            state.withLock { $0.failures.note(key, (fault, MonotonicClock.milliseconds)) }
+            throw fault
         }
     }
 
-    private static func keep(_ bytes: [UInt8], _ key: CID, _ state: inout State) {
+    private static func keep(
+        _ bytes: [UInt8], _ links: [CID], _ key: CID, _ state: inout State
+    ) {
         guard state.newer[key] == nil else { return }
-        if state.newerBytes + bytes.count > memoryBytesMax / 2 {
+        if state.newerBytes + bytes.count > memoryBytesMax / 2
+            || state.newerLinks.count + links.count > linksMax
+        {
             (state.older, state.newer, state.newerBytes) = (state.newer, [:], 0)
+            (state.olderLinks, state.newerLinks) = (state.newerLinks, [])
         }
         state.newer[key] = bytes
         state.newerBytes += bytes.count
+        for link in links { state.newerLinks.insert(link.asV1) }
     }
 
     // MARK: The root
