@@ -18,8 +18,9 @@ public struct ServerConfiguration: Sendable {
     /// Streams of one HTTP/2 connection, 1 to 1000.
     public var streamsMax = 100
 
-    /// Names and values of a request's fields together, in bytes, 256 to 1 MiB; beyond: 431.
-    public var headerBytesMax = 16 << 10
+    /// Names and values of a request's fields together, in bytes, 256 to 1 MiB; beyond: 431. The default has room for a Range
+    /// of 1,024 places in a large file.
+    public var headerBytesMax = 32 << 10
     /// Fields of a request, 1 to 10,000; beyond: 431.
     public var headerCountMax = 128
     /// The target of a request, in bytes, 16 to 1 MiB; beyond: 414.

@@ -49,6 +49,21 @@ import Testing
         }
     }
 
+    @Test func aThousandPlacesInAFileCanBeAskedFor() async throws {
+        let ranges = (0..<ByteRanges.countMax).map {
+            "\(8_000_000_000 + 10 * $0)-\(8_000_000_004 + 10 * $0)"
+        }
+        let range = "bytes=" + ranges.joined(separator: ",")
+        try await withServer(handler: { request in
+            guard case .ranges(let ranges) = ByteRanges.parse(request.fields[.range], size: 1 << 40)
+            else { return plain("none") }
+            return plain("\(ranges.count)")
+        }) { server in
+            let reply = try server.ask("/", "Range: \(range)")
+            #expect(reply.status == 200 && reply.text == "1024")
+        }
+    }
+
     @Test(arguments: [
         "GET /%2 HTTP/1.1\r\nHost: test\r\n", "GET /%zz HTTP/1.1\r\nHost: test\r\n",
         "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
