@@ -1,4 +1,5 @@
 internal import Base
+public import Serving
 
 /// What a server does beside what its handler answers, and all of its bounds. What is out of its range is taken as the nearest
 /// that is in it.
@@ -13,7 +14,8 @@ public struct ServerConfiguration: Sendable {
 
     /// Open connections, 1 to 1,000,000. Each further one is closed as soon as it is accepted.
     public var connectionsMax = 10_000
-    /// Requests that a handler works at, or whose answer is on its way, 1 to 1,000,000. Each further one is answered by 503.
+    /// Requests that a handler works at, or whose answer is on its way, 1 to 1,000,000. Each further one is answered by 429,
+    /// which clients of registries and gateways take for a word to come again soon.
     public var requestsMax = 1_024
     /// Streams of one HTTP/2 connection, 1 to 1000.
     public var streamsMax = 100
@@ -51,6 +53,9 @@ public struct ServerConfiguration: Sendable {
 
     /// Who may ask.
     public var access = AccessRules()
+    /// Makes the server's own refusals: the answer in place of a line of text, by a target as a path with its query, and a
+    /// status. Nil, or nil of it, for that line. The status stays, and so do the fields that it needs. Must not block.
+    public var refusal: (@Sendable (_ target: String, _ status: Int) -> ServeResponse?)?
     /// The certificate; nil for none, and so no TLS on any of the addresses. Unix sockets never have TLS.
     public var certificate: CertificateFiles?
     /// Where a line for each request goes; nil for nowhere. The server ends it (`AccessLog.finish`) when it has ended.

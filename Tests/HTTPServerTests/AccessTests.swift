@@ -12,7 +12,10 @@ import Testing
         ) { server in
             let refused = try server.ask("/")
             #expect(refused.status == 401)
-            #expect(refused.field("WWW-Authenticate") == "Bearer")
+            #expect(
+                refused.field("WWW-Authenticate")
+                    == "Basic realm=\"registryfs\", charset=\"UTF-8\"")
+            #expect(refused.field("Cache-Control") == "private, no-store")
             for value in ["Bearer first-token", "bearer second", "BEARER  second"] {
                 #expect(try server.ask("/", "Authorization: \(value)").status == 200)
             }
@@ -25,6 +28,49 @@ import Testing
             }
             let two = try server.ask("/", "Authorization: Bearer second", "Authorization: Bearer x")
             #expect(two.status == 401)
+        }
+    }
+
+    @Test(arguments: [
+        // user:second, :second, a:b:c (whose password is b:c), and :first-token
+        ("dXNlcjpzZWNvbmQ=", 200), ("OnNlY29uZA==", 200), ("YTpiOmM=", 401),
+        ("OmZpcnN0LXRva2Vu", 200),
+        // second alone, user:, second:, what is no base64, and what is cut off
+        ("c2Vjb25k", 401), ("dXNlcjo=", 401), ("c2Vjb25kOg==", 401), ("dXNlcjpzZWNvbmQ", 401),
+        ("dXNl!jpzZWNvbmQ=", 401), ("====", 401), ("=", 401), ("dXNlcjpzZW=vbmQ=", 401),
+        ("dXNlcjpzZWNvbmQ= x", 401),
+    ])
+    func tokenIsTakenAsThePasswordOfAnyName(_ pair: String, _ status: Int) async throws {
+        try await withServer(
+            { $0.access.tokens = ["first-token", "second"] }, handler: { _ in plain("x") }
+        ) { server in
+            for scheme in ["Basic", "basic "] {
+                let reply = try server.ask("/", "Authorization: \(scheme) \(pair)")
+                #expect(reply.status == status)
+            }
+        }
+    }
+
+    @Test func refusalsAreInTheWordsOfThoseThatAnswerAtThePath() async throws {
+        let refusal: @Sendable (String, Int) -> ServeResponse? = { target, status in
+            target.hasPrefix("/own") ? plain("\(target): \(status)", status: 200) : nil
+        }
+        try await withServer(
+            {
+                $0.access.tokens = ["token"]
+                $0.refusal = refusal
+            }, handler: { _ in plain("x") }
+        ) { server in
+            for target in ["/own/a?b=c", "http://host/own/a?b=c"] {
+                let reply = try server.ask(target)
+                #expect(reply.status == 401 && reply.text == "/own/a?b=c: 401")
+                #expect(reply.field("WWW-Authenticate") != nil)
+                #expect(reply.field("Cache-Control") == "private, no-store")
+            }
+            let other = try server.ask("/other")
+            #expect(other.status == 401 && other.text == "a token is needed\n")
+            let large = try server.ask("/own", method: "PUT", "Content-Length: 1000000")
+            #expect(large.status == 413 && large.text == "/own: 413")
         }
     }
 

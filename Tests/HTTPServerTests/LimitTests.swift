@@ -212,7 +212,7 @@ import Testing
         }
     }
 
-    @Test func requestsBeyondTheBoundAre503() async throws {
+    @Test func requestsBeyondTheBoundAre429() async throws {
         let started = Waited<Bool>()
         let goOn = Semaphore()
         try await withServer(
@@ -229,7 +229,7 @@ import Testing
             try slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
             #expect(started.first() == true)
             let further = try server.ask("/")
-            #expect(further.status == 503)
+            #expect(further.status == 429)
             #expect(further.field("Retry-After") == "1")
             goOn.signal()
             #expect(try slow.receiveReply().status == 200)

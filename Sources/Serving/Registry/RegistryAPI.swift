@@ -73,6 +73,15 @@ public struct RegistryAPI: RequestHandler {
         }
     }
 
+    /// What a server answers that refuses a request before anybody here sees it; nil where that is not for a registry to say.
+    ///
+    /// - Parameter target: a path, with or without a query.
+    public static func refusal(of target: String, status: Int) -> ServeResponse? {
+        let path = target.utf8.prefix { $0 != UInt8(ascii: "?") }
+        guard path.elementsEqual("/v2".utf8) || path.starts(with: "/v2/".utf8) else { return nil }
+        return RegistryError.ofServer(status)?.response
+    }
+
     /// What is said of a fault: nothing of this machine. What somebody has to look into is logged.
     private func refusal(
         of fault: ServeFault, _ route: RegistryRoute, _ request: ServeRequest

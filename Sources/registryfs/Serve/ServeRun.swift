@@ -41,7 +41,8 @@ enum ServeRun {
         }
         for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { unsetenv(name) }
         let accessLog = try accessLog(settings)
-        let configuration = try settings.configuration(accessLog: accessLog)
+        var configuration = try settings.configuration(accessLog: accessLog)
+        configuration.refusal = { RegistryAPI.refusal(of: $0, status: $1) }
         let place = try place(settings)
         if settings.isSupervised { Confinement.takeNoPrecedence() }
         try user?.become()
