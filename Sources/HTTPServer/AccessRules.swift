@@ -76,8 +76,8 @@ public struct AccessRules: Sendable {
     /// 9111, section 5.2.2.7), whatever the handler says, which does not know who may ask.
     static func caching(_ value: String) -> String {
         let kept = value.split(separator: ",").map { $0.drop { $0 == " " || $0 == "\t" } }.filter {
-            let name = $0.lowercased()
-            return name != "public" && !name.hasPrefix("s-maxage") && !name.hasPrefix("private")
+            let name = $0.prefix { $0 != "=" && $0 != " " && $0 != "\t" }.lowercased()
+            return !["public", "private", "s-maxage", ""].contains(name)
         }
         return (["private"] + kept.map(String.init)).joined(separator: ", ")
     }

@@ -88,7 +88,8 @@ import Testing
 
     @Test(arguments: [
         ("public, max-age=29030400, immutable", "private, max-age=29030400, immutable"),
-        ("max-age=1", "private, max-age=1"), ("Public,S-MaxAge=5,max-age=3", "private, max-age=3"),
+        ("max-age=1", "private, max-age=1"),
+        ("Public ,S-MaxAge=5,,max-age=3", "private, max-age=3"),
         ("no-store", "private, no-store"), ("private", "private"),
     ])
     func answersThatAreNotForEverybodyAreForNoSharedCache(
