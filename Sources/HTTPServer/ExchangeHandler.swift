@@ -221,7 +221,7 @@ final class ExchangeHandler: ChannelDuplexHandler {
     }
 
     /// An answer of the server's own, in the words of those that answer at its path.
-    private func refusal(
+    func refusal(
         of exchange: Exchange, _ status: Int, _ fields: HTTPFields = [:]
     ) -> ServeResponse {
         let target = Self.originForm(exchange.head.uri)
@@ -305,6 +305,7 @@ final class ExchangeHandler: ChannelDuplexHandler {
         exchange.slot = nil
         exchange.ready = nil
         exchange.body = BodySource()
+        server.hold(0, for: exchange)
         guard let log = server.configuration.accessLog else { return }
         let elapsed = NIODeadline.now() - exchange.began
         log.add(

@@ -47,9 +47,12 @@ public struct ServerConfiguration: Sendable {
     /// The piece of an answer that is in memory at a time, in bytes, 4 KiB to 16 MiB.
     public var pieceBytes = 256 << 10
     /// What the pieces of all answers may take together, in bytes, 1 MiB to 1 TiB. Where there is room, each answer has a second
-    /// one read ahead; where there is not, pieces are smaller, down to 16 KiB. What a handler itself has in memory, and what
+    /// one read ahead; where there is not, pieces are smaller, down to 16 KiB. What a handler has made, and what
     /// TLS makes of a piece, is not in it.
     public var piecesBytesMax = 32 << 20
+    /// What all answers may have in memory together of what handlers have made and clients have not taken, in bytes, 1 MiB
+    /// to 1 TiB. Where another would be beyond, and is longer than 64 KiB, it is 429.
+    public var bodyBytesMax = 256 << 20
 
     /// Who may ask.
     public var access = AccessRules()
@@ -87,6 +90,7 @@ public struct ServerConfiguration: Sendable {
         bounded.certificateMilliseconds = within(certificateMilliseconds, 10...hour)
         bounded.pieceBytes = within(pieceBytes, 4 << 10...16 << 20)
         bounded.piecesBytesMax = within(piecesBytesMax, 1 << 20...1 << 40)
+        bounded.bodyBytesMax = within(bodyBytesMax, 1 << 20...1 << 40)
         return bounded
     }
 }

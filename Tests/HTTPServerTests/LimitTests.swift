@@ -236,6 +236,33 @@ import Testing
         }
     }
 
+    @Test func answersForWhichMemoryHasNoRoomAre429() async throws {
+        let large = [UInt8](repeating: 7, count: 40 << 20)
+        try await withServer(
+            { $0.bodyBytesMax = 64 << 20 },
+            handler: { request in
+                request.rawPath == "/large" ? ServeResponse(200, [:], .bytes(large)) : plain("x")
+            }
+        ) { server in
+            let slow = try server.connect()
+            try slow.send("GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            // Of forty MiB no socket has room for all.
+            #expect(try slow.receiveReply(isHead: true).status == 200)
+            let refused = try server.ask("/large")
+            #expect(refused.status == 429 && refused.field("Retry-After") == "1")
+            let head = try server.ask("/large", method: "HEAD")
+            let small = try server.ask("/")
+            #expect(head.status == 200 && small.status == 200)
+            #expect(try slow.receiveToEnd().count == large.count)
+            var status = 0
+            for _ in 0..<3_000 where status != 200 {
+                status = try server.ask("/large").status
+                if status != 200 { Threads.sleep(milliseconds: 10) }
+            }
+            #expect(status == 200)
+        }
+    }
+
     @Test func handlerIsToldThatItsClientIsGone() async throws {
         let started = Waited<Bool>()
         let ended = Waited<Bool>()
