@@ -13,7 +13,8 @@ public struct AccessRules: Sendable {
     public static let tokensMax = 1_000
     public static let tokenBytesMax = 512
 
-    /// One of these has to be shown (`Authorization: Bearer …`, RFC 6750); without any, none.
+    /// One of these has to be shown; without any, none. As `Authorization: Bearer …` (RFC 6750), or as the password of
+    /// `Basic` under whatever name: container engines can do no other where nobody gives them tokens of one request each.
     public var tokens: [String] = []
     /// Addresses outside of these get 403; without any, all may ask. Who comes by a unix socket always may: that is what its
     /// mode is for.
@@ -68,6 +69,19 @@ public struct AccessRules: Sendable {
         }
     }
 
+    /// Whether answers are not for everybody.
+    var isRestricted: Bool { !tokens.isEmpty || !allowed.isEmpty }
+
+    /// The value of Cache-Control of an answer that is not for everybody: no cache that several people share is to keep it (RFC
+    /// 9111, section 5.2.2.7), whatever the handler says, which does not know who may ask.
+    static func caching(_ value: String) -> String {
+        let kept = value.split(separator: ",").map { $0.drop { $0 == " " || $0 == "\t" } }.filter {
+            let name = $0.prefix { $0 != "=" && $0 != " " && $0 != "\t" }.lowercased()
+            return !["public", "private", "s-maxage", ""].contains(name)
+        }
+        return (["private"] + kept.map(String.init)).joined(separator: ", ")
+    }
+
     /// Whether a client may ask at all, by its address.
     func isAllowed(_ address: SocketAddress?) -> Bool {
         if allowed.isEmpty { return true }
@@ -76,26 +90,72 @@ public struct AccessRules: Sendable {
         return allowed.contains { $0.contains(bytes) }
     }
 
-    /// What a request is refused by; nil where it shows one of the tokens, or need not.
-    func refusal(of fields: HTTPFields) -> ServeResponse? {
-        if tokens.isEmpty { return nil }
+    /// What a request without a token is told to show. Not Bearer: clients of registries look for a realm behind that word,
+    /// where tokens are given, and end with an error where it has none.
+    static let challenge = "Basic realm=\"registryfs\", charset=\"UTF-8\""
+
+    /// Whether a request shows one of the tokens, or need not.
+    func holdsToken(_ fields: HTTPFields) -> Bool {
+        if tokens.isEmpty { return true }
         let values = fields[values: .authorization]
-        if values.count == 1, let value = values.first, let shown = Self.bearer(value),
-            holds(shown)
-        {
-            return nil
+        guard values.count == 1, let value = values.first else { return false }
+        let bytes = Array(value.utf8)
+        guard let shown = Self.credentials(bytes, "bearer ") ?? Self.password(bytes) else {
+            return false
         }
-        return .refusal(401, [.wwwAuthenticate: "Bearer"])
+        return holds(shown)
     }
 
-    /// The token of a value of Authorization; the scheme's case does not matter (RFC 9110, section 11.1).
-    private static func bearer(_ value: String) -> [UInt8]? {
-        let bytes = Array(value.utf8)
-        let scheme = Array("bearer ".utf8)
-        guard bytes.count > scheme.count, bytes.count <= scheme.count + tokenBytesMax + 16,
+    /// What stands behind a scheme, whose case does not matter (RFC 9110, section 11.1).
+    ///
+    /// - Parameter scheme: in lower case, with a blank behind it.
+    private static func credentials(_ bytes: [UInt8], _ scheme: String) -> [UInt8]? {
+        let scheme = Array(scheme.utf8)
+        guard bytes.count > scheme.count, bytes.count <= scheme.count + credentialBytesMax,
             zip(bytes, scheme).allSatisfy({ $0 == $1 || ($0 | 0x20 == $1 && $1 != 0x20) })
         else { return nil }
         return Array(bytes[scheme.count...].drop { $0 == 0x20 })
+    }
+
+    /// A name and a token, in base64.
+    private static var credentialBytesMax: Int { 2 * tokenBytesMax }
+
+    /// The password of Basic (RFC 7617); nil for what is malformed.
+    private static func password(_ bytes: [UInt8]) -> [UInt8]? {
+        guard let text = credentials(bytes, "basic "), let pair = decoded(text),
+            let colon = pair.firstIndex(of: UInt8(ascii: ":"))
+        else { return nil }
+        return Array(pair[(colon + 1)...])
+    }
+
+    /// Bytes of base64 (RFC 4648, section 4); nil for what is malformed.
+    private static func decoded(_ text: [UInt8]) -> [UInt8]? {
+        var bytes: [UInt8] = []
+        var bits: UInt32 = 0
+        var bitCount = 0
+        let digits = text.prefix { $0 != UInt8(ascii: "=") }
+        let padding = text[digits.count...]
+        guard padding.count <= 2, padding.allSatisfy({ $0 == UInt8(ascii: "=") }),
+            text.count % 4 == 0
+        else { return nil }
+        for character in digits {
+            let digit: UInt8
+            switch character {
+            case UInt8(ascii: "A")...UInt8(ascii: "Z"): digit = character - UInt8(ascii: "A")
+            case UInt8(ascii: "a")...UInt8(ascii: "z"): digit = character - UInt8(ascii: "a") + 26
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = character - UInt8(ascii: "0") + 52
+            case UInt8(ascii: "+"): digit = 62
+            case UInt8(ascii: "/"): digit = 63
+            default: return nil
+            }
+            bits = bits << 6 & 0xffff | UInt32(digit)
+            bitCount += 6
+            if bitCount >= 8 {
+                bitCount -= 8
+                bytes.append(UInt8(truncatingIfNeeded: bits >> UInt32(bitCount)))
+            }
+        }
+        return bytes
     }
 
     /// Looks at all bytes of all tokens, whatever is shown, so that the time tells nothing but lengths.
@@ -130,7 +190,8 @@ extension ServeResponse {
         case 413: "request bodies are not taken"
         case 414: "the target is too long"
         case 431: "too many or too long header fields"
-        case 503: "too many requests at once"
+        case 429: "too many requests at once"
+        case 503: "the server is ending"
         default: "status \(status)"
         }
     }

@@ -36,6 +36,8 @@ final class Exchange {
     var isEndWritten = false
     var hasFailed = false
     var bytesSent: UInt64 = 0
+    /// What its handler made and is in memory.
+    var heldBytes = 0
 
     // MARK: Progress
 
@@ -53,6 +55,22 @@ final class Exchange {
 enum BodyPiece {
     case buffer(ByteBuffer)
     case region(FileRange)
+}
+
+extension ServeBody {
+    /// How many of its bytes are in memory now.
+    var bytesInMemory: Int {
+        guard case .pieces(let pieces) = self else { return 0 }
+        return pieces.reduce(0) { $0 + $1.bytesInMemory }
+    }
+}
+
+extension BytesPlace {
+    /// How many of its bytes are in memory now.
+    var bytesInMemory: Int {
+        guard case .bytes(let bytes) = self else { return 0 }
+        return bytes.count
+    }
 }
 
 /// What of a body is not made yet.

@@ -28,9 +28,15 @@ extension ExchangeHandler {
             response = ServeResponse(500)
         }
         let head = exchange.head
+        if head.method != .HEAD, !server.hasRoom(forBody: response.body.bytesInMemory) {
+            response = refusal(of: exchange, 429, [.retryAfter: "1"])
+        }
         let mayHaveBody = response.status != 204 && response.status != 304
         let sendsBody = mayHaveBody && head.method != .HEAD && response.body.count != 0
-        if sendsBody { exchange.body = BodySource(response.body) }
+        if sendsBody {
+            exchange.body = BodySource(response.body)
+            server.hold(response.body.bytesInMemory, for: exchange)
+        }
         exchange.status = response.status
         let isChunked = sendsBody && response.body.count == nil && !isHTTP2
         if server.connections.isStopping || !head.isKeepAlive || head.version.isOld
@@ -64,9 +70,15 @@ extension ExchangeHandler {
         var headers = HTTPHeaders()
         headers.add(name: "Server", value: "registryfs")
         headers.add(name: "Date", value: HTTPDate.now)
+        let isRestricted = server.configuration.access.isRestricted
+        if isRestricted, response.fields[.cacheControl] == nil {
+            headers.add(name: "Cache-Control", value: "private")
+        }
         for field in response.fields {
             switch field.name {
             case .server, .date, .connection, .transferEncoding, .contentLength: continue
+            case .cacheControl where isRestricted:
+                headers.add(name: "Cache-Control", value: AccessRules.caching(field.value))
             default: headers.add(name: field.name.rawName, value: field.value)
             }
         }
@@ -232,6 +244,7 @@ extension ExchangeHandler {
             switch result {
             case .success(let place?):
                 guard exchange.body.begin(place) else { return self.fail(exchange) }
+                self.server.hold(place.bytesInMemory, for: exchange)
             case .success(nil):
                 exchange.body.isDrained = true
             case .failure:

@@ -182,15 +182,16 @@ final class ExchangeHandler: ChannelDuplexHandler {
             isHTTP2 || hasOneHost(head)
         else { return refuse(exchange, 400) }
         guard client.isAllowed else { return refuse(exchange, 403, closes: false) }
-        if let refusal = server.configuration.access.refusal(of: fields) {
-            return answer(exchange, refusal)
+        guard server.configuration.access.holdsToken(fields) else {
+            let challenge: HTTPFields = [.wwwAuthenticate: AccessRules.challenge]
+            return answer(exchange, refusal(of: exchange, 401, challenge))
         }
         guard
             var request = ServeRequest(
                 method: method, target: Self.originForm(head.uri), fields: fields)
         else { return refuse(exchange, 400, closes: false) }
         guard let slot = server.slots.take() else {
-            return answer(exchange, .refusal(503, [.retryAfter: "1"]))
+            return answer(exchange, refusal(of: exchange, 429, [.retryAfter: "1"]))
         }
         exchange.slot = slot
         request.cancellation = exchange.cancellation
@@ -206,7 +207,8 @@ final class ExchangeHandler: ChannelDuplexHandler {
             guard self.current === exchange else { return }
             switch result {
             case .success(let response): self.answer(exchange, response)
-            case .failure: self.answer(exchange, .refusal(503, [.retryAfter: "1"]))
+            case .failure:
+                self.answer(exchange, self.refusal(of: exchange, 503, [.retryAfter: "1"]))
             }
         }
     }
@@ -215,7 +217,21 @@ final class ExchangeHandler: ChannelDuplexHandler {
     private func refuse(_ exchange: Exchange, _ status: Int, closes: Bool = true) {
         exchange.isAnswered = true
         if closes { exchange.closes = true }
-        answer(exchange, .refusal(status))
+        answer(exchange, refusal(of: exchange, status))
+    }
+
+    /// An answer of the server's own, in the words of those that answer at its path.
+    func refusal(
+        of exchange: Exchange, _ status: Int, _ fields: HTTPFields = [:]
+    ) -> ServeResponse {
+        let target = Self.originForm(exchange.head.uri)
+        guard var response = server.configuration.refusal?(target, status) else {
+            return .refusal(status, fields)
+        }
+        response.status = status
+        for field in fields { response.fields[field.name] = field.value }
+        response.fields[.cacheControl] = "no-store"
+        return response
     }
 
     /// Nil where they are too many or too long; those that are none are left out.
@@ -289,6 +305,7 @@ final class ExchangeHandler: ChannelDuplexHandler {
         exchange.slot = nil
         exchange.ready = nil
         exchange.body = BodySource()
+        server.hold(0, for: exchange)
         guard let log = server.configuration.accessLog else { return }
         let elapsed = NIODeadline.now() - exchange.began
         log.add(

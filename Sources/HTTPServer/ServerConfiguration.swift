@@ -1,4 +1,5 @@
 internal import Base
+public import Serving
 
 /// What a server does beside what its handler answers, and all of its bounds. What is out of its range is taken as the nearest
 /// that is in it.
@@ -13,13 +14,15 @@ public struct ServerConfiguration: Sendable {
 
     /// Open connections, 1 to 1,000,000. Each further one is closed as soon as it is accepted.
     public var connectionsMax = 10_000
-    /// Requests that a handler works at, or whose answer is on its way, 1 to 1,000,000. Each further one is answered by 503.
+    /// Requests that a handler works at, or whose answer is on its way, 1 to 1,000,000. Each further one is answered by 429,
+    /// which clients of registries and gateways take for a word to come again soon.
     public var requestsMax = 1_024
     /// Streams of one HTTP/2 connection, 1 to 1000.
     public var streamsMax = 100
 
-    /// Names and values of a request's fields together, in bytes, 256 to 1 MiB; beyond: 431.
-    public var headerBytesMax = 16 << 10
+    /// Names and values of a request's fields together, in bytes, 256 to 1 MiB; beyond: 431. The default has room for a Range
+    /// of 1,024 places in a large file.
+    public var headerBytesMax = 32 << 10
     /// Fields of a request, 1 to 10,000; beyond: 431.
     public var headerCountMax = 128
     /// The target of a request, in bytes, 16 to 1 MiB; beyond: 414.
@@ -44,12 +47,18 @@ public struct ServerConfiguration: Sendable {
     /// The piece of an answer that is in memory at a time, in bytes, 4 KiB to 16 MiB.
     public var pieceBytes = 256 << 10
     /// What the pieces of all answers may take together, in bytes, 1 MiB to 1 TiB. Where there is room, each answer has a second
-    /// one read ahead; where there is not, pieces are smaller, down to 16 KiB. What a handler itself has in memory, and what
+    /// one read ahead; where there is not, pieces are smaller, down to 16 KiB. What a handler has made, and what
     /// TLS makes of a piece, is not in it.
     public var piecesBytesMax = 32 << 20
+    /// What all answers may have in memory together of what handlers have made and clients have not taken, in bytes, 1 MiB
+    /// to 1 TiB. Where another would be beyond, and is longer than 64 KiB, it is 429.
+    public var bodyBytesMax = 256 << 20
 
     /// Who may ask.
     public var access = AccessRules()
+    /// Makes the server's own refusals: the answer in place of a line of text, by a target as a path with its query, and a
+    /// status. Nil, or nil of it, for that line. The status stays, and so do the fields that it needs. Must not block.
+    public var refusal: (@Sendable (_ target: String, _ status: Int) -> ServeResponse?)?
     /// The certificate; nil for none, and so no TLS on any of the addresses. Unix sockets never have TLS.
     public var certificate: CertificateFiles?
     /// Where a line for each request goes; nil for nowhere. The server ends it (`AccessLog.finish`) when it has ended.
@@ -81,6 +90,7 @@ public struct ServerConfiguration: Sendable {
         bounded.certificateMilliseconds = within(certificateMilliseconds, 10...hour)
         bounded.pieceBytes = within(pieceBytes, 4 << 10...16 << 20)
         bounded.piecesBytesMax = within(piecesBytesMax, 1 << 20...1 << 40)
+        bounded.bodyBytesMax = within(bodyBytesMax, 1 << 20...1 << 40)
         return bounded
     }
 }

@@ -18,6 +18,8 @@ final class ServerCore: Sendable {
     /// Streams of all HTTP/2 connections. Few of them are ever in flight: these are bounded because a client may open
     /// streams that it neither ends nor reads.
     let streams: RequestSlots
+    /// What answers have in memory that handlers have made, in bytes.
+    private let bodyBytes = Monitor(0)
 
     init(_ configuration: ServerConfiguration, _ handler: any RequestHandler, _ log: Logger) {
         self.configuration = configuration
@@ -31,6 +33,18 @@ final class ServerCore: Sendable {
     }
 
     private static let streamsForEachRequest = 4
+
+    /// Whether there is room for an answer. Short ones always have some: their number is bounded.
+    func hasRoom(forBody count: Int) -> Bool {
+        count <= 64 << 10 || bodyBytes.withLock { $0 + count <= configuration.bodyBytesMax }
+    }
+
+    /// Counts what an answer has in memory now.
+    func hold(_ count: Int, for exchange: Exchange) {
+        guard count != exchange.heldBytes else { return }
+        bodyBytes.withLock { $0 += count - exchange.heldBytes }
+        exchange.heldBytes = count
+    }
 
     /// How long a piece may be now, in bytes: each request in flight may have two.
     var pieceBytes: Int {

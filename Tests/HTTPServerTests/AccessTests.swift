@@ -12,7 +12,10 @@ import Testing
         ) { server in
             let refused = try server.ask("/")
             #expect(refused.status == 401)
-            #expect(refused.field("WWW-Authenticate") == "Bearer")
+            #expect(
+                refused.field("WWW-Authenticate")
+                    == "Basic realm=\"registryfs\", charset=\"UTF-8\"")
+            #expect(refused.field("Cache-Control") == "private, no-store")
             for value in ["Bearer first-token", "bearer second", "BEARER  second"] {
                 #expect(try server.ask("/", "Authorization: \(value)").status == 200)
             }
@@ -29,6 +32,49 @@ import Testing
     }
 
     @Test(arguments: [
+        // user:second, :second, a:b:c (whose password is b:c), and :first-token
+        ("dXNlcjpzZWNvbmQ=", 200), ("OnNlY29uZA==", 200), ("YTpiOmM=", 401),
+        ("OmZpcnN0LXRva2Vu", 200),
+        // second alone, user:, second:, what is no base64, and what is cut off
+        ("c2Vjb25k", 401), ("dXNlcjo=", 401), ("c2Vjb25kOg==", 401), ("dXNlcjpzZWNvbmQ", 401),
+        ("dXNl!jpzZWNvbmQ=", 401), ("====", 401), ("=", 401), ("dXNlcjpzZW=vbmQ=", 401),
+        ("dXNlcjpzZWNvbmQ= x", 401),
+    ])
+    func tokenIsTakenAsThePasswordOfAnyName(_ pair: String, _ status: Int) async throws {
+        try await withServer(
+            { $0.access.tokens = ["first-token", "second"] }, handler: { _ in plain("x") }
+        ) { server in
+            for scheme in ["Basic", "basic "] {
+                let reply = try server.ask("/", "Authorization: \(scheme) \(pair)")
+                #expect(reply.status == status)
+            }
+        }
+    }
+
+    @Test func refusalsAreInTheWordsOfThoseThatAnswerAtThePath() async throws {
+        let refusal: @Sendable (String, Int) -> ServeResponse? = { target, status in
+            target.hasPrefix("/own") ? plain("\(target): \(status)", status: 200) : nil
+        }
+        try await withServer(
+            {
+                $0.access.tokens = ["token"]
+                $0.refusal = refusal
+            }, handler: { _ in plain("x") }
+        ) { server in
+            for target in ["/own/a?b=c", "http://host/own/a?b=c"] {
+                let reply = try server.ask(target)
+                #expect(reply.status == 401 && reply.text == "/own/a?b=c: 401")
+                #expect(reply.field("WWW-Authenticate") != nil)
+                #expect(reply.field("Cache-Control") == "private, no-store")
+            }
+            let other = try server.ask("/other")
+            #expect(other.status == 401 && other.text == "a token is needed\n")
+            let large = try server.ask("/own", method: "PUT", "Content-Length: 1000000")
+            #expect(large.status == 413 && large.text == "/own: 413")
+        }
+    }
+
+    @Test(arguments: [
         ("127.0.0.0/8", 200), ("::ffff:127.0.0.0/104", 200), ("192.0.2.0/24", 403), ("::1", 403),
     ])
     func addressHasToBeAllowed(_ range: String, _ status: Int) async throws {
@@ -37,6 +83,38 @@ import Testing
         ) { server in
             let reply = try server.ask("/")
             #expect(reply.status == status)
+        }
+    }
+
+    @Test(arguments: [
+        ("public, max-age=29030400, immutable", "private, max-age=29030400, immutable"),
+        ("max-age=1", "private, max-age=1"),
+        ("Public ,S-MaxAge=5,,max-age=3", "private, max-age=3"),
+        ("no-store", "private, no-store"), ("private", "private"),
+    ])
+    func answersThatAreNotForEverybodyAreForNoSharedCache(
+        _ said: String, _ sent: String
+    ) async throws {
+        let handler: @Sendable (ServeRequest) -> ServeResponse = { request in
+            var response = plain("x")
+            if request.rawPath == "/" { response.fields[.cacheControl] = said }
+            return response
+        }
+        try await withServer(handler: handler) { server in
+            let (reply, silent) = (try server.ask("/"), try server.ask("/silent"))
+            #expect(reply.field("Cache-Control") == said)
+            #expect(silent.status == 200 && silent.field("Cache-Control") == nil)
+        }
+        try await withServer(
+            { $0.access.allowed = [try AddressRange("127.0.0.0/8")] }, handler: handler
+        ) { server in
+            let (reply, silent) = (try server.ask("/"), try server.ask("/silent"))
+            #expect(reply.field("Cache-Control") == sent)
+            #expect(silent.field("Cache-Control") == "private")
+        }
+        try await withServer({ $0.access.tokens = ["token"] }, handler: handler) { server in
+            let reply = try server.ask("/", "Authorization: Bearer token")
+            #expect(reply.status == 200 && reply.field("Cache-Control") == sent)
         }
     }
 

@@ -49,6 +49,21 @@ import Testing
         }
     }
 
+    @Test func aThousandPlacesInAFileCanBeAskedFor() async throws {
+        let ranges = (0..<ByteRanges.countMax).map {
+            "\(8_000_000_000 + 10 * $0)-\(8_000_000_004 + 10 * $0)"
+        }
+        let range = "bytes=" + ranges.joined(separator: ",")
+        try await withServer(handler: { request in
+            guard case .ranges(let ranges) = ByteRanges.parse(request.fields[.range], size: 1 << 40)
+            else { return plain("none") }
+            return plain("\(ranges.count)")
+        }) { server in
+            let reply = try server.ask("/", "Range: \(range)")
+            #expect(reply.status == 200 && reply.text == "1024")
+        }
+    }
+
     @Test(arguments: [
         "GET /%2 HTTP/1.1\r\nHost: test\r\n", "GET /%zz HTTP/1.1\r\nHost: test\r\n",
         "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
@@ -197,7 +212,7 @@ import Testing
         }
     }
 
-    @Test func requestsBeyondTheBoundAre503() async throws {
+    @Test func requestsBeyondTheBoundAre429() async throws {
         let started = Waited<Bool>()
         let goOn = Semaphore()
         try await withServer(
@@ -214,10 +229,37 @@ import Testing
             try slow.send("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
             #expect(started.first() == true)
             let further = try server.ask("/")
-            #expect(further.status == 503)
+            #expect(further.status == 429)
             #expect(further.field("Retry-After") == "1")
             goOn.signal()
             #expect(try slow.receiveReply().status == 200)
+        }
+    }
+
+    @Test func answersForWhichMemoryHasNoRoomAre429() async throws {
+        let large = [UInt8](repeating: 7, count: 40 << 20)
+        try await withServer(
+            { $0.bodyBytesMax = 64 << 20 },
+            handler: { request in
+                request.rawPath == "/large" ? ServeResponse(200, [:], .bytes(large)) : plain("x")
+            }
+        ) { server in
+            let slow = try server.connect()
+            try slow.send("GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            // Of forty MiB no socket has room for all.
+            #expect(try slow.receiveReply(isHead: true).status == 200)
+            let refused = try server.ask("/large")
+            #expect(refused.status == 429 && refused.field("Retry-After") == "1")
+            let head = try server.ask("/large", method: "HEAD")
+            let small = try server.ask("/")
+            #expect(head.status == 200 && small.status == 200)
+            #expect(try slow.receiveToEnd().count == large.count)
+            var status = 0
+            for _ in 0..<3_000 where status != 200 {
+                status = try server.ask("/large").status
+                if status != 200 { Threads.sleep(milliseconds: 10) }
+            }
+            #expect(status == 200)
         }
     }
 

@@ -233,6 +233,12 @@ chmod 644 "$work/tokens"
 serve_up guarded --state-dir "$state" --token-file "$work/tokens"
 same "without a token" 401 "$(status_of_url "$guarded_url/v2/")"
 same "with it" 200 "$(status_of_url -H 'Authorization: Bearer a-long-token-for-this-test' "$guarded_url/v2/")"
+same "with it as a password" 200 "$(status_of_url -u any:a-long-token-for-this-test "$guarded_url/v2/")"
+same "code" UNAUTHORIZED "$(curl -s "$guarded_url/v2/" | jq -r '.errors[0].code')"
+within 60 skopeo inspect --raw --tls-verify=false --creds any:a-long-token-for-this-test \
+    "docker://$(host_of "$guarded_url")/team/app-1:v1" >/dev/null || fail "skopeo does not get in"
+curl -sI -u any:a-long-token-for-this-test "$guarded_url/ipfs/$root?format=raw" |
+    grep -qi '^cache-control: private' || fail "shared caches may keep it"
 kill "$guarded_pid"
 serve_up fenced --state-dir "$state" --allow 192.0.2.0/24
 same "from elsewhere" 403 "$(status_of_url "$fenced_url/v2/")"

@@ -60,6 +60,30 @@ import Testing
         #expect(stand.double.takeCalls().count == 4)
     }
 
+    @Test func aLargeManifestIsSentFromWhereItLies() throws {
+        let stand = RegistryStand()
+        let manifest = Manifests.image(note: String(repeating: "a", count: 100_000))
+        let digest = stand.double.push("a", manifest, tag: "t")
+        let cid = CID.raw(sha256: Array(manifest.utf8))
+        // Nowhere as one run: so it comes by its leaves, one after the other.
+        stand.double.state.withLock { state in
+            state.blocks[cid] = state.contents.removeValue(forKey: cid)
+        }
+        for reference in ["t", digest, digest] {
+            let request = try #require(
+                ServeRequest(method: .get, target: "/v2/a/manifests/\(reference)"))
+            let response = stand.registry.respond(to: request)
+            guard case .producer(_, let count) = response.body else {
+                Issue.record("all of a large manifest is in memory")
+                return
+            }
+            #expect(response.status == 200 && count == UInt64(manifest.utf8.count))
+            #expect(try RegistryStand.bytes(of: response.body) == Array(manifest.utf8))
+        }
+        stand.double.state.withLock { $0.blocks[cid]?[0] ^= 1 }
+        #expect(try stand.ask("/v2/a/manifests/t").status == 500)
+    }
+
     @Test func aBlobCostsTwoLooksAndHeadOpensNothing() throws {
         let stand = RegistryStand()
         let digest = stand.double.pushBlob("a", [1, 2, 3])

@@ -91,6 +91,25 @@ import Testing
         }
     }
 
+    @Test(arguments: [
+        (401, "UNAUTHORIZED"), (403, "DENIED"), (413, "UNSUPPORTED"), (429, "TOOMANYREQUESTS"),
+        (503, "UNAVAILABLE"),
+    ])
+    func whatAServerRefusesBeforeHasTheErrorsOfOCI(_ status: Int, _ code: String) throws {
+        for target in ["/v2", "/v2/", "/v2/a/manifests/t?ns=b", "/v2?a"] {
+            let response = try #require(RegistryAPI.refusal(of: target, status: status))
+            var answer = RegistryAnswer(status: response.status, fields: response.fields)
+            answer.bytes = try RegistryStand.bytes(of: response.body)
+            #expect(answer.status == status && answer.code == code)
+            #expect(answer["Docker-Distribution-Api-Version"] == "registry/2.0")
+        }
+        for target in ["/", "/v20", "/ipfs/v2/", "/?/v2/", ""] {
+            let response = RegistryAPI.refusal(of: target, status: status)
+            #expect(response?.status == nil)
+        }
+        #expect(RegistryAPI.refusal(of: "/v2/", status: 414)?.status == nil)
+    }
+
     @Test func anEmptyBlobIsOne() throws {
         let stand = RegistryStand()
         let digest = stand.double.pushBlob("a", [])

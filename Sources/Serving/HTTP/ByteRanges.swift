@@ -19,8 +19,8 @@ public enum RangeAnswer: Sendable, Equatable {
 
 /// Reads Range fields.
 public enum ByteRanges {
-    /// The most ranges that one request gets.
-    public static let countMax = 256
+    /// The most ranges that one request gets: as many as podman asks for at once of a layer in zstd:chunked.
+    public static let countMax = 1_024
 
     /// What a Range field asks for of `size` bytes.
     ///

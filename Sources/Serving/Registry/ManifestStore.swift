@@ -19,7 +19,7 @@ final class ManifestStore: Sendable {
     /// What the bytes that are kept come to, at most.
     private static let keptBytesMax = 4 << 20
     /// The longest manifest whose bytes are kept.
-    private static let keptSizeMax = 64 << 10
+    static let keptSizeMax = 64 << 10
 
     private struct Key: Hashable {
         var cid: CID

@@ -73,6 +73,15 @@ public struct RegistryAPI: RequestHandler {
         }
     }
 
+    /// What a server answers that refuses a request before anybody here sees it; nil where that is not for a registry to say.
+    ///
+    /// - Parameter target: a path, with or without a query.
+    public static func refusal(of target: String, status: Int) -> ServeResponse? {
+        let path = target.utf8.prefix { $0 != UInt8(ascii: "?") }
+        guard path.elementsEqual("/v2".utf8) || path.starts(with: "/v2/".utf8) else { return nil }
+        return RegistryError.ofServer(status)?.response
+    }
+
     /// What is said of a fault: nothing of this machine. What somebody has to look into is logged.
     private func refusal(
         of fault: ServeFault, _ route: RegistryRoute, _ request: ServeRequest
@@ -164,15 +173,22 @@ public struct RegistryAPI: RequestHandler {
             guard let digest = named, try registry.hasManifest(digest, in: place.name),
                 let (cid, size) = try registry.bytesOf(digest)
             else { continue }
+            // A large one is sent as a blob is, from where it lies: in memory it would be as long as a client takes for it.
+            let isSmall = size <= ManifestStore.keptSizeMax
             let (facts, bytes) = try store.manifest(
-                digest, cid: cid, size: size, wantsBytes: request.method == .get, in: registry)
+                digest, cid: cid, size: size, wantsBytes: isSmall && request.method == .get,
+                in: registry)
             let fields = Self.fields(
                 digest, type: facts.mediaType, cacheControl: cacheControl, place.isOfNamespace,
                 route)
+            let (kept, content, scope) = (isSmall ? bytes : nil, content, scope)
             return try ranged(request, size: size, digest, fields) { (range) throws(ServeFault) in
-                guard let bytes, range.upperBound <= bytes.count else { throw .damaged(cid) }
-                if range.lowerBound == 0, range.upperBound == bytes.count { return .bytes(bytes) }
-                return .bytes(Array(bytes[Int(range.lowerBound)..<Int(range.upperBound)]))
+                guard let kept else {
+                    return try .file(cid, range: range, in: content, scope: scope)
+                }
+                guard range.upperBound <= kept.count else { throw .damaged(cid) }
+                if range.lowerBound == 0, range.upperBound == kept.count { return .bytes(kept) }
+                return .bytes(Array(kept[Int(range.lowerBound)..<Int(range.upperBound)]))
             }
         }
         return nil

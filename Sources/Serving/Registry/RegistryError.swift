@@ -10,6 +10,7 @@ internal import HTTPTypes
 struct RegistryError: Error {
     enum Code: String {
         case blobUnknown = "BLOB_UNKNOWN"
+        case denied = "DENIED"
         case uploadUnknown = "BLOB_UPLOAD_UNKNOWN"
         case digestInvalid = "DIGEST_INVALID"
         case manifestUnknown = "MANIFEST_UNKNOWN"
@@ -17,6 +18,8 @@ struct RegistryError: Error {
         case nameUnknown = "NAME_UNKNOWN"
         case pageInvalid = "PAGINATION_NUMBER_INVALID"
         case rangeInvalid = "RANGE_INVALID"
+        case tooManyRequests = "TOOMANYREQUESTS"
+        case unauthorized = "UNAUTHORIZED"
         case unavailable = "UNAVAILABLE"
         case unknown = "UNKNOWN"
         case unsupported = "UNSUPPORTED"
@@ -53,6 +56,23 @@ struct RegistryError: Error {
         status: 500, code: .unknown, message: "the bytes of this are not those of its digest")
     static let rangeInvalid = RegistryError(
         status: 416, code: .rangeInvalid, message: "none of the ranges lies within the blob")
+
+    /// What a server refuses before a registry is asked; nil for what OCI has no word for.
+    static func ofServer(_ status: Int) -> RegistryError? {
+        switch status {
+        case 401:
+            RegistryError(status: 401, code: .unauthorized, message: "a token is needed")
+        case 403:
+            RegistryError(status: 403, code: .denied, message: "not from this address")
+        case 413:
+            RegistryError(status: 413, code: .unsupported, message: readOnly.message)
+        case 429:
+            RegistryError(
+                status: 429, code: .tooManyRequests, message: "too many requests at once")
+        case 503: unavailable
+        default: nil
+        }
+    }
 
     static func nameInvalid(_ name: String) -> RegistryError {
         RegistryError(

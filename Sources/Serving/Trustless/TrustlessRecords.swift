@@ -1,6 +1,6 @@
-internal import Base
+public import Base
 internal import HTTPTypes
-internal import Naming
+public import Naming
 
 // Records of names.
 extension TrustlessGateway {
@@ -36,7 +36,7 @@ extension IPNSRecord {
     }
 
     /// For how long nobody needs to ask again, in seconds.
-    func keptSeconds(at now: Timestamp) -> UInt64 {
+    public func keptSeconds(at now: Timestamp) -> UInt64 {
         min(ttlNanoseconds / 1_000_000_000, validSeconds(at: now))
     }
 }

@@ -69,7 +69,6 @@ final class OwnRecords: NameRecords, NameLookup {
             let path = try? ContentPath(Array(record.value.utf8)),
             case .content(let cid) = path.root
         else { return nil }
-        return NameTarget(
-            cid, path: path.names, ttlSeconds: record.ttlNanoseconds / 1_000_000_000)
+        return NameTarget(cid, path: path.names, ttlSeconds: record.keptSeconds(at: .now()))
     }
 }

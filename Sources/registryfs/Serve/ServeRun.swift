@@ -43,7 +43,8 @@ enum ServeRun {
         // The service is the mount: its manager is not to be told of a server that ends and begins.
         if settings.isSupervised { unsetenv("NOTIFY_SOCKET") }
         let accessLog = try accessLog(settings)
-        let configuration = try settings.configuration(accessLog: accessLog)
+        var configuration = try settings.configuration(accessLog: accessLog)
+        configuration.refusal = { RegistryAPI.refusal(of: $0, status: $1) }
         let place = try place(settings)
         if settings.isSupervised { Confinement.takeNoPrecedence() }
         try user?.become()
