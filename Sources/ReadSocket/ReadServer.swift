@@ -21,6 +21,16 @@ public struct ReadServerBounds: Sendable {
     public var stopMilliseconds = 10_000
 
     public init() {}
+
+    /// Lends so little that most of a process's descriptors are left for all else that it does: whoever asks by the network
+    /// must not take them from the programs on the mount.
+    ///
+    /// - Parameter descriptorCountMax: how many the process may have (RLIMIT_NOFILE).
+    public mutating func leaveDescriptors(of descriptorCountMax: UInt64) {
+        let share = Int(clamping: descriptorCountMax / 4)
+        loanCountMax = min(loanCountMax, share)
+        sessionLoanCountMax = min(sessionLoanCountMax, share)
+    }
 }
 
 /// Answers what others may read of a volume, over the socket of `ReadProtocol`: the daemon's side.

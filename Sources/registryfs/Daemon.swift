@@ -232,10 +232,14 @@ final class Daemon: Sendable {
 
     /// Answers who serves the volume to others; what they have may be looked at from now on.
     private func startReads() throws(Failure) -> ReadServer {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        var bounds = ReadServerBounds()
+        bounds.leaveDescriptors(of: UInt64(limit.rlim_cur))
         do throws(Errno) {
             let reads = try ReadServer(
                 content: VolumeContent(volume: volume), stateDirectory: settings.stateDirectory,
-                log: log)
+                log: log, bounds: bounds)
             try reads.start()
             return reads
         } catch {

@@ -48,6 +48,15 @@ import Testing
         #expect(stand.loanCount == 1)
     }
 
+    @Test func aProcessLendsNoMoreThanAQuarterOfItsDescriptors() {
+        var bounds = ReadServerBounds()
+        let (all, ofSession) = (bounds.loanCountMax, bounds.sessionLoanCountMax)
+        bounds.leaveDescriptors(of: .max)
+        #expect(bounds.loanCountMax == all && bounds.sessionLoanCountMax == ofSession)
+        bounds.leaveDescriptors(of: 1_024)
+        #expect(bounds.loanCountMax == 256 && bounds.sessionLoanCountMax == 256)
+    }
+
     @Test func scopesAreAskedForApart() throws {
         let stand = try Stand()
         try lend(1, in: stand)

@@ -377,6 +377,27 @@ import struct SystemPackage.Errno
 
     // MARK: The root
 
+    /// So the end of a volume does not wait for all that is not hashed yet.
+    @Test func rootThatNobodyWantsAnyMoreIsNotComputedToTheEnd() throws {
+        let volume = try openVolume(scratch, stillOptions)
+        let files = try (0..<20).map { number in
+            try volume.makeFile(FileName("file\(number)"), content(seed: number, count: 100_000))
+        }
+        func isSealed(_ file: Inode) throws -> Bool { try volume.report(of: file).isSealed }
+        var entryCount = 0
+        #expect(throws: Errno.interrupted) {
+            try volume.rootCID {
+                entryCount += 1
+                return entryCount < 8
+            }
+        }
+        #expect(try files.contains(where: isSealed))
+        #expect(try !files.allSatisfy(isSealed))
+        #expect(try volume.rootCID { true } == volume.newestRoot())
+        #expect(try files.allSatisfy(isSealed))
+        try volume.close()
+    }
+
     @Test func rootIsTheTreesWhereThatIsKnownAndElseTheOneOfBefore() throws {
         let volume = try openVolume(scratch, stillOptions)
         try volume.makeFile("file", Self.small)

@@ -34,7 +34,17 @@ extension Volume {
         }
     }
 
-    private func directoryCID(of inode: Inode) throws(Errno) -> CID {
+    /// The CID of the root directory, as `cid(of:)` gives it, for as long as somebody wants it.
+    ///
+    /// - Parameter isWanted: asked at each entry.
+    /// - Throws: EINTR where nobody does any more.
+    package func rootCID(while isWanted: () -> Bool) throws(Errno) -> CID {
+        try background.run { () throws(Errno) in try directoryCID(of: .root, while: isWanted) }
+    }
+
+    private func directoryCID(
+        of inode: Inode, while isWanted: () -> Bool = { true }
+    ) throws(Errno) -> CID {
         syncAllFromBacking()
         return try seals.treeLock.withLock { (_) throws(Errno) in
             for attempt in 0..<Self.treeAttemptsMax {
@@ -42,7 +52,7 @@ extension Volume {
                 // its time could not tell of another write.
                 if attempt > 0 { usleep(1000) }
                 do throws(Errno) {
-                    if let root = try computeTree(inode) { return root.cid }
+                    if let root = try computeTree(inode, while: isWanted) { return root.cid }
                 } catch {
                     // Something that was listed is gone by now; the directory itself may be.
                     guard error == Self.stale else { throw error }
@@ -113,9 +123,11 @@ extension Volume {
     /// Computes the CID of a directory and of all below it that have none; nil where something
     /// below changed meanwhile. Goes down without recursion, so no depth is too deep.
     ///
-    /// - Parameter moment: a snapshot to be made of it; what is told is then the snapshot's root, which need not be the tree's.
+    /// - Parameters:
+    ///   - moment: a snapshot to be made of it; what is told is then the snapshot's root, which need not be the tree's.
+    ///   - isWanted: whether to go on; else EINTR.
     func computeTree(
-        _ top: Inode, _ moment: SnapshotMoment? = nil
+        _ top: Inode, _ moment: SnapshotMoment? = nil, while isWanted: () -> Bool = { true }
     ) throws(Errno) -> (cid: CID, treeSize: UInt64)? {
         struct Level {
             let inode: Inode
@@ -136,6 +148,7 @@ extension Volume {
             }
         }
         while let last = levels.indices.last {
+            guard isWanted() else { throw .interrupted }
             keepChangesBounded()
             if levels[last].pending == nil {
                 levels[last].pending = try treeEntries(of: levels[last].inode)

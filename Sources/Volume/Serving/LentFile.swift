@@ -152,9 +152,9 @@ extension Volume {
             // What backs an open file was not lent when it began to do so.
             guard file(state).backing == nil, let record = try state.inode(file.inode),
                 let object = try state.object(of: record), !object.isInline,
-                object.state == .sealed, object.id < manifest.firstNewObject,
-                !state.isShared(object)
+                object.state == .sealed, object.id < manifest.firstNewObject
             else { return nil }
+            // Also of one that is shared now: the others may let go of it before it is written.
             return try objectFile(file, object: object.id, forWriting: true, state)
         }
         return flat.map { isLentByEarlier($0) } ?? false

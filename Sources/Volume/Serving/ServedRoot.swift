@@ -99,7 +99,8 @@ final class ServedRoot: Sendable {
         let begin = MonotonicClock.milliseconds
         let result: Result<CID, Errno>
         do throws(Errno) {
-            result = .success(try volume.cid(of: .root))
+            // The end of the volume must not wait for all that is not hashed yet.
+            result = .success(try volume.rootCID { !state.withLock { $0.isStopped } })
         } catch {
             result = .failure(error)
         }
