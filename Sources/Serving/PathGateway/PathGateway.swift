@@ -141,6 +141,8 @@ public struct PathGateway: RequestHandler {
         var fields = fields
         fields[.contentType] = "text/plain; charset=utf-8"
         fields[.xContentTypeOptions] = "nosniff"
+        // What is not here now may be soon; caches keep some of these for minutes where nobody says so.
+        fields[.cacheControl] = "no-cache"
         return ServeResponse(status, fields, .bytes(Array("\(status): \(reason)\n".utf8)))
     }
 
