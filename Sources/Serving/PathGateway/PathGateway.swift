@@ -74,7 +74,7 @@ public struct PathGateway: RequestHandler {
         var walk = PathWalk(content, scope: scope, reach: asked.reach)
         switch asked.space {
         case .ipfs:
-            guard let text, let cid = try? CID(parsing: text) else {
+            guard let text, let cid = CID(ofRequest: text) else {
                 return Self.plain(400, "what stands behind /ipfs/ is no CID")
             }
             asked.root = cid
