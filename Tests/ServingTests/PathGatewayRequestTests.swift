@@ -112,6 +112,8 @@ import Testing
 
     @Test(arguments: [
         "nothing", "%00", "%FF", "Qm", String(repeating: "b", count: 3000), "..", "b%2Fa",
+        // A CID behind many zeros, each of which a base 58 has to carry: longer than what is looked at.
+        "z" + String(repeating: "1", count: 600),
     ])
     func whatIsNoCIDIs400(text: String) throws {
         #expect(try stand().ask("/ipfs/\(text)").status == 400)
@@ -126,7 +128,7 @@ import Testing
     func whatIsNotInTheTreeIs404(path: String) throws {
         let answer = try stand().ask("/ipfs/\(Self.directory)/\(path)")
         #expect(answer.status == 404)
-        #expect(answer["Cache-Control"] != "public, max-age=29030400, immutable")
+        #expect(answer["Cache-Control"] == "no-cache")
         #expect(answer["X-Ipfs-Path"]?.hasPrefix("/ipfs/") == true)
     }
 

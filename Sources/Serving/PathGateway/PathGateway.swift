@@ -74,7 +74,7 @@ public struct PathGateway: RequestHandler {
         var walk = PathWalk(content, scope: scope, reach: asked.reach)
         switch asked.space {
         case .ipfs:
-            guard let text, let cid = try? CID(parsing: text) else {
+            guard let text, let cid = CID(ofRequest: text) else {
                 return Self.plain(400, "what stands behind /ipfs/ is no CID")
             }
             asked.root = cid
@@ -141,6 +141,8 @@ public struct PathGateway: RequestHandler {
         var fields = fields
         fields[.contentType] = "text/plain; charset=utf-8"
         fields[.xContentTypeOptions] = "nosniff"
+        // What is not here now may be soon; caches keep some of these for minutes where nobody says so.
+        fields[.cacheControl] = "no-cache"
         return ServeResponse(status, fields, .bytes(Array("\(status): \(reason)\n".utf8)))
     }
 

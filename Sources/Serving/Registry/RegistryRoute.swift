@@ -33,10 +33,6 @@ enum ManifestReference {
 
 /// A request, taken apart and checked. Nothing in it leads out of a directory.
 struct RegistryRoute {
-    /// The longest text of a CID that is looked at: a SHA-512 in base 16, and some. Reading one of base 58 costs the square of
-    /// its length.
-    private static let cidLengthMax = 256
-
     /// The root of the tree; nil for the tree as it is now.
     var root: CID?
     /// The name of the root within the path, with a slash at its end; empty for the tree as it is now.
@@ -138,8 +134,7 @@ struct RegistryRoute {
     }
 
     private static func cid(_ bytes: [UInt8]) -> (cid: CID, text: String)? {
-        guard bytes.count <= cidLengthMax, let text = String(validating: bytes, as: UTF8.self),
-            let cid = try? CID(parsing: text)
+        guard let text = String(validating: bytes, as: UTF8.self), let cid = CID(ofRequest: text)
         else { return nil }
         return (cid, text)
     }

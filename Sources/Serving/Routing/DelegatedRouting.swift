@@ -78,10 +78,7 @@ public struct DelegatedRouting: RequestHandler {
         }
         switch names[2] {
         case "providers":
-            let cid: CID
-            do throws(CIDError) {
-                cid = try CID(parsing: names[3])
-            } catch {
+            guard let cid = CID(ofRequest: names[3]) else {
                 throw GatewayRefusal(422, "what stands behind providers/ is not a CID")
             }
             return list("Providers", try has(cid) ? peer(for: request) : nil, request)

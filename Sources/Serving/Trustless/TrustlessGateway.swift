@@ -75,10 +75,7 @@ public struct TrustlessGateway: RequestHandler {
         let first = String(decoding: request.names[1], as: UTF8.self)
         let below = Array(request.names.dropFirst(2))
         if request.names[0].elementsEqual("ipfs".utf8) {
-            let cid: CID
-            do throws(CIDError) {
-                cid = try CID(parsing: first)
-            } catch {
+            guard let cid = CID(ofRequest: first) else {
                 throw GatewayRefusal(400, "what stands behind /ipfs/ is not a CID")
             }
             let question = try TrustlessQuestion(request)
