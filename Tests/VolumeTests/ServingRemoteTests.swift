@@ -72,7 +72,9 @@ import struct SystemPackage.Errno
         #expect(!isGiven(tree.stranger))
         #expect(!isGiven(tree.leaf))
         #expect(isGiven(tree.root) && isGiven(tree.inner))
-        #expect(!isGiven(tree.uploads))
+        // Of uploads the names, and no more.
+        #expect(isGiven(tree.uploads))
+        #expect(!isGiven(CID.raw(sha256: [1, 2, 3])))
         #expect(isGiven(tree.file) && isGiven(tree.leaf))
         #expect(!isGiven(tree.stranger))
         #expect(

@@ -117,10 +117,12 @@ extension Volume {
     /// down from a block of it may have what it led to; but not uploads.
     private func noteLinks(of block: [UInt8], _ cid: CID, _ scope: ContentScope) {
         guard scope == .tree, cid.codec == .dagPB else { return }
+        // What is below the directory of uploads is refused from now on, whoever asks for it by its CID.
+        let isOfUploads = serving.uploads.withLock { $0[cid.multihash.bytes] != nil }
         let name = Self.uploadsName.bytes
         let hasUploads = Self.contains(name, block)
-        guard hasUploads || fetcher != nil, let node = try? DAGNode(decoding: block),
-            !node.links.isEmpty
+        guard hasUploads || isOfUploads || fetcher != nil,
+            let node = try? DAGNode(decoding: block), !node.links.isEmpty
         else { return }
         let isShard = node.data.flatMap { try? UnixFSData(decoding: $0) }?.kind == .hamtShard
         // A shard puts the number of the place, two digits, before each name.
@@ -128,17 +130,21 @@ extension Volume {
             (isShard ? Array(link.name.dropFirst(2)) : link.name) == name
         }
         let links = node.links.map { (isUploads($0), $0.cid.multihash.bytes) }
-        if fetcher != nil {
+        if fetcher != nil, !isOfUploads {
             serving.linked.withLock { linked in
-                for (isUploads, multihash) in links where !isUploads { linked.insert(multihash) }
+                for (_, multihash) in links { linked.insert(multihash) }
             }
         }
-        guard hasUploads else { return }
+        guard hasUploads || isOfUploads else { return }
         // Of those that are empty nobody learns anything, and other directories are as well.
         let empty = emptyDirectory
         serving.uploads.withLock { uploads in
-            for (isUploads, multihash) in links where isUploads && multihash != empty {
-                uploads.insert(multihash)
+            for (isUploads, multihash) in links where multihash != empty {
+                if isOfUploads {
+                    uploads.note(multihash, .below)
+                } else if isUploads, uploads[multihash] == nil {
+                    uploads.note(multihash, .directory)
+                }
             }
         }
     }

@@ -73,7 +73,7 @@ extension Volume {
         let empty = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0)).cid
         if cid.asV1 == empty.asV1 { return ServedSearch(isInScope: true, isEmptyFile: true) }
         let isLinked = serving.linked.withLock { $0.contains(cid.multihash.bytes) }
-        let isUploads = serving.uploads.withLock { $0.contains(cid.multihash.bytes) }
+        let isUploads = serving.uploads.withLock { $0[cid.multihash.bytes] == .below }
         return try reading { (state) throws(Errno) in
             var found = ServedSearch()
             var owners = ServedOwners()
@@ -226,7 +226,9 @@ extension Volume {
     ) throws(Errno) -> Bool {
         for inode in owners.inodes {
             guard let record = try state.inode(inode) else { continue }
-            if try isServed(record, state) || isSnapshotsAlone(record, state) { return true }
+            if try isServed(record, state) { return true }
+            if try isUploadsOfServed(record, state) { return true }
+            if isSnapshotsAlone(record, state) { return true }
         }
         if owners.areKept { return true }
         guard !owners.objects.isEmpty else { return false }
@@ -285,6 +287,18 @@ extension Volume {
             if try !isUploads(record.inode, in: directory, state) { return true }
         }
         return false
+    }
+
+    /// Whether it is the directory of uploads itself, of one that others may have. Its own block is given, but nothing below: whoever
+    /// looks into the directory above, as a mount of this tree does, has to see what each name there is.
+    private func isUploadsOfServed(
+        _ record: InodeRecord, _ state: ManifestState
+    ) throws(Errno) -> Bool {
+        guard record.kind == .directory, record.linkCount > 0, record.parent.number != 0,
+            let parent = try state.inode(record.parent), parent.kind == .directory,
+            parent.isLoaded, try isUploads(record.inode, in: parent, state)
+        else { return false }
+        return try isServedDirectory(parent, state)
     }
 
     private func isUploads(

@@ -16,8 +16,9 @@ internal import struct SystemPackage.Errno
 // Invariants: only sealed bytes are given, as a copy that was compared with its hash or by a descriptor of its own, open to
 // read. While that is there the object is *lent*, and counts as shared: whoever writes to it gets a copy
 // (`ManifestState.isShared`). An object that backs an open file is not lent, nor is one that is lent given to an open file as its
-// backing file, because a writer of a backing file cannot be given another. Nothing at or below a name `_uploads` is given, by its
-// name or, in the scope of the tree, by its CID; of a snapshot's uploads whoever comes down to them learns no more than their CID. No access time moves, no reference of the kernel is counted.
+// backing file, because a writer of a backing file cannot be given another. Nothing at or below a name `_uploads` is given by its
+// name, and in the scope of the tree nothing below it by its CID: the directory's own block is, because whoever has this tree by its CID
+// looks at each name of the directory above. No access time moves, no reference of the kernel is counted.
 
 /// Why something cannot be given to others.
 public enum ServingFailure: Error, Sendable {
@@ -48,13 +49,22 @@ public enum LentBytes: Sendable {
     case file(LentFile, offset: UInt64, count: UInt64)
 }
 
+/// Where in the uploads of a repository something is.
+enum UploadsPlace: Sendable {
+    /// It is their directory itself, of which the names are given.
+    case directory
+    /// It is below that, and not given.
+    case below
+}
+
 /// What the room of serving has.
 struct ServingRoom: Sendable {
     private let state = LockBound(ServingState())
     /// Multihashes of what blocks in scope have linked to lately, where that may be elsewhere.
     let linked = Monitor(Recent<[UInt8], Void>(countMax: linkedMax))
-    /// Multihashes of the uploads of directories that were given lately: where a snapshot has them nothing else tells what they are.
-    let uploads = Monitor(Recent<[UInt8], Void>(countMax: uploadsMax))
+    /// Multihashes of the uploads of directories that were given lately, and of what is below them: where a snapshot has them nothing
+    /// else tells what they are.
+    let uploads = Monitor(Recent<[UInt8], UploadsPlace>(countMax: uploadsMax))
     /// DAG nodes of what is elsewhere, got for others lately.
     let fetched = Monitor(BlockMemory(bytesMax: fetchedBytesMax))
     let checkpoints = Monitor(ServingCheckpoints())
