@@ -11,6 +11,8 @@ serve_up() {
     local name=$1 port
     shift
     port=$(free_port)
+    # Of an earlier one of the name.
+    rm -f "$work/$name.log"
     setsid "$registryfs" serve --listen "127.0.0.1:$port" "$@" >"$work/$name.log" 2>&1 </dev/null &
     printf -v "${name}_pid" %s $!
     background+=("$!")
@@ -213,7 +215,10 @@ REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$work/follower REGISTRY_HTTP_ADDR=127.
 far_registry=$!
 background+=("$far_registry")
 registry_up
-far_answers() { there curl -sf -o /dev/null "http://127.0.0.1:5000/v2/$1"; }
+far_answers() {
+    there curl -sf -o /dev/null -H "Accept: application/vnd.oci.image.manifest.v1+json" \
+        "http://127.0.0.1:5000/v2/$1"
+}
 wait_for 20 far_answers team/app-1/manifests/v1 || fail "the second registry has nothing: $(tail -n 1 "$work/far.log")"
 make_image "$work/news" --layers 2 --bytes 2000000 --seed 77 >"$work/news.digest"
 push "$work/news" team/news:now
@@ -257,10 +262,13 @@ END
 background+=("$!")
 wait_for 10 test -S "$work/notify"
 export NOTIFY_SOCKET=$work/notify
-# As libcurl's connections are: not closed by exec.
+# As libcurl's connections are: not closed by exec. In the background a daemon keeps nothing that it was started with.
 exec 7>"$work/held"
-volume_up --serve "127.0.0.1:$beside"
+setsid "$registryfs" mount --foreground --state-dir "$state" --serve "127.0.0.1:$beside" "$mnt" \
+    >"$work/foreground.log" 2>&1 </dev/null &
+background+=("$!")
 exec 7>&-
+wait_for 30 is_mounted "$mnt" || fail "no mount: $(tail -n 2 "$work/foreground.log")"
 unset NOTIFY_SOCKET
 answers() { [[ $(status_of_url "http://127.0.0.1:$beside/v2/") == 200 ]]; }
 wait_for 20 answers || fail "nobody serves beside the mount"
