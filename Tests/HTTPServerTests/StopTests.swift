@@ -69,7 +69,7 @@ import Testing
                 ServerConfiguration(), sockets: sockets,
                 handler: ClosureHandler { _ in plain("\(number)") },
                 log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-            let run = Task { try await service.run() }
+            let run = Task(executorPreference: ServerExecutor.shared) { try await service.run() }
             let server = RunningServer(service: service, address: sockets[0].address)
             let text = try await onThread { try server.ask("/").text }
             #expect(text == "\(number)")
@@ -83,7 +83,7 @@ import Testing
         let service = HTTPService(
             ServerConfiguration(), sockets: sockets, handler: ClosureHandler { _ in plain("x") },
             log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
-        let run = Task { try await service.run() }
+        let run = Task(executorPreference: ServerExecutor.shared) { try await service.run() }
         let server = RunningServer(service: service, address: sockets[0].address)
         let client = try await onThread {
             let client = try server.connect()

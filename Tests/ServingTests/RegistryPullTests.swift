@@ -185,7 +185,8 @@ import Testing
             ("/v2/a/manifests/.INVALID_MANIFEST_NAME", "MANIFEST_UNKNOWN"),
             ("/v2/a/blobs/\(nothing)", "BLOB_UNKNOWN"),
             ("/v2/b/manifests/t", "NAME_UNKNOWN"), ("/v2/b/blobs/\(nothing)", "NAME_UNKNOWN"),
-            ("/v2/b/tags/list", "NAME_UNKNOWN"), ("/v2/b/referrers/\(nothing)", "NAME_UNKNOWN"),
+            ("/v2/b/tags/list", "NAME_UNKNOWN"),
+            ("/v2/b/referrers/\(nothing)?ns=registry.example", "NAME_UNKNOWN"),
             ("/v2/a/blobs/uploads/0d7b", "BLOB_UPLOAD_UNKNOWN"),
         ] {
             let answer = try stand.ask(target)
@@ -194,6 +195,17 @@ import Testing
             #expect(answer["Docker-Distribution-Api-Version"] == "registry/2.0")
             #expect(try stand.ask(target, method: .head).status == 404)
         }
+    }
+
+    /// There is no 404 for the referrers of one digest, also where nobody knows the repository.
+    @Test func nobodyRefersToWhatIsInNoRepository() throws {
+        let stand = RegistryStand()
+        stand.double.push("a", Manifests.image(), tag: "t")
+        let answer = try stand.ask(
+            "/v2/b/referrers/sha256:" + String(repeating: "a", count: 64))
+        #expect(answer.status == 200)
+        #expect(answer["Content-Type"] == "application/vnd.oci.image.index.v1+json")
+        #expect(answer.text.contains(#""manifests":[]"#))
     }
 
     @Test func anotherRepositorysContentIsNotGiven() throws {

@@ -78,7 +78,7 @@ extension Volume {
             var found = ServedSearch()
             var owners = ServedOwners()
             try findNode(cid, &found, &owners, state)
-            if isUploads { owners.areKept = false }
+            owners.areBelowUploads = isUploads
             if found.node != nil, !isFile {
                 // Mostly that is all.
                 found.isInScope = scope == .any
@@ -228,15 +228,17 @@ extension Volume {
             guard let record = try state.inode(inode) else { continue }
             if try isServed(record, state) { return true }
             if try isUploadsOfServed(record, state) { return true }
-            if isSnapshotsAlone(record, state) { return true }
+            if !owners.areBelowUploads, isSnapshotsAlone(record, state) { return true }
         }
-        if owners.areKept { return true }
+        if owners.areKept, !owners.areBelowUploads { return true }
         guard !owners.objects.isEmpty else { return false }
         // Objects of files that have a name.
         var named: Set<UInt64> = []
         for id in owners.objects {
             guard let record = try state.object(id), record.state != .staging else { continue }
-            if record.kept > 0, state.snapshots.isNeeded(born: record.born, kept: record.kept) {
+            if record.kept > 0, !owners.areBelowUploads,
+                state.snapshots.isNeeded(born: record.born, kept: record.kept)
+            {
                 return true
             }
             for number in try state.rows.inodes(holding: id, limit: Self.placesMax) {
@@ -254,6 +256,7 @@ extension Volume {
             return try isServed(record, state)
         }
         guard !isFound else { return true }
+        guard !owners.areBelowUploads else { return false }
         // Of a file that has lost its name and is open still, a snapshot may have what it holds.
         for id in owners.objects.subtracting(named) {
             if let record = try state.object(id), state.isInSnapshot(record) { return true }
@@ -341,6 +344,8 @@ extension Volume {
 private struct ServedOwners {
     /// A snapshot or a published root is one of them.
     var areKept = false
+    /// Somebody has come to it through uploads: then only the tree as it is now counts.
+    var areBelowUploads = false
     var objects: Set<UInt64> = []
     /// Directories and symlinks.
     var inodes: [Inode] = []
