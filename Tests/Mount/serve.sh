@@ -210,8 +210,9 @@ wait_for 30 grep -q "serving at" "$work/wide.log" || fail "no server: $(<"$work/
 mkdir "$work/follower"
 there "$registryfs" mount --state-dir "$work/state-follower" --from "/ipns/$name" --follow \
     --gateway http://192.0.2.1:8080 "$work/follower"
+# Not by the function: what ends is to be the registry itself, and no shell above it.
 REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$work/follower REGISTRY_HTTP_ADDR=127.0.0.1:5000 \
-    there docker-registry serve "$top/Mount/registry.yml" >"$work/far.log" 2>&1 </dev/null &
+    nsenter --net --target "$far_pid" -- docker-registry serve "$top/Mount/registry.yml" >"$work/far.log" 2>&1 </dev/null &
 far_registry=$!
 background+=("$far_registry")
 registry_up
