@@ -279,8 +279,8 @@ kill -9 "$child"
 wait_for 20 answers || fail "it was not started again"
 child=$(pgrep -f -- "serve --supervised --state-dir $state")
 same "what the service manager was told of it" READY=1 "$(cat "$work/notified")"
-ls -l "/proc/$(daemon_pid)/fd" | grep -q "$work/held" || fail "the daemon has nothing for the server to take"
-! ls -l "/proc/$child/fd" | grep -q "$work/held" || fail "the server has what the daemon has open"
+[[ $(ls -l "/proc/$(daemon_pid)/fd") == *"$work/held"* ]] || fail "the daemon has nothing for the server to take"
+[[ $(ls -l "/proc/$child/fd") != *"$work/held"* ]] || fail "the server has what the daemon has open"
 volume_down
 wait_for 10 process_gone "$child" || fail "the server outlives the mount"
 
