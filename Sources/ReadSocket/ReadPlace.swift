@@ -19,17 +19,11 @@ public enum ReadPlace {
             flags: Sys.pathOnly | O_DIRECTORY | O_NOFOLLOW)
     }
 
-    /// Opens it to put files into it that clients may read, and makes it where it is missing.
+    /// Makes it, or opens the one that is there, with the mode that it has to have: for the socket, and for files that clients may
+    /// read.
     ///
     /// - Throws: EPERM where another user may change it.
-    public static func openToWrite(stateDirectory: String) throws(Errno) -> OwnedDescriptor {
-        try make(stateDirectory: stateDirectory)
-    }
-
-    /// Makes it, or opens the one that is there, with the mode that it has to have.
-    ///
-    /// - Throws: EPERM where another user may change it.
-    package static func make(stateDirectory: String) throws(Errno) -> OwnedDescriptor {
+    public static func make(stateDirectory: String) throws(Errno) -> OwnedDescriptor {
         let state = try Sys.open(stateDirectory, flags: Sys.pathOnly | O_DIRECTORY)
         try Sys.makeDirectory(ReadProtocol.directoryName, in: state.raw, mode: 0o711)
         let directory = try Sys.openTrustedDirectory(ReadProtocol.directoryName, in: state.raw)

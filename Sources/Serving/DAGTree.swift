@@ -31,10 +31,14 @@ public struct DAGTree: ServedTree {
     public func names(at path: [[UInt8]]) throws(ServeFault) -> [ServedName]? {
         guard let cid = try cid(at: path) else { return nil }
         return try ServedBlocks.reading { (faults) throws(DAGReadError) in
-            let blocks = blocks(faults)
-            guard case .directory = try blocks.unixfsEntry(cid) else { return nil }
-            let entries = try DirectoryReader(root: cid, source: blocks)
-                .entries(countMax: ServedNames.countMax)
+            let directory: DirectoryReader<ServedBlocks>
+            do throws(DAGReadError) {
+                directory = try DirectoryReader(root: cid, source: blocks(faults))
+            } catch {
+                if case .notDirectory = error { return nil }
+                throw error
+            }
+            let entries = try directory.entries(countMax: ServedNames.countMax)
             // Only a block tells what a name leads to, and a listing must not ask for one of each.
             return entries.map { ServedName(name: $0.name, mayBeDirectory: $0.cid.codec != .raw) }
                 .sorted { $0.name.lexicographicallyPrecedes($1.name) }
@@ -44,15 +48,14 @@ public struct DAGTree: ServedTree {
     /// The CID that a path leads to.
     public func cid(at path: [[UInt8]]) throws(ServeFault) -> CID? {
         try ServedBlocks.reading { (faults) throws(DAGReadError) in
-            var cid = root
-            for name in path {
-                let blocks = blocks(faults)
-                guard case .directory = try blocks.unixfsEntry(cid),
-                    let entry = try DirectoryReader(root: cid, source: blocks).entry(name)
-                else { return nil }
-                cid = entry.cid
+            do throws(DAGReadError) {
+                return try blocks(faults).resolve(path, from: root)
+            } catch {
+                switch error {
+                case .noSuchEntry, .notDirectory: return nil
+                default: throw error
+                }
             }
-            return cid
         }
     }
 

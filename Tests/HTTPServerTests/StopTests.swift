@@ -6,32 +6,11 @@ import Serving
 import Testing
 
 @Suite struct StopTests {
-    /// A handler whose body goes on when it is told to.
-    private static func slowBody(
-        started: Waited<Bool>, goOn: Semaphore
-    ) -> @Sendable (ServeRequest) -> ServeResponse {
-        { _ in
-            ServeResponse(
-                200, [:],
-                .producer(
-                    ClosureProducer { number in
-                        switch number {
-                        case 0: return .bytes(Array("begin".utf8))
-                        case 1:
-                            started.add(true)
-                            goOn.wait()
-                            return .bytes(Array("end".utf8))
-                        default: return nil
-                        }
-                    }, count: 8))
-        }
-    }
-
     @Test func downloadUnderWayMayEnd() async throws {
         let started = Waited<Bool>()
         let goOn = Semaphore()
         try await withServer(
-            { $0.stopMilliseconds = 60_000 }, handler: Self.slowBody(started: started, goOn: goOn)
+            { $0.stopMilliseconds = 60_000 }, handler: slowBody(started: started, goOn: goOn)
         ) { server in
             let idle = try server.connect()
             let client = try server.connect()
@@ -50,7 +29,7 @@ import Testing
         let started = Waited<Bool>()
         let goOn = Semaphore()
         try await withServer(
-            { $0.stopMilliseconds = 50 }, handler: Self.slowBody(started: started, goOn: goOn)
+            { $0.stopMilliseconds = 50 }, handler: slowBody(started: started, goOn: goOn)
         ) { server in
             let client = try server.connect()
             try client.send("GET / HTTP/1.1\r\nHost: test\r\n\r\n")

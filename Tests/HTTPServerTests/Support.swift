@@ -182,3 +182,26 @@ func run(_ program: String, _ arguments: [String]) throws -> (status: Int32, out
 func plain(_ text: String, status: Int = 200) -> ServeResponse {
     ServeResponse(status, [.contentType: "text/plain"], .bytes(Array(text.utf8)))
 }
+
+/// A handler whose body goes on when it is told to.
+///
+/// - Parameter count: the length that it tells; nil for none.
+func slowBody(
+    started: Waited<Bool>, goOn: Base.Semaphore, count: UInt64? = 8
+) -> @Sendable (ServeRequest) -> ServeResponse {
+    { _ in
+        ServeResponse(
+            200, [:],
+            .producer(
+                ClosureProducer { number in
+                    switch number {
+                    case 0: return .bytes(Array("begin".utf8))
+                    case 1:
+                        started.add(true)
+                        goOn.wait()
+                        return .bytes(Array("end".utf8))
+                    default: return nil
+                    }
+                }, count: count))
+    }
+}

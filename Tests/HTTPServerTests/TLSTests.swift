@@ -311,21 +311,7 @@ import Testing
         let started = Waited<Bool>()
         try await withServer(
             { $0.stopMilliseconds = 60_000 },
-            handler: { _ in
-                ServeResponse(
-                    200, [:],
-                    .producer(
-                        ClosureProducer { number in
-                            switch number {
-                            case 0: return .bytes(Array("begin".utf8))
-                            case 1:
-                                started.add(true)
-                                goOn.wait()
-                                return .bytes(Array("end".utf8))
-                            default: return nil
-                            }
-                        }, count: nil))
-            }
+            handler: slowBody(started: started, goOn: goOn, count: nil)
         ) { server in
             let words = Waited<String>()
             let url = server.url()

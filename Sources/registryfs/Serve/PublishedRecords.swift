@@ -19,7 +19,7 @@ enum PublishedRecords {
         _ record: IPNSRecord, of name: IPNSName, stateDirectory: String
     ) throws(Failure) {
         do throws(Errno) {
-            let directory = try ReadPlace.openToWrite(stateDirectory: stateDirectory)
+            let directory = try ReadPlace.make(stateDirectory: stateDirectory)
             let file = fileName(of: name)
             let temporary = file + ".new"
             _ = try Sys.unlink(temporary, in: directory.raw)

@@ -259,14 +259,9 @@ final class SourcesContent: ServedContent {
                 throw BlockUnavailable(cid, cause: error)
             }
         }
-        var cid = found.cid
+        let cid: CID
         do throws(DAGReadError) {
-            for name in found.path {
-                guard let entry = try DirectoryReader(root: cid, source: blocks).entry(name) else {
-                    throw DAGReadError.noSuchEntry(cid, name: name)
-                }
-                cid = entry.cid
-            }
+            cid = try blocks.resolve(found.path, from: found.cid)
         } catch {
             throw OriginError("its path does not lead to a directory: \(ServeFault(error))")
         }
