@@ -271,8 +271,12 @@ final class ExchangeHandler: ChannelDuplexHandler {
         guard current === exchange, let context else { return }
         end(exchange, isWhole: true)
         if isHTTP2 {
-            // A stream whose request goes on is reset; else it is over.
-            if !exchange.hasEnded { context.close(promise: nil) }
+            // A stream whose request goes on is reset, else it is over. Not at once: a client that meets the reset while it sends
+            // still throws the answer away.
+            guard !exchange.hasEnded else { return }
+            context.eventLoop.assumeIsolated().scheduleTask(in: .seconds(1)) {
+                if !exchange.hasEnded { self.context?.close(promise: nil) }
+            }
         } else if exchange.closes {
             close(context, isUnread: !exchange.hasEnded || inputFailed || !waiting.isEmpty)
         } else {
