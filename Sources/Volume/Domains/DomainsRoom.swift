@@ -40,12 +40,21 @@ final class DomainsRoom: Sendable {
         let name: [UInt8]
     }
 
+    /// A name in a static registry.
+    struct StaticKey: Hashable, Sendable {
+        let name: String
+        let v2: CID
+    }
+
     struct State {
         /// Lookups under way, by domain.
         var lookups: [String: DomainLookup] = [:]
         var refusals = Recent<String, Refusal>(countMax: DomainsRoom.refusalsMax)
         var health: [String: Health] = [:]
         var misses = Recent<Miss, Void>(countMax: DomainsRoom.missesMax)
+        /// What static registries have of blobs.
+        var staticBlobs = Recent<StaticKey, [String: StaticRepository.Blob]>(
+            countMax: DomainsRoom.staticMax)
         /// Grafts that are being refreshed.
         var refreshing: Set<String> = []
         var isStopping = false
@@ -66,6 +75,7 @@ final class DomainsRoom: Sendable {
 
     /// Grafts of a volume, at most.
     static let graftsMax = 10_000
+    private static let staticMax = 32
     private static let refusalsMax = 4_096
     private static let missesMax = 16_384
     private static let threadsMax = 64
@@ -138,6 +148,14 @@ final class DomainsRoom: Sendable {
             else { return nil }
             return known
         }
+    }
+
+    func staticBlobs(of name: String, in v2: CID) -> [String: StaticRepository.Blob]? {
+        state.withLock { $0.staticBlobs[StaticKey(name: name, v2: v2)] }
+    }
+
+    func note(_ blobs: [String: StaticRepository.Blob], of name: String, in v2: CID) {
+        state.withLock { $0.staticBlobs.note(StaticKey(name: name, v2: v2), blobs) }
     }
 
     func lacks(_ name: [UInt8], in blobs: CID) -> Bool {

@@ -203,7 +203,7 @@ extension Volume {
         case .directory, .domain: return nil
         }
         guard !domains.lacks(digits, in: blobs) else { return nil }
-        let entry: MerkleDAG.DirectoryEntry?
+        let entry: BlobLink?
         if graft.layout == .files {
             entry = try staticBlob(digits, in: blobs, of: graft, source)
             if entry != nil, case .shard = place { return .shard }
@@ -255,7 +255,7 @@ extension Volume {
     /// The entry of a shard, or of the bytes of a blob; nil where there is none.
     private static func entry(
         of digits: [UInt8], in blobs: CID, _ source: GraftBlocks
-    ) throws(DAGReadError) -> MerkleDAG.DirectoryEntry? {
+    ) throws(DAGReadError) -> BlobLink? {
         var path = [Array("sha256".utf8), Array(digits.prefix(2))]
         if digits.count > 2 { path += [digits, RegistryBlob.data.bytes] }
         var cid = blobs
@@ -266,7 +266,9 @@ extension Volume {
             cid = entry.cid
         }
         guard let name = path.last else { return nil }
-        return try DirectoryReader(root: cid, source: source).entry(name)
+        return try DirectoryReader(root: cid, source: source).entry(name).map {
+            BlobLink(cid: $0.cid, treeSize: $0.treeSize)
+        }
     }
 
     /// The bytes that hexadecimal digits stand for.
@@ -289,6 +291,12 @@ extension Volume {
         let isProven = child.cid.codec == .raw && child.cid.multihash.digest == digest
         return isProven ? nil : digest
     }
+}
+
+/// A link to the bytes of a blob, or to a directory of blobs.
+struct BlobLink {
+    let cid: CID
+    let treeSize: UInt64
 }
 
 enum RegistryBlob {

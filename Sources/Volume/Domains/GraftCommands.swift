@@ -42,7 +42,8 @@ extension Volume {
                 return (inode, try record(inode, state).cid)
             }
             guard let (inode, known) = found else { return false }
-            return try known ?? cid(of: inode) != graft.base
+            if let known { return known != graft.base }
+            return try cid(of: inode) != graft.base
         } catch {
             // Somebody is writing to it.
             return true
@@ -120,7 +121,8 @@ extension Volume {
         }
         guard let first = taken.first else {
             throw .tree(
-                "\(reference): all that it has is here under names of the volume's own: rename those first")
+                "\(reference): all that it has is here under names of the volume's own: rename those first"
+            )
         }
         return try told(first)
     }
@@ -249,7 +251,7 @@ extension Volume {
         let v2 = try reading { (state) throws(Errno) in
             try record(Inode(graft.parent), state).parent
         }
-        return try lookedUp("sha256", in: lookedUp("blobs", in: v2))
+        return try lookedUp(FileName("sha256"), in: lookedUp(FileName("blobs"), in: v2))
     }
 
     private func pulledBlob(_ digits: [UInt8], in shards: Inode) throws(Errno) -> Inode {
@@ -340,7 +342,7 @@ extension Volume {
     private func repositoriesDirectory() throws(VolumeError) -> Inode {
         do throws(Errno) {
             var inode = Inode.root
-            for name in RegistryNames.repositories {
+            for name in StockNames.repositories {
                 try makePlain(name, in: inode)
                 inode = try child(name, of: inode)
             }

@@ -172,7 +172,7 @@ extension Volume {
             return true
         }
         guard let fetcher else { throw .tree(.ioError.because("nobody is known who has blocks")) }
-        let guests = MadeBlocks(theirs.blocks, base: try staticBase(of: graft, source))
+        let guests = MadeBlocks(theirs.blocks, base: staticBase(of: graft, source))
         try fetcher.with(guests, unless: guests.isEmpty) { () throws(MergeStop) in
             try TreeMerge(self, fetcher, of: "graft \(graftWords(graft.name))", .keepsOurs).run(
                 base: hasBase ? graft.base : nil, theirs: theirs.entry.cid, at: found.inode,

@@ -51,7 +51,7 @@ struct GraftTree {
         _ top: DirectoryReader<GraftBlocks>, _ layout: GraftLayout, _ source: GraftBlocks
     ) throws(DAGReadError) -> GraftTree? {
         var reader = top
-        for name in RegistryNames.top {
+        for name in StockNames.top {
             guard let entry = try reader.entry(name.bytes) else { return nil }
             reader = try DirectoryReader(root: entry.cid, source: source)
         }
@@ -137,7 +137,8 @@ extension Volume {
     /// How long a root is believed, in seconds.
     func lifetime(of root: DomainRoot, _ options: DomainOptions) -> Double {
         let range = options.lifetimeSeconds
-        return min(max(root.lifetimeSeconds ?? range.lowerBound, range.lowerBound), range.upperBound)
+        return min(
+            max(root.lifetimeSeconds ?? range.lowerBound, range.lowerBound), range.upperBound)
     }
 
     /// - Parameter lifetime: in seconds; nil for ever.
@@ -172,6 +173,16 @@ extension Volume {
     func take(
         _ found: GraftedDirectory, as graft: StoredGraft, in repositories: Inode
     ) throws(GraftFailure) {
+        let made = MadeBlocks(found.blocks)
+        try remotes.fetcher.with(made, unless: made.isEmpty) { () throws(GraftFailure) in
+            try takeNow(found, as: graft, in: repositories)
+        }
+        nameChanged(found.entry.name, in: repositories)
+    }
+
+    private func takeNow(
+        _ found: GraftedDirectory, as graft: StoredGraft, in repositories: Inode
+    ) throws(GraftFailure) {
         do throws(Errno) {
             let isTaken = try changing { (state) throws(Errno) in
                 let directory = try directory(repositories, state)
@@ -197,15 +208,12 @@ extension Volume {
             }
             guard isTaken else { return }
             domains.noteUse(of: graft.name)
-            try keepMade(found, in: repositories)
-            log.notice(
-                "domain \(shown(Array(graft.reference.utf8))): repositories of \(graft.root) are here as "
-                    + "\(shown(found.entry.name.bytes))")
+            try loadMade(found, in: repositories)
+            let name = shown(found.entry.name.bytes)
+            log.notice("graft \(name): repositories of \(graft.root) are here")
         } catch {
             throw GraftFailure(error, "taking its tree")
         }
-        nameChanged(found.entry.name, in: repositories)
-        domains.state.wakeAll()
     }
 
     /// Whether the directory of a graft has its name still.

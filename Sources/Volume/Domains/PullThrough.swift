@@ -27,14 +27,15 @@ enum PullName {
         let bytes = name.bytes
         switch bytes.count {
         case 2 where Self.isHex(bytes) && bytes != Self.v2: self = .shard
-        case 4 where bytes == Self.data: self = .data
+        case 4 where bytes == Self.dataName: self = .data
         case 64 where Self.isHex(bytes): self = .blob
         default:
             if Self.directories.contains(bytes) {
                 self = .directory
                 return
             }
-            guard bytes.contains(UInt8(ascii: ".")), let text = String(validating: bytes, as: UTF8.self),
+            guard bytes.contains(UInt8(ascii: ".")),
+                let text = String(validating: bytes, as: UTF8.self),
                 options.directory.covers(text)
             else { return nil }
             self = .domain(text)
@@ -42,7 +43,7 @@ enum PullName {
     }
 
     private static let v2 = Array("v2".utf8)
-    private static let data = Array("data".utf8)
+    private static let dataName = Array("data".utf8)
     private static let directories = Set(
         ["docker", "registry", "v2", "repositories", "blobs", "sha256"].map { Array($0.utf8) })
 
@@ -100,13 +101,13 @@ extension Volume {
             switch kind {
             case .directory: return try isPlain(name, in: directory, state) ? .directory : nil
             case .domain(let domain):
-                path = RegistryNames.repositories
+                path = StockNames.repositories
                 return try lies(directory, at: path, state) ? .domain(domain) : nil
             case .shard:
-                return try lies(directory, at: RegistryNames.sha256, state)
+                return try lies(directory, at: StockNames.sha256, state)
                     ? .shard(name.bytes) : nil
             case .blob:
-                path = RegistryNames.sha256 + [FileName(Array(name.bytes.prefix(2)))]
+                path = StockNames.sha256 + [FileName(Array(name.bytes.prefix(2)))]
                 return try lies(directory, at: path, state) ? .blob(name.bytes) : nil
             case .data:
                 return try blobDigits(of: directory, state).map { .data($0) }
@@ -122,7 +123,7 @@ extension Volume {
             let name = state.rows.nameForMessage(of: directory.inode, in: above)?.bytes,
             name.count == 64, PullName.isHex(name),
             try lies(
-                above, at: RegistryNames.sha256 + [FileName(Array(name.prefix(2)))], state)
+                above, at: StockNames.sha256 + [FileName(Array(name.prefix(2)))], state)
         else { return nil }
         return name
     }
@@ -131,7 +132,7 @@ extension Volume {
     private func isPlain(
         _ name: FileName, in directory: InodeRecord, _ state: ManifestState
     ) throws(Errno) -> Bool {
-        for path in [RegistryNames.repositories, RegistryNames.sha256] {
+        for path in [StockNames.repositories, StockNames.sha256] {
             guard let index = path.firstIndex(of: name) else { continue }
             if index == 0 { return directory.inode == .root }
             if try lies(directory, at: Array(path[..<index]), state) { return true }
@@ -262,7 +263,7 @@ extension Volume {
 }
 
 /// Names of the stock registry's layout, from `docker` on.
-enum RegistryNames {
+enum StockNames {
     static let top: [FileName] = [FileName("docker"), FileName("registry"), FileName("v2")]
     static let repositories = top + [FileName("repositories")]
     static let sha256 = top + [FileName("blobs"), FileName("sha256")]

@@ -51,13 +51,13 @@ struct VolumeBlocks: BlockSource {
     }
 
     private func getAny(_ cid: CID, _ memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
-            // What the node has itself is not to wait behind what it has to look for.
-            do throws(RemoteError) {
-                return try get(cid, asksPeers: false, memory)
-            } catch {
-                guard asksPeers, error.kind == .notFound else { throw error }
-            }
-            return try get(cid, asksPeers: true, memory)
+        // What the node has itself is not to wait behind what it has to look for.
+        do throws(RemoteError) {
+            return try get(cid, asksPeers: false, memory)
+        } catch {
+            guard asksPeers, error.kind == .notFound else { throw error }
+        }
+        return try get(cid, asksPeers: true, memory)
     }
 
     private func get(

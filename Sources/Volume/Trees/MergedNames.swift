@@ -1,5 +1,6 @@
 internal import Base
 internal import InodeManifest
+internal import Multiformats
 
 internal import struct SystemPackage.Errno
 
