@@ -16,13 +16,13 @@ let settings: [SwiftSetting] = [
 // FuzzControl has a planted fault, which proves that a run finds faults.
 let names = [
     "FuzzCID", "FuzzMultibase", "FuzzNode", "FuzzCAR", "FuzzTree", "FuzzExpansion", "FuzzRedo",
-    "FuzzPortable", "FuzzReadSocket", "FuzzControl",
+    "FuzzPortable", "FuzzReadSocket", "FuzzRequest", "FuzzControl",
 ]
 
 // What is above the decoders.
 let products = [
     "FuzzExpansion": ["Volume"], "FuzzRedo": ["Checking"], "FuzzPortable": ["PortableManifest"],
-    "FuzzReadSocket": ["ReadSocket"],
+    "FuzzReadSocket": ["ReadSocket"], "FuzzRequest": ["Serving"],
 ]
 
 let package = Package(

@@ -315,9 +315,9 @@ private struct Made: BlockSource {
 
     // MARK: What is refused
 
-    @Test(arguments: ["..", ".", "a/b", "a\0b"])
-    func namesThatNoFileCanHave(_ name: String) throws {
-        let manifests = tree.flat([(Array(name.utf8), tree.raw("{}"))])
+    @Test(arguments: [[0x2e, 0x2e], [0x2e], Array("a/b".utf8), [0x61, 0]])
+    func namesThatNoFileCanHave(_ name: [UInt8]) throws {
+        let manifests = tree.flat([(name, tree.raw("{}"))])
         let reason = try refusal(try tree.v2(manifests: manifests), naming: manifests.cid)
         #expect(reason.contains("\(manifests.cid)") && reason.contains("no file can be called"))
     }
