@@ -274,10 +274,10 @@ unset NOTIFY_SOCKET
 answers() { [[ $(status_of_url "http://127.0.0.1:$beside/v2/") == 200 ]]; }
 wait_for 20 answers || fail "nobody serves beside the mount"
 pulled_as "127.0.0.1:$beside/team/app-1:v1" "${digests[1]}"
-child=$(pgrep -f -- "serve --supervised --state-dir $state") || fail "no process serves"
+child=$(pgrep -f -- "serve --supervised-by [0-9]+ --state-dir $state") || fail "no process serves"
 kill -9 "$child"
 wait_for 20 answers || fail "it was not started again"
-child=$(pgrep -f -- "serve --supervised --state-dir $state")
+child=$(pgrep -f -- "serve --supervised-by [0-9]+ --state-dir $state")
 same "what the service manager was told of it" READY=1 "$(cat "$work/notified")"
 [[ $(ls -l "/proc/$(daemon_pid)/fd") == *"$work/held"* ]] || fail "the daemon has nothing for the server to take"
 [[ $(ls -l "/proc/$child/fd") != *"$work/held"* ]] || fail "the server has what the daemon has open"

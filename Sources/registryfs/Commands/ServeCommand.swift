@@ -98,8 +98,19 @@ struct ServeCommand: ParsableCommand {
             valueName: Logger.Level.allCases.map(\.rawValue).joined(separator: "|")))
     var logLevel: String?
 
-    @Flag(help: .hidden)
-    var supervised = false
+    @Option(
+        help: ArgumentHelp(
+            "The mode of unix sockets, in octal digits (default: \(ServeSettings.socketModeDefault)).",
+            valueName: "mode"))
+    var socketMode: String?
+
+    @Option(
+        help: ArgumentHelp("The group of unix sockets, by its name or number.", valueName: "group"))
+    var socketGroup: String?
+
+    /// The process that started this one and looks after it.
+    @Option(help: .hidden)
+    var supervisedBy: Int32?
 
     func validate() throws {
         guard (tlsCert == nil) == (tlsKey == nil) else {
@@ -111,6 +122,13 @@ struct ServeCommand: ParsableCommand {
         }
         guard (1...1_000_000).contains(maxConnections ?? 1) else {
             throw ValidationError("--max-connections: it must be from 1 to 1000000")
+        }
+        guard
+            socketMode == nil && socketGroup == nil
+                || listen.contains(where: { $0.hasPrefix("unix:") })
+        else {
+            throw ValidationError(
+                "--socket-mode and --socket-group are for sockets of --listen unix:/path")
         }
         guard from == nil || volume.stateDir == nil else {
             throw ValidationError("--from and --state-dir exclude each other")
@@ -132,7 +150,9 @@ struct ServeCommand: ParsableCommand {
         settings.accessLogFormat = AccessLog.Format(rawValue: accessLogFormat) ?? .common
         settings.user = user
         settings.connectionsMax = maxConnections
-        settings.isSupervised = supervised
+        settings.supervisor = supervisedBy
+        settings.socketMode = socketMode
+        settings.socketGroup = socketGroup
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
         try ServeRun.run(settings)
     }
