@@ -47,6 +47,7 @@ enum ServeRun {
         var configuration = try settings.configuration(accessLog: accessLog)
         configuration.refusal = { RegistryAPI.refusal(of: $0, status: $1) }
         let place = try place(settings)
+        let resolver = try settings.names?.resolver(log: log)
         if settings.supervisor != nil { Confinement.takeNoPrecedence() }
         try user?.become()
         ServeConfinement.apply()
@@ -62,6 +63,13 @@ enum ServeRun {
         options.isDeserialized = settings.isDeserialized
         options.records = records
         options.names = records
+        if let resolver {
+            if settings.resolvesAllNames {
+                options.names = ResolvedNames(resolver, own: records)
+            }
+            options.sites = settings.sites
+            options.siteNames = ResolvedNames(resolver, only: settings.sites)
+        }
         if let directory = settings.registryDirectory {
             options.registryDirectory = SystemFiles.components(RawText.bytes(of: directory))
         }

@@ -3,6 +3,7 @@ import FoundationEssentials
 import Glibc
 import HTTPServer
 import Logging
+import Naming
 import Serving
 
 import struct SystemPackage.Errno
@@ -32,6 +33,12 @@ struct ServeSettings: Sendable {
     var accessLogFormat = AccessLog.Format.common
     var user: String?
     var connectionsMax: Int?
+    /// Who is asked for names; nil where none are looked up but those that the volume has published.
+    var names: NameSettings?
+    /// Whether all names are looked up, and not only those of the sites.
+    var resolvesAllNames = false
+    /// Domains that are sites.
+    var sites: Set<DNSName> = []
     /// The mode of unix sockets, as somebody wrote it.
     var socketMode: String?
     /// Their group, by its name or number; nil for that of the process.
