@@ -8,7 +8,7 @@ public struct ServerConfiguration: Sendable {
     public var loopThreadCount = min(Threads.processorCount, 4)
     /// The threads that handlers block, 1 to 1024. Of their requests those that wait for others have shares that leave some of
     /// these to all else (`RequestShare`).
-    public var handlerThreadCount = 64
+    public var handlerThreadCount = 128
     /// The threads that reads of files block, 1 to 256: others than those of handlers, so that answers on their way go on where all
     /// handlers wait for somebody.
     public var readerThreadCount = 4

@@ -13,9 +13,10 @@ public struct ReadClientBounds: Sendable {
     /// directories may be elsewhere. Whatever these wait for, the rest is for what is here.
     public var farCountMax = 16
     public var nameCountMax = 16
-    /// How many requests wait for each of these shares. Each further one fails with `unavailable`: for a block at once, for names
-    /// where none was answered for a second.
-    public var waitingCountMax = 16
+    /// How many requests wait for these shares. Each further one fails with `unavailable`: for a block at once, for names where
+    /// none was answered for a second.
+    public var farWaitingCountMax = 64
+    public var nameWaitingCountMax = 16
     /// Of each request, from the wait for a connection to the end of the answer.
     public var requestMilliseconds = 30_000
     /// Files that are lent at a time, each with a descriptor; beyond that come bytes.
@@ -59,9 +60,9 @@ public final class ReadClient: ServedContent {
         self.wholeFiles = wholeFiles
         self.loans = loans
         farRequests = RequestShare(
-            runningMax: bounds.farCountMax, waitingMax: bounds.waitingCountMax)
+            runningMax: bounds.farCountMax, waitingMax: bounds.farWaitingCountMax)
         nameRequests = RequestShare(
-            runningMax: bounds.nameCountMax, waitingMax: bounds.waitingCountMax,
+            runningMax: bounds.nameCountMax, waitingMax: bounds.nameWaitingCountMax,
             patienceMilliseconds: 1_000)
         connections = ReadConnections(
             directory: directory, owner: owner, countMax: bounds.connectionCountMax, log: log,

@@ -91,7 +91,7 @@ import registryfs
     private let quiet = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
     private func content(
-        _ root: CID, lifetimeSeconds: Double? = 3_600, waitsMax: Int = 32
+        _ root: CID, lifetimeSeconds: Double? = 3_600, waitsMax: (Int, Int) = (32, 64)
     ) throws -> SourcesContent {
         name.set(root, lifetimeSeconds: lifetimeSeconds)
         let milliseconds = milliseconds
@@ -324,7 +324,7 @@ import registryfs
         let further = source.put("further")
         source.state.withLock { $0.stuck = [stuck] }
         let root = source.directory([("a", stuck), ("b", here), ("c", further)])
-        let content = try content(root, waitsMax: 1)
+        let content = try content(root, waitsMax: (1, 0))
         _ = try content.block(root, scope: .tree, reach: .everywhere)
         _ = try content.block(here, scope: .tree, reach: .everywhere)
         let thread = try Threads.start(name: "test") {

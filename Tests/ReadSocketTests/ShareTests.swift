@@ -12,7 +12,8 @@ import Testing
         bounds.connectionCountMax = 5
         bounds.farCountMax = 2
         bounds.nameCountMax = 2
-        bounds.waitingCountMax = waitingCountMax
+        bounds.farWaitingCountMax = waitingCountMax
+        bounds.nameWaitingCountMax = waitingCountMax
         bounds.requestMilliseconds = 120_000
         return try Stand(client: bounds)
     }

@@ -73,10 +73,11 @@ package final class SourcesContent: ServedContent {
     /// Finds out the root. Blocks for the network where the origin is a name.
     ///
     /// - Parameters:
-    ///   - waitsMax: how many requests wait for sources at a time.
+    ///   - waitsMax: how many requests wait for sources at a time, and how many for their turn.
     ///   - clock: by which a root grows old, in milliseconds.
     package init(
-        origin: OriginOptions, sources: any RemoteBlocks, log: Logger, waitsMax: Int = 32,
+        origin: OriginOptions, sources: any RemoteBlocks, log: Logger,
+        waitsMax: (Int, Int) = (32, 64),
         clock: @escaping @Sendable () -> Int64 = { MonotonicClock.milliseconds }
     ) throws(OriginError) {
         self.origin = origin
@@ -84,7 +85,7 @@ package final class SourcesContent: ServedContent {
         self.log = log
         self.clock = clock
         waits = RequestShare(
-            runningMax: waitsMax, waitingMax: waitsMax / 2, patienceMilliseconds: 1_000)
+            runningMax: waitsMax.0, waitingMax: waitsMax.1, patienceMilliseconds: 1_000)
         note(try resolved(Cancellation()))
         for number in 0..<Self.threadCount {
             let queue = ahead
