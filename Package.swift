@@ -331,6 +331,8 @@ let package = Package(
             name: "CommandTests",
             dependencies: [
                 "registryfs", "Base", "Volume", "ObjectStore", "MerkleDAG", "Multiformats",
+                "Remotes", "Serving",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),

@@ -36,15 +36,16 @@ final class Exchange {
     var isEndWritten = false
     var hasFailed = false
     var bytesSent: UInt64 = 0
+    /// What was written, also where that is not through.
+    var bytesWritten: UInt64 = 0
     /// What its handler made and is in memory.
     var heldBytes = 0
 
     // MARK: Progress
 
     var timer: Scheduled<Void>?
-    var lastProgress = NIODeadline.now()
-    /// What was seen then; changes with every byte that the client takes.
-    var lastMark: (sent: UInt64, waiting: Int) = (0, 0)
+    /// Nil until there is an answer.
+    var rate: TakingRate?
 
     init(_ head: HTTPRequestHead) {
         self.head = head

@@ -59,7 +59,7 @@ extension ExchangeHandler {
                 .head(HTTPResponseHead(version: version, status: status, headers: fields))),
             promise: nil)
         if !sendsBody { exchange.body.isDrained = true }
-        exchange.lastProgress = .now()
+        exchange.rate = TakingRate(server.configuration, at: Self.now)
         pump(exchange)
         if current === exchange { watch(exchange) }
     }
@@ -283,6 +283,7 @@ extension ExchangeHandler {
         whenDone: @escaping () -> Void
     ) {
         exchange.writeCount += 1
+        exchange.bytesWritten += UInt64(count)
         let promise = context.eventLoop.makePromise(of: Void.self)
         promise.futureResult.assumeIsolated().whenComplete { result in
             whenDone()
@@ -302,10 +303,9 @@ extension ExchangeHandler {
     func watch(_ exchange: Exchange) {
         guard let context, exchange.timer == nil else { return }
         let configuration = server.configuration
-        let shortest =
-            isHTTP2
-            ? min(configuration.stallMilliseconds, configuration.requestMilliseconds)
-            : configuration.stallMilliseconds
+        var shortest = min(
+            configuration.stallMilliseconds, configuration.takingMilliseconds)
+        if isHTTP2 { shortest = min(shortest, configuration.requestMilliseconds) }
         let interval = TimeAmount.milliseconds(Int64(min(max(shortest / 4, 5), 5_000)))
         exchange.timer = context.eventLoop.assumeIsolated().scheduleTask(in: interval) {
             exchange.timer = nil
@@ -327,15 +327,33 @@ extension ExchangeHandler {
         }
         guard exchange.writeCount > 0 || exchange.isEndWritten else {
             // It waits for a handler, which has its own deadlines.
-            exchange.lastProgress = now
+            exchange.rate?.rest(at: Self.now)
             return false
         }
-        let mark = (sent: exchange.bytesSent, waiting: bytesInChannel)
-        if mark != exchange.lastMark {
-            exchange.lastMark = mark
-            exchange.lastProgress = now
-        }
-        return now - exchange.lastProgress > .milliseconds(Int64(configuration.stallMilliseconds))
+        return exchange.rate?.isTooSlow(taken: bytesTaken(of: exchange), at: Self.now) ?? false
+    }
+
+    private static var now: Int64 { Int64(NIODeadline.now().uptimeNanoseconds / 1_000_000) }
+
+    /// What the client has taken, in bytes from any point on. Where the kernel tells it: what the other side has acknowledged, because a
+    /// socket with much room tells of room again only when a third of it is free. Else what the socket has taken; of a stream, what
+    /// its connection has.
+    private func bytesTaken(of exchange: Exchange) -> UInt64 {
+        guard !isHTTP2 else { return exchange.bytesSent }
+        if let acknowledged = bytesAcknowledged { return acknowledged }
+        let waiting = UInt64(clamping: bytesInChannel)
+        return exchange.bytesWritten - min(waiting, exchange.bytesWritten)
+    }
+
+    /// What the other side of a TCP connection has acknowledged, in bytes; nil where nobody tells.
+    private var bytesAcknowledged: UInt64? {
+        guard let provider = context?.channel as? any SocketOptionProvider else { return nil }
+        var acknowledged: UInt64?
+        let answer: EventLoopFuture<TCPInformation> = provider.unsafeGetSocketOption(
+            level: .tcp, name: .tcp_info)
+        // On the channel's own event loop it is there at once.
+        answer.assumeIsolated().whenSuccess { acknowledged = $0.bytesAcknowledged }
+        return acknowledged
     }
 
     /// What the socket has not taken yet, in bytes, files too; 0 for a stream, which does not know.
@@ -343,6 +361,22 @@ extension ExchangeHandler {
         guard !isHTTP2, let options = context?.channel.syncOptions else { return 0 }
         return (try? options.getOption(.bufferedWritableBytes)) ?? 0
     }
+}
+
+extension TakingRate {
+    fileprivate init(_ configuration: ServerConfiguration, at now: Int64) {
+        self.init(
+            stall: Int64(configuration.stallMilliseconds),
+            window: Int64(configuration.takingMilliseconds),
+            bytesPerSecond: UInt64(configuration.takenBytesPerSecondMin), at: now)
+    }
+}
+
+/// The beginning of the kernel's `struct tcp_info` (linux/tcp.h), of which glibc knows less: what stands behind its first 120 bytes.
+private struct TCPInformation: Sendable {
+    private var beginning: InlineArray<15, UInt64> = .init(repeating: 0)
+    /// tcpi_bytes_acked, RFC 4898 tcpEStatsAppHCThruOctetsAcked; since Linux 4.2.
+    var bytesAcknowledged: UInt64 = 0
 }
 
 extension HTTPVersion {

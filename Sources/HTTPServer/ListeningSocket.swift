@@ -3,6 +3,19 @@ internal import Glibc
 
 internal import struct SystemPackage.Errno
 
+/// Who may connect to a unix socket: whoever may write to its file.
+public struct SocketAccess: Hashable, Sendable {
+    /// Permission bits.
+    public var mode: UInt32
+    /// The file's group; nil for that of the process.
+    public var group: UInt32?
+
+    public init(mode: UInt32 = 0o660, group: UInt32? = nil) {
+        self.mode = mode
+        self.group = group
+    }
+}
+
 /// A socket that listens already: bound here, before privileges are given up, or by whoever started this process.
 ///
 /// A server accepts on a copy of the descriptor, so the socket outlives it; connections wait in its backlog from the moment
@@ -44,15 +57,15 @@ public final class ListeningSocket: Sendable {
     /// the first one.
     ///
     /// - Parameters:
-    ///   - mode: of the file of a unix socket. One that nobody listens at any more is replaced.
+    ///   - access: to the file of a unix socket. One that nobody listens at any more is replaced.
     ///   - backlog: connections that wait to be accepted (listen(2)); 1 or more.
     /// - Throws: what failed, in one line.
     public static func open(
-        _ address: ListenAddress, mode: UInt32 = 0o660, backlog: Int32 = 1024
+        _ address: ListenAddress, access: SocketAccess = SocketAccess(), backlog: Int32 = 1024
     ) throws(ServerFailure) -> [ListeningSocket] {
         switch address {
         case .unix(let path):
-            return [try openUnix(path, mode: mode, backlog: max(1, backlog))]
+            return [try openUnix(path, access, backlog: max(1, backlog))]
         case .network(let host, let port):
             var sockets: [ListeningSocket] = []
             var port = port
@@ -160,7 +173,7 @@ public final class ListeningSocket: Sendable {
     }
 
     private static func openUnix(
-        _ path: String, mode: UInt32, backlog: Int32
+        _ path: String, _ access: SocketAccess, backlog: Int32
     ) throws(ServerFailure) -> ListeningSocket {
         let address = ListenAddress.unix(path: path)
         guard let name = SocketName(unixPath: path) else {
@@ -171,8 +184,15 @@ public final class ListeningSocket: Sendable {
         try name.withAddress(port: 0) { (pointer, length) throws(ServerFailure) in
             guard bind(descriptor.raw, pointer, length) == 0 else { throw failure("bind", address) }
         }
-        // Nobody can connect before listen(2), so the mode is right in time.
-        guard chmod(path, mode_t(mode & 0o777)) == 0 else { throw failure("chmod", address) }
+        // Nobody can connect before listen(2), so both are right in time.
+        if let group = access.group {
+            guard lchown(path, uid_t.max, group) == 0 else {
+                throw failure("giving it to group \(group)", address)
+            }
+        }
+        guard chmod(path, mode_t(access.mode & 0o777)) == 0 else {
+            throw failure("chmod", address)
+        }
         guard listen(descriptor.raw, backlog) == 0 else { throw failure("listen", address) }
         let made = status(of: path).map { Name(path: path, device: $0.device, inode: $0.inode) }
         return ListeningSocket(

@@ -6,8 +6,9 @@ public import Serving
 public struct ServerConfiguration: Sendable {
     /// The threads that move bytes, 1 to 64; none of them ever waits for a handler. Default: one for each processor, 4 at most.
     public var loopThreadCount = min(Threads.processorCount, 4)
-    /// The threads that handlers block, 1 to 1024.
-    public var handlerThreadCount = 32
+    /// The threads that handlers block, 1 to 1024. Of their requests those that wait for others have shares that leave some of
+    /// these to all else (`RequestShare`).
+    public var handlerThreadCount = 128
     /// The threads that reads of files block, 1 to 256: others than those of handlers, so that answers on their way go on where all
     /// handlers wait for somebody.
     public var readerThreadCount = 4
@@ -39,6 +40,10 @@ public struct ServerConfiguration: Sendable {
     /// How long a client may take none of the bytes that wait for it, in milliseconds, 1 to an hour; then the connection is
     /// closed. Of an HTTP/2 stream the bytes are seen in steps of 64 KiB.
     public var stallMilliseconds = 60_000
+    /// How few bytes a client may take in a second, 0 to 1 GiB, on the average over each `takingMilliseconds` in which bytes wait for
+    /// it, which are 1 to an hour; then the connection is closed. 0 for no such bound.
+    public var takenBytesPerSecondMin = 1 << 10
+    public var takingMilliseconds = 60_000
     /// How long answers that are on their way may go on after a graceful stop, in milliseconds, 0 to an hour.
     public var stopMilliseconds = 30_000
     /// How often the files of a certificate are looked at, in milliseconds, 10 to an hour.
@@ -86,6 +91,8 @@ public struct ServerConfiguration: Sendable {
         bounded.requestMilliseconds = within(requestMilliseconds, 1...hour)
         bounded.idleMilliseconds = within(idleMilliseconds, 1...hour)
         bounded.stallMilliseconds = within(stallMilliseconds, 1...hour)
+        bounded.takenBytesPerSecondMin = within(takenBytesPerSecondMin, 0...1 << 30)
+        bounded.takingMilliseconds = within(takingMilliseconds, 1...hour)
         bounded.stopMilliseconds = within(stopMilliseconds, 0...hour)
         bounded.certificateMilliseconds = within(certificateMilliseconds, 10...hour)
         bounded.pieceBytes = within(pieceBytes, 4 << 10...16 << 20)

@@ -22,7 +22,7 @@ package enum ChannelFault: Error, Hashable {
 
 /// When something has to be over, by `MonotonicClock`.
 package struct Deadline: Sendable {
-    private let end: Int64
+    package let end: Int64
 
     package init(milliseconds: Int) {
         end = MonotonicClock.milliseconds + Int64(clamping: milliseconds)

@@ -8,7 +8,15 @@ public import struct SystemPackage.Errno
 /// The bounds of a `ReadClient`.
 public struct ReadClientBounds: Sendable {
     /// Connections for requests; who finds none free waits until his deadline.
-    public var connectionCountMax = 32
+    public var connectionCountMax = 48
+    /// Of those connections: for blocks that are not here, which the daemon may have to wait for long, and for names, whose
+    /// directories may be elsewhere. Whatever these wait for, the rest is for what is here.
+    public var farCountMax = 16
+    public var nameCountMax = 16
+    /// How many requests wait for these shares. Each further one fails with `unavailable`: for a block at once, for names where
+    /// none was answered for a second.
+    public var farWaitingCountMax = 64
+    public var nameWaitingCountMax = 16
     /// Of each request, from the wait for a connection to the end of the answer.
     public var requestMilliseconds = 30_000
     /// Files that are lent at a time, each with a descriptor; beyond that come bytes.
@@ -32,6 +40,8 @@ public final class ReadClient: ServedContent {
     private let connections: ReadConnections
     private let loans: LoanKeeper
     private let wholeFiles: WholeFileCache
+    private let farRequests: RequestShare
+    private let nameRequests: RequestShare
     private let thread = Monitor<JoinableThread?>(nil)
 
     /// Does not connect yet: the daemon may be away.
@@ -49,6 +59,11 @@ public final class ReadClient: ServedContent {
         self.bounds = bounds
         self.wholeFiles = wholeFiles
         self.loans = loans
+        farRequests = RequestShare(
+            runningMax: bounds.farCountMax, waitingMax: bounds.farWaitingCountMax)
+        nameRequests = RequestShare(
+            runningMax: bounds.nameCountMax, waitingMax: bounds.nameWaitingCountMax,
+            patienceMilliseconds: 1_000)
         connections = ReadConnections(
             directory: directory, owner: owner, countMax: bounds.connectionCountMax, log: log,
             onSession: { loans.wake() }, onLoss: { wholeFiles.removeAll() })
@@ -90,7 +105,25 @@ public final class ReadClient: ServedContent {
     public func block(
         _ cid: CID, scope: BlockScope, reach: BlockReach
     ) throws(ServeFault) -> BytesPlace {
-        let place = try place(by: newDeadline()) { .block(cid, scope, reach, loan: $0) }
+        let deadline = newDeadline()
+        do throws(ServeFault) {
+            return try block(cid, scope, .here, by: deadline)
+        } catch {
+            guard reach == .everywhere else { throw error }
+            switch error {
+            case .notFound, .damaged: break
+            default: throw error
+            }
+        }
+        return try farRequests.run(until: deadline.end) { () throws(ServeFault) in
+            try block(cid, scope, .everywhere, by: deadline)
+        }
+    }
+
+    private func block(
+        _ cid: CID, _ scope: BlockScope, _ reach: BlockReach, by deadline: Deadline
+    ) throws(ServeFault) -> BytesPlace {
+        let place = try place(by: deadline) { .block(cid, scope, reach, loan: $0) }
         guard let place else { throw Self.fault(.nothing) }
         return place
     }
@@ -106,7 +139,11 @@ public final class ReadClient: ServedContent {
     public func expect(_ cids: [CID]) { loans.expect(cids) }
 
     fileprivate func entry(at path: [[UInt8]]) throws(ServeFault) -> ServedEntry? {
-        switch try ask(.entry(path: path), by: newDeadline()) {
+        let deadline = newDeadline()
+        let answer = try nameRequests.run(until: deadline.end) { () throws(ServeFault) in
+            try ask(.entry(path: path), by: deadline)
+        }
+        switch answer {
         case .entry(let entry): return entry
         case .nothing: return nil
         case let other: throw Self.fault(other)
@@ -115,6 +152,14 @@ public final class ReadClient: ServedContent {
 
     fileprivate func names(at path: [[UInt8]]) throws(ServeFault) -> [ServedName]? {
         let deadline = newDeadline()
+        return try nameRequests.run(until: deadline.end) { () throws(ServeFault) in
+            try names(at: path, by: deadline)
+        }
+    }
+
+    private func names(
+        at path: [[UInt8]], by deadline: Deadline
+    ) throws(ServeFault) -> [ServedName]? {
         let listing = try exchange(.names(path: path), by: deadline) {
             (channel) throws(ChannelFault) -> Result<[ServedName]?, ServeFault> in
             var names: [ServedName] = []

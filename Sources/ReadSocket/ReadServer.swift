@@ -6,8 +6,8 @@ public import struct SystemPackage.Errno
 
 /// The bounds of a `ReadServer`.
 public struct ReadServerBounds: Sendable {
-    /// Connections, each with a thread.
-    public var connectionCountMax = 64
+    /// Connections, each with a thread: those of two servers.
+    public var connectionCountMax = 100
     /// Files that are lent, each with a descriptor, of all sessions.
     public var loanCountMax = 8192
     public var sessionLoanCountMax = 4096

@@ -14,6 +14,9 @@ public struct ServeOptions: Sendable {
     public var peer: IPNSName
     public var records: (any NameRecords)?
     public var names: (any NameLookup)?
+    /// Domains that are served as sites of their own, and who knows what they lead to.
+    public var sites: Set<DNSName> = []
+    public var siteNames: (any NameLookup)?
 
     public init(peer: IPNSName) {
         self.peer = peer
@@ -25,6 +28,7 @@ public struct ServeRouter: RequestHandler {
     private let gateway: any RequestHandler
     private let routing: DelegatedRouting
     private let registry: RegistryAPI
+    private let sites: HostSites?
 
     /// - Parameter log: takes what went wrong, one line each.
     public init(
@@ -41,6 +45,7 @@ public struct ServeRouter: RequestHandler {
         } else {
             gateway = trustless
         }
+        sites = options.siteNames.map { HostSites(options.sites, content: content, names: $0) }
         routing = DelegatedRouting(
             content: content, scope: options.scope, peer: options.peer,
             addresses: options.addresses, records: options.records)
@@ -49,6 +54,7 @@ public struct ServeRouter: RequestHandler {
     }
 
     public func respond(to request: ServeRequest) -> ServeResponse {
+        if let sites, sites.serves(request) { return sites.respond(to: request) }
         switch request.names.first.map({ String(decoding: $0, as: UTF8.self) }) {
         case "v2": return registry.respond(to: request)
         case "ipfs": return gateway.respond(to: request)

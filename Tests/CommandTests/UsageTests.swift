@@ -46,6 +46,16 @@ struct UsageTests {
         (["publish", "--ttl", "5", "bafkqaaa"], "--ttl"),
         (["publish", "--offline", "--kubo", "auto", "bafkqaaa"], "--offline"),
         (["publish", "--watch", "bafkqaaa"], "--watch"),
+        (["serve", "--socket-mode", "0660"], "unix:"),
+        (
+            ["serve", "--listen", "unix:/tmp/x", "--socket-mode", "9", "--from", "bafkqaaa"],
+            "octal"
+        ),
+        (
+            [
+                "serve", "--listen", "unix:/tmp/x", "--socket-mode", "1777", "--from", "bafkqaaa",
+            ], "octal"
+        ),
         (["snapshot", "frobnicate"], "frobnicate"),
         (["snapshot", "create", "a/b"], "'a/b'"), (["snapshot", "create", ""], "1 to 128"),
         (["snapshot", "create", ".x"], "'.x'"),
@@ -87,6 +97,18 @@ struct UsageTests {
         #expect(outcome.status == 1)
         #expect(try #require(outcome.errorLine).contains(directory.path + "/missing"))
         #expect(!FileManager.default.fileExists(atPath: directory.path + "/state"))
+    }
+
+    @Test func aServerWhoseDaemonIsGoneDoesNotServe() throws {
+        // Whoever has this number did not start it: as where the daemon ended before the server asked who its parent is.
+        let other = ProcessInfo.processInfo.processIdentifier == 1 ? 2 : 1
+        let outcome = try Program.run([
+            "serve", "--supervised-by", "\(other)", "--listen", "127.0.0.1:0", "--from",
+            "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354", "--gateway",
+            "http://127.0.0.1:9",
+        ])
+        #expect(outcome.status == 1)
+        #expect(try #require(outcome.errorLine).contains("gone already"))
     }
 
     @Test func credentialsOverPlainHTTPAreRefusedWithAWordOnWhatToDo() throws {

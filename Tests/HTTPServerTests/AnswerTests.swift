@@ -278,6 +278,20 @@ import Testing
         #expect(access(path, F_OK) != 0)
     }
 
+    @Test func unixSocketIsForItsGroupAndItsMode() throws {
+        let path = temporaryPath("http")
+        defer { unlink(path) }
+        // Only root gives it to any group.
+        let group = geteuid() == 0 ? 12_345 : getegid()
+        let sockets = try ListeningSocket.open(
+            ListenAddress("unix:\(path)"), access: SocketAccess(mode: 0o606, group: group))
+        var status = stat()
+        #expect(stat(path, &status) == 0)
+        #expect(status.st_mode & 0o7777 == 0o606)
+        #expect(status.st_gid == group)
+        withExtendedLifetime(sockets) {}
+    }
+
     @Test func addressOfAnotherMachineOrAnotherSocketIsRefused() throws {
         // TEST-NET-1 of RFC 5737.
         #expect(throws: ServerFailure.self) {

@@ -113,10 +113,13 @@ final class RawClient: Sendable {
     }
 
     /// Everything up to the end of the connection.
-    func receiveToEnd() throws -> [UInt8] {
+    ///
+    /// - Parameter milliseconds: the pause before each part.
+    func receiveToEnd(pausing milliseconds: UInt32 = 0) throws -> [UInt8] {
         var bytes = unread.withLock { $0 }
         unread.withLock { $0 = [] }
         while true {
+            if milliseconds > 0 { Threads.sleep(milliseconds: milliseconds) }
             let more = try receiveSome()
             if more.isEmpty { return bytes }
             bytes += more

@@ -1,5 +1,6 @@
 import Base
 import Foundation
+import Glibc
 import HTTP
 import HTTPServer
 import HTTPTypes
@@ -124,6 +125,47 @@ import Testing
             #expect(try !files.reload())
             #expect(try Self.get(url, trusting: good).status == 200)
         }
+    }
+
+    @Test func aKeyThatCannotBeReadAgainStaysWithItsCertificate() throws {
+        let certificate = try Certificate()
+        let files = try certificate.files()
+        #expect(files.whatIsUnreadable() == nil)
+        let key = certificate.directory + "/kept.pem"
+        try FileManager.default.moveItem(atPath: certificate.keyPath, toPath: key)
+        // Which nobody may read, not even root.
+        try FileManager.default.createSymbolicLink(
+            atPath: certificate.keyPath, withDestinationPath: "/proc/sys/vm/drop_caches")
+        #expect(files.whatIsUnreadable()?.contains(certificate.keyPath) == true)
+        #expect(files.whatIsUnreadable()?.contains(certificate.path) == false)
+        // Another certificate of the same key.
+        try FileManager.default.removeItem(atPath: certificate.path)
+        let (status, _) = try run(
+            "/usr/bin/openssl",
+            [
+                "req", "-x509", "-key", key, "-days", "3", "-subj", "/CN=renewed", "-out",
+                certificate.path,
+            ])
+        #expect(status == 0)
+        #expect(try files.reload())
+        #expect(try !files.reload())
+        // And one of another key.
+        let other = try Certificate()
+        try FileManager.default.removeItem(atPath: certificate.path)
+        try FileManager.default.copyItem(atPath: other.path, toPath: certificate.path)
+        let failure = #expect(throws: ServerFailure.self) { try files.reload() }
+        #expect(failure?.description.contains("start the server anew") == true)
+    }
+
+    @Test func filesThatCannotBeLookedAtAnyMoreAreNoChange() throws {
+        // Root looks at all of them.
+        guard geteuid() != 0 else { return }
+        let certificate = try Certificate()
+        let files = try certificate.files()
+        chmod(certificate.directory, 0)
+        defer { chmod(certificate.directory, 0o700) }
+        #expect(try !files.reload())
+        #expect(files.whatIsUnreadable()?.contains(certificate.path) == true)
     }
 
     @Test func changedFilesAreSeenByTheServer() async throws {

@@ -118,6 +118,29 @@ same "an upload by its path" 404 "$(status_of_url \
 same "an upload by its CID" 404 "$(status_of_url "$server_url/ipfs/$secret?format=raw")"
 rm -r "$uploads"
 
+begin "a domain is a site of its own by its DNSLink, also by a unix socket that others may use"
+mkdir "$mnt/site"
+echo page >"$mnt/site/index.html"
+echo "/old /index.html 302" >"$mnt/site/_redirects"
+dns_port=$(free_port)
+dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file= --user=root --no-resolv --no-hosts \
+    --bind-interfaces --listen-address=127.0.0.1 --port="$dns_port" --local=/test/ \
+    --txt-record="_dnslink.site.test,dnslink=/ipfs/$("$registryfs" cid "$mnt/site")" 2>"$work/dns.log" &
+background+=($!)
+serve_up site --state-dir "$state" --host-domain site.test --dns "127.0.0.1:$dns_port" \
+    --listen "unix:$work/site.sock" --socket-mode 0606 --socket-group nogroup
+site_answers() { [[ $(curl -s -H "Host: site.test" "$site_url/") == page ]]; }
+wait_for 20 site_answers || fail "no page: $(tail -n 2 "$work/site.log" "$work/dns.log")"
+same "who may use the socket" "606 nogroup" "$(stat -c '%a %G' "$work/site.sock")"
+same "by the socket" page "$(curl -sf --unix-socket "$work/site.sock" http://site.test/index.html)"
+same "a rule of the site" "302 $site_url/index.html" \
+    "$(curl -s -o /dev/null -w '%{http_code} %{redirect_url}' -H 'Host: site.test' "$site_url/old")"
+tree=$("$registryfs" cid "$mnt")
+same "what is no part of it" 404 "$(status_of_url -H 'Host: site.test' "$site_url/ipfs/$tree?format=raw")"
+same "another host" 200 "$(status_of_url "$site_url/ipfs/$tree?format=raw")"
+kill "$site_pid"
+rm -r "$mnt/site"
+
 begin "who is being served a file keeps its bytes while somebody writes to it"
 dd if=/dev/urandom of="$mnt/large" bs=1M count=32 status=none
 sum=$(sha256sum <"$mnt/large")
@@ -274,10 +297,10 @@ unset NOTIFY_SOCKET
 answers() { [[ $(status_of_url "http://127.0.0.1:$beside/v2/") == 200 ]]; }
 wait_for 20 answers || fail "nobody serves beside the mount"
 pulled_as "127.0.0.1:$beside/team/app-1:v1" "${digests[1]}"
-child=$(pgrep -f -- "serve --supervised --state-dir $state") || fail "no process serves"
+child=$(pgrep -f -- "serve --supervised-by [0-9]+ --state-dir $state") || fail "no process serves"
 kill -9 "$child"
 wait_for 20 answers || fail "it was not started again"
-child=$(pgrep -f -- "serve --supervised --state-dir $state")
+child=$(pgrep -f -- "serve --supervised-by [0-9]+ --state-dir $state")
 same "what the service manager was told of it" READY=1 "$(cat "$work/notified")"
 [[ $(ls -l "/proc/$(daemon_pid)/fd") == *"$work/held"* ]] || fail "the daemon has nothing for the server to take"
 [[ $(ls -l "/proc/$child/fd") != *"$work/held"* ]] || fail "the server has what the daemon has open"

@@ -99,9 +99,33 @@ import Testing
             }
         }
         #expect(stand.content.now.scopes == [.tree, .tree, .any, .any])
-        #expect(stand.content.now.reaches == [.here, .everywhere, .here, .everywhere])
+        // What is here is not asked for elsewhere.
+        #expect(stand.content.now.reaches == [.here, .here, .here, .here])
         #expect(try stand.client.has(cid(1), scope: .tree))
         #expect(try !stand.client.has(cid(2), scope: .tree))
+    }
+
+    @Test func onlyWhatIsNotHereIsAskedForElsewhere() throws {
+        let stand = try Stand()
+        stand.content.change { state in
+            state.blocks = [
+                cid(1): .bytes([1]), cid(2): .bytes([2]), cid(3): .fault(.damaged(cid(3))),
+            ]
+            state.elsewhere = [cid(2)]
+        }
+        #expect(try stand.client.block(cid(2), scope: .any, reach: .everywhere).read() == [2])
+        #expect(stand.content.now.reaches == [.here, .everywhere])
+        let here = fault { () throws(ServeFault) in
+            try stand.client.block(cid(2), scope: .any, reach: .here)
+        }
+        #expect(here == .notFound)
+        #expect(stand.content.now.reaches == [.here, .everywhere, .here])
+        // What is damaged here may be whole elsewhere.
+        let damaged = fault { () throws(ServeFault) in
+            try stand.client.block(cid(3), scope: .any, reach: .everywhere)
+        }
+        #expect(damaged == .damaged(cid(3)))
+        #expect(stand.content.now.reaches.suffix(2) == [.here, .everywhere])
     }
 
     @Test func bytesBeyondTheBoundAreNoBlockAndNoWholeFile() throws {

@@ -86,8 +86,12 @@ final class ContentDouble: ServedContent {
     struct State: Sendable {
         var root: Result<CID, ServeFault> = .failure(.notFound)
         var blocks: [CID: Place] = [:]
+        /// Of the blocks: those that a source has.
+        var elsewhere: Set<CID> = []
         var wholeFiles: [CID: Place] = [:]
         var entries: [[[UInt8]]: ServedEntry] = [:]
+        /// Names that are told once the semaphore has a signal.
+        var waitsForNames: Base.Semaphore?
         var listings: [[[UInt8]]: [ServedName]] = [:]
         var scopes: [BlockScope] = []
         var reaches: [BlockReach] = []
@@ -113,7 +117,7 @@ final class ContentDouble: ServedContent {
             state.askedCount += 1
             state.scopes.append(scope)
             state.reaches.append(reach)
-            return state.blocks[cid]
+            return reach == .here && state.elsewhere.contains(cid) ? nil : state.blocks[cid]
         }
         guard let place else { throw .notFound }
         return try lend(place)
@@ -159,7 +163,11 @@ final class ContentDouble: ServedContent {
 private struct TreeDouble: ServedTree {
     let content: ContentDouble
 
-    func entry(at path: [[UInt8]]) throws(ServeFault) -> ServedEntry? { content.now.entries[path] }
+    func entry(at path: [[UInt8]]) throws(ServeFault) -> ServedEntry? {
+        let now = content.now
+        now.waitsForNames?.wait()
+        return now.entries[path]
+    }
 
     func names(at path: [[UInt8]]) throws(ServeFault) -> [ServedName]? {
         content.now.listings[path]

@@ -1,6 +1,7 @@
 import ArgumentParser
 import HTTPServer
 import Logging
+import Naming
 import Serving
 
 struct ServeCommand: ParsableCommand {
@@ -41,6 +42,18 @@ struct ServeCommand: ParsableCommand {
             "Give every block that is here, not only those of the tree, its snapshots and published roots."
     )
     var anyBlock = false
+
+    @Flag(
+        help: ArgumentHelp(
+            "Look names up that others ask for below /ipns: keys and domains, not only the volume's own.",
+            discussion: "By --gateway, --kubo and --dns."))
+    var resolveNames = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Serve what this domain's DNSLink leads to, as a site, to who asks for this host; may be repeated.",
+            valueName: "domain"))
+    var hostDomain: [String] = []
 
     @Option(
         name: .customLong("external-url"),
@@ -98,8 +111,19 @@ struct ServeCommand: ParsableCommand {
             valueName: Logger.Level.allCases.map(\.rawValue).joined(separator: "|")))
     var logLevel: String?
 
-    @Flag(help: .hidden)
-    var supervised = false
+    @Option(
+        help: ArgumentHelp(
+            "The mode of unix sockets, in octal digits (default: \(ServeSettings.socketModeDefault)).",
+            valueName: "mode"))
+    var socketMode: String?
+
+    @Option(
+        help: ArgumentHelp("The group of unix sockets, by its name or number.", valueName: "group"))
+    var socketGroup: String?
+
+    /// The process that started this one and looks after it.
+    @Option(help: .hidden)
+    var supervisedBy: Int32?
 
     func validate() throws {
         guard (tlsCert == nil) == (tlsKey == nil) else {
@@ -111,6 +135,13 @@ struct ServeCommand: ParsableCommand {
         }
         guard (1...1_000_000).contains(maxConnections ?? 1) else {
             throw ValidationError("--max-connections: it must be from 1 to 1000000")
+        }
+        guard
+            socketMode == nil && socketGroup == nil
+                || listen.contains(where: { $0.hasPrefix("unix:") })
+        else {
+            throw ValidationError(
+                "--socket-mode and --socket-group are for sockets of --listen unix:/path")
         }
         guard from == nil || volume.stateDir == nil else {
             throw ValidationError("--from and --state-dir exclude each other")
@@ -132,18 +163,36 @@ struct ServeCommand: ParsableCommand {
         settings.accessLogFormat = AccessLog.Format(rawValue: accessLogFormat) ?? .common
         settings.user = user
         settings.connectionsMax = maxConnections
-        settings.isSupervised = supervised
+        settings.supervisor = supervisedBy
+        settings.socketMode = socketMode
+        settings.socketGroup = socketGroup
+        if resolveNames || !hostDomain.isEmpty {
+            settings.names = NameSettings(
+                dns: names.dns, gateways: content.gateways.gateway, node: try kubo.settings())
+            settings.resolvesAllNames = resolveNames
+            settings.sites = try Set(hostDomain.map(Self.site))
+        }
         if let logLevel { settings.logLevel = try MountSettings.level(named: logLevel) }
         try ServeRun.run(settings)
     }
 
+    private static func site(_ text: String) throws(Failure) -> DNSName {
+        let domain = try Failure.ofUsage { () throws(NamingError) in try DNSName(text) }
+        guard domain.hasDot else {
+            throw Failure("--host-domain \(RawText.shown(text)): a domain has a dot", exitCode: 64)
+        }
+        return domain
+    }
+
     private func subject() throws(Failure) -> ServeSettings.Subject {
         guard let from else {
-            guard content.gateways.gateway.isEmpty, content.car.isEmpty, kubo.isEmpty,
-                names.dns == nil
+            let asksForNames = resolveNames || !hostDomain.isEmpty
+            guard content.car.isEmpty,
+                asksForNames
+                    || content.gateways.gateway.isEmpty && kubo.isEmpty && names.dns == nil
             else {
                 throw Failure(
-                    "a volume has sources of its own: --gateway, --car, --kubo and --dns go with --from",
+                    "a volume has sources of its own: --gateway, --car, --kubo and --dns go with --from, all but --car also with --resolve-names and --host-domain",
                     exitCode: 64)
             }
             let choice = try VolumeChoice.find(stateDirectory: volume.stateDir)

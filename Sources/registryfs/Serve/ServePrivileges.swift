@@ -56,7 +56,9 @@ enum ServeConfinement {
         setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
     }
 
-    /// Has the kernel end this process with the one that started it, which may have ended already.
+    /// Has the kernel end this process with the one that started it, which may have ended already: then somebody else is the parent.
+    ///
+    /// - Parameter parent: as it says itself, because a process that asks may ask too late.
     static func endWithParent(_ parent: pid_t) throws(Failure) {
         Confinement.endWithParent()
         guard getppid() == parent else {

@@ -10,6 +10,7 @@ import Remotes
 import ServiceLifecycle
 import Serving
 import UnixSignals
+import Volume
 
 import struct SystemPackage.Errno
 
@@ -17,7 +18,6 @@ import struct SystemPackage.Errno
 enum ServeRun {
     /// Serves until a signal ends it; blocks until then.
     static func run(_ settings: ServeSettings) throws(Failure) {
-        let parent = getppid()
         let log = Logger(label: "registryfs serve") { _ in
             LineLogHandler(file: LogFile(), level: settings.logLevel)
         }
@@ -33,29 +33,43 @@ enum ServeRun {
             try ListeningSocket.inherited(environment)
         }
         if sockets.isEmpty {
+            let access = try settings.socketAccess()
             for address in try settings.addresses() {
                 sockets += try ServeSettings.telling { () throws(ServerFailure) in
-                    try ListeningSocket.open(address)
+                    try ListeningSocket.open(address, access: access)
                 }
             }
         }
         for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] { unsetenv(name) }
         // The service is the mount: its manager is not to be told of a server that ends and begins.
-        if settings.isSupervised { unsetenv("NOTIFY_SOCKET") }
+        if settings.supervisor != nil { unsetenv("NOTIFY_SOCKET") }
         let accessLog = try accessLog(settings)
         var configuration = try settings.configuration(accessLog: accessLog)
         configuration.refusal = { RegistryAPI.refusal(of: $0, status: $1) }
         let place = try place(settings)
-        if settings.isSupervised { Confinement.takeNoPrecedence() }
+        let resolver = try settings.names?.resolver(log: log)
+        if settings.supervisor != nil { Confinement.takeNoPrecedence() }
         try user?.become()
         ServeConfinement.apply()
-        if settings.isSupervised { try ServeConfinement.endWithParent(parent) }
+        if let supervisor = settings.supervisor {
+            try ServeConfinement.endWithParent(supervisor)
+        }
+        if let unreadable = configuration.certificate?.whatIsUnreadable() {
+            log.warning("\(unreadable)")
+        }
         let (content, records) = try place.open(settings, log: log)
         var options = ServeOptions(peer: PrivateKey().name)
         options.scope = settings.scope
         options.isDeserialized = settings.isDeserialized
         options.records = records
         options.names = records
+        if let resolver {
+            if settings.resolvesAllNames {
+                options.names = ResolvedNames(resolver, own: records)
+            }
+            options.sites = settings.sites
+            options.siteNames = ResolvedNames(resolver, only: settings.sites)
+        }
         if let directory = settings.registryDirectory {
             options.registryDirectory = SystemFiles.components(RawText.bytes(of: directory))
         }
@@ -194,7 +208,11 @@ private struct ServePlace: ~Copyable {
                     "--from needs somebody who has the content: add --gateway, --car or --kubo",
                     exitCode: 64)
             }
-            return (try SourcesContent(origin: origin, sources: blocks, log: log), nil)
+            do throws(OriginError) {
+                return (try SourcesContent(origin: origin, sources: blocks, log: log), nil)
+            } catch {
+                throw Failure("\(RawText.shown(origin.reference)): \(error.description)")
+            }
         }
         guard let directory = directory.take() else { preconditionFailure("nothing to serve") }
         do throws(Errno) {

@@ -94,7 +94,7 @@ final class ServeSupervisor: Sendable {
 
     private func spawn() throws(Errno) -> pid_t {
         var arguments = [
-            "registryfs", "serve", "--supervised", "--state-dir", stateDirectory,
+            "registryfs", "serve", "--supervised-by", "\(getpid())", "--state-dir", stateDirectory,
             "--log-level", log.logLevel.rawValue,
         ]
         for address in addresses { arguments += ["--listen", address] }

@@ -1,45 +1,27 @@
 import Base
-import Logging
+package import Logging
 import MerkleDAG
-import Multiformats
-import Remotes
-import Serving
-import Volume
+package import Multiformats
+package import Remotes
+package import Serving
+package import Volume
 
 /// The tree of an origin as what is served, its blocks got from sources when somebody asks for them.
 ///
 /// Nothing is on the disk: blocks of lately are kept in memory, up to `memoryBytesMax`. Of what a request names by CID only that is
-/// given to which a block of the tree has led, so that a server is no way to get anything else by it.
-final class SourcesContent: ServedContent {
+/// given to which a block of the tree has led, so that a server is no way to get anything else by it; and nothing of uploads under
+/// way (`TreeLinks`).
+package final class SourcesContent: ServedContent {
     private struct State {
         var root: CID?
         var rootIsUntil: Int64 = 0
         var isLookingUp = false
         var blocks = BlockMemory(bytesMax: SourcesContent.memoryBytesMax)
-        /// What the blocks that were given of the tree link to.
-        var linked = Recent<CID, Void>(countMax: 1 << 17)
-        /// Counts the generations of `linked`, and in which of them the links of a block were noted last.
-        private var generation = 0
-        private var notedIn: [CID: Int] = [:]
-        private static let notedMax = 1 << 14
+        var links = TreeLinks()
         /// What is being got.
         var questions: [CID: Question] = [:]
 
-        func isOfTree(_ key: CID) -> Bool { root?.asV1 == key || linked.contains(key) }
-
-        /// Whether all links of a block are of the newest generation, and so known for long.
-        func areLinksNoted(of key: CID) -> Bool { notedIn[key] == generation }
-
-        mutating func note(_ links: [CID], of key: CID) {
-            if notedIn.count >= Self.notedMax { notedIn = [:] }
-            notedIn[key] = generation
-            for link in links { note(link.asV1) }
-        }
-
-        mutating func note(_ key: CID) {
-            if linked.isFull { generation += 1 }
-            linked.insert(key)
-        }
+        func isOfTree(_ key: CID) -> Bool { root?.asV1 == key || links.contains(key) }
     }
 
     /// A block that is being got; whoever wants the same waits for what becomes of it.
@@ -73,6 +55,10 @@ final class SourcesContent: ServedContent {
     private let log: Logger
     private let state = Monitor(State())
     private let ahead = WorkQueue<CID>()
+    /// In milliseconds.
+    private let clock: @Sendable () -> Int64
+    /// The threads that wait for sources: what is in memory needs none of them.
+    private let waits: RequestShare
 
     /// Of the blocks of lately, in bytes.
     fileprivate static let memoryBytesMax = 32 << 20
@@ -85,15 +71,22 @@ final class SourcesContent: ServedContent {
     private static let lifetimeSecondsDefault = 60.0
 
     /// Finds out the root. Blocks for the network where the origin is a name.
-    init(origin: OriginOptions, sources: any RemoteBlocks, log: Logger) throws(Failure) {
+    ///
+    /// - Parameters:
+    ///   - waitsMax: how many requests wait for sources at a time, and how many for their turn.
+    ///   - clock: by which a root grows old, in milliseconds.
+    package init(
+        origin: OriginOptions, sources: any RemoteBlocks, log: Logger,
+        waitsMax: (Int, Int) = (32, 64),
+        clock: @escaping @Sendable () -> Int64 = { MonotonicClock.milliseconds }
+    ) throws(OriginError) {
         self.origin = origin
         self.sources = sources
         self.log = log
-        do throws(OriginError) {
-            note(try resolved(Cancellation()))
-        } catch {
-            throw Failure("\(RawText.shown(origin.reference)): \(error.description)")
-        }
+        self.clock = clock
+        waits = RequestShare(
+            runningMax: waitsMax.0, waitingMax: waitsMax.1, patienceMilliseconds: 1_000)
+        note(try resolved(Cancellation()))
         for number in 0..<Self.threadCount {
             let queue = ahead
             let thread: Void? = try? Threads.startDetached(name: "ahead-\(number)") { [weak self] in
@@ -105,7 +98,7 @@ final class SourcesContent: ServedContent {
 
     deinit { ahead.stop() }
 
-    var tree: any ServedTree {
+    package var tree: any ServedTree {
         renewRoot()
         guard let root = state.withLock({ $0.root }) else { return NoTree() }
         return DAGTree(root: root, in: self, scope: .tree)
@@ -117,19 +110,19 @@ final class SourcesContent: ServedContent {
         func names(at path: [[UInt8]]) throws(ServeFault) -> [ServedName]? { nil }
     }
 
-    func root() throws(ServeFault) -> CID {
+    package func root() throws(ServeFault) -> CID {
         renewRoot()
         guard let root = state.withLock({ $0.root }) else { throw .unavailable }
         return root
     }
 
-    func block(
+    package func block(
         _ cid: CID, scope: BlockScope, reach: BlockReach
     ) throws(ServeFault) -> BytesPlace {
         renewRoot()
         let key = cid.asV1
         let (kept, isOfTree, areLinksNoted) = state.withLock { state in
-            (state.blocks[key], state.isOfTree(key), state.areLinksNoted(of: key))
+            (state.blocks[key], state.isOfTree(key), state.links.areLinksNoted(of: key))
         }
         guard scope == .any || isOfTree || cid.multihash.code == .identity else {
             throw .notFound
@@ -139,35 +132,36 @@ final class SourcesContent: ServedContent {
             bytes = kept
         } else {
             guard reach == .everywhere else { throw .notFound }
-            bytes = try get(cid)
+            let end = MonotonicClock.milliseconds + Int64(Self.blockMilliseconds)
+            bytes = try waits.run(until: end) { () throws(ServeFault) in try get(cid) }
         }
         // Of a block that was given long ago as well: what it links to is asked for now.
         if isOfTree, !areLinksNoted, cid.codec != .raw {
-            let links = cid.linksOfBlock(bytes)
-            state.withLock { $0.note(links, of: key) }
+            state.withLock { $0.links.note(bytes, of: key) }
         }
         return .bytes(bytes)
     }
 
     /// Nothing lies here as a whole.
-    func wholeFile(_ cid: CID, scope: BlockScope) throws(ServeFault) -> BytesPlace? { nil }
+    package func wholeFile(_ cid: CID, scope: BlockScope) throws(ServeFault) -> BytesPlace? { nil }
 
-    func has(_ cid: CID, scope: BlockScope) throws(ServeFault) -> Bool {
+    package func has(_ cid: CID, scope: BlockScope) throws(ServeFault) -> Bool {
         let key = cid.asV1
         return state.withLock { state in
             state.isOfTree(key) || scope == .any && state.blocks[key] != nil
         }
     }
 
-    func expect(_ cids: [CID]) {
+    package func expect(_ cids: [CID]) {
         // A walk of the tree comes to them, however long ago the block was given that links to them.
         state.withLock { state in
-            for cid in cids where !state.linked.contains(cid.asV1) { state.note(cid.asV1) }
+            for cid in cids { state.links.expect(cid.asV1) }
         }
         guard ahead.count < Self.aheadMax else { return }
         for cid in cids.prefix(Self.aheadMax) {
             let isNew = state.withLock { state in
                 state.blocks[cid] == nil && state.questions[cid.asV1] == nil
+                    && !state.links.isBelowUploads(cid.asV1)
             }
             if isNew { ahead.add(cid) }
         }
@@ -226,7 +220,7 @@ final class SourcesContent: ServedContent {
 
     /// Looks the name up again once its answer is old; beside the reader, who gets the old root until then.
     private func renewRoot() {
-        let now = MonotonicClock.milliseconds
+        let now = clock()
         let isDue = state.withLock { state in
             guard now >= state.rootIsUntil, !state.isLookingUp else { return false }
             state.isLookingUp = true
@@ -272,7 +266,7 @@ final class SourcesContent: ServedContent {
     }
 
     private func note(_ found: (CID, seconds: Double)) {
-        let until = MonotonicClock.milliseconds + Int64(found.seconds * 1000)
+        let until = clock() + Int64(found.seconds * 1000)
         let last = state.withLock { state in
             defer { (state.root, state.rootIsUntil) = (found.0, until) }
             return state.root

@@ -1,19 +1,23 @@
 internal import Base
-internal import Multiformats
-internal import Serving
-internal import Volume
+package import Multiformats
+package import Serving
+package import Volume
 
 /// A volume as what is served: its own tree, and its blocks in the form in which they lie.
-struct VolumeContent: ServedContent {
-    let volume: Volume
+package struct VolumeContent: ServedContent {
+    private let volume: Volume
 
-    var tree: any ServedTree { VolumeTree(volume: volume) }
+    package init(volume: Volume) {
+        self.volume = volume
+    }
 
-    func root() throws(ServeFault) -> CID {
+    package var tree: any ServedTree { VolumeTree(volume: volume) }
+
+    package func root() throws(ServeFault) -> CID {
         try Self.served { () throws(ServingFailure) in try volume.newestRoot() }
     }
 
-    func block(
+    package func block(
         _ cid: CID, scope: BlockScope, reach: BlockReach
     ) throws(ServeFault) -> BytesPlace {
         BytesPlace(
@@ -23,13 +27,13 @@ struct VolumeContent: ServedContent {
             })
     }
 
-    func wholeFile(_ cid: CID, scope: BlockScope) throws(ServeFault) -> BytesPlace? {
+    package func wholeFile(_ cid: CID, scope: BlockScope) throws(ServeFault) -> BytesPlace? {
         try Self.served(cid) { () throws(ServingFailure) in
             try volume.lendFile(cid, of: ContentScope(scope))
         }.map { BytesPlace($0) }
     }
 
-    func has(_ cid: CID, scope: BlockScope) throws(ServeFault) -> Bool {
+    package func has(_ cid: CID, scope: BlockScope) throws(ServeFault) -> Bool {
         try Self.served(cid) { () throws(ServingFailure) in
             try volume.hasBlock(cid, of: ContentScope(scope))
         }
