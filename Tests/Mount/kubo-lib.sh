@@ -46,21 +46,25 @@ real_node_up() {
     export IPFS_PATH=$node_directory IPFS_TELEMETRY=off
     if [[ -z $rpc_address ]]; then
         rpc_address=127.0.0.1:$(free_port)
-        ipfs init --empty-repo --profile=unixfs-v1-2025,test >/dev/null
-        ipfs config Addresses.API "/ip4/${rpc_address%:*}/tcp/${rpc_address#*:}"
-        ipfs config Addresses.Gateway "/ip4/127.0.0.1/tcp/$(free_port)"
-        ipfs config --json Addresses.Swarm '[]'
-        ipfs config --json Bootstrap '[]'
-        ipfs config --json AutoConf.Enabled false
-        ipfs config --json DNS.Resolvers '{}'
-        ipfs config --json Routing.DelegatedRouters '[]'
-        ipfs config --json Ipns.DelegatedPublishers '[]'
-        ipfs config --json Plugins.Plugins.telemetry.Disabled true
-        ipfs config --json Version.SwarmCheckEnabled false
+        make_repository "$rpc_address" "$(free_port)"
         ipfs config Routing.Type none
     fi
     setsid ipfs daemon --offline --migrate=false >"$work/node.log" 2>&1 </dev/null &
     node_pid=$!
+}
+# make_repository RPC-ADDRESS GATEWAY-PORT: the repository at IPFS_PATH, of a node on the loopback without peers.
+make_repository() {
+    ipfs init --empty-repo --profile=unixfs-v1-2025,test >/dev/null
+    ipfs config Addresses.API "/ip4/${1%:*}/tcp/${1#*:}"
+    ipfs config Addresses.Gateway "/ip4/127.0.0.1/tcp/$2"
+    ipfs config --json Addresses.Swarm '[]'
+    ipfs config --json Bootstrap '[]'
+    ipfs config --json AutoConf.Enabled false
+    ipfs config --json DNS.Resolvers '{}'
+    ipfs config --json Routing.DelegatedRouters '[]'
+    ipfs config --json Ipns.DelegatedPublishers '[]'
+    ipfs config --json Plugins.Plugins.telemetry.Disabled true
+    ipfs config --json Version.SwarmCheckEnabled false
 }
 node_kill() { # kill -9
     kill -9 "$node_pid"
