@@ -8,6 +8,8 @@ node_name=double
 rpc_address=""
 node_pid=""
 node_directory=$work/node
+# A node that starts offline waits for no block that it does not have, but gives no IPNS records either.
+node_options=(--offline)
 
 # in_both_nodes: for a script that is to run with the double and with a real node.
 in_both_nodes() {
@@ -31,7 +33,7 @@ node_up() {
         local double=${registryfs%/*}/kubo-double
         [[ -x $double ]] || die "no $double: build it first (swift build -c release --build-tests)"
         [[ -n $rpc_address ]] || rpc_address=127.0.0.1:$(free_port)
-        setsid "$double" --port "${rpc_address#*:}" --store "$node_directory" --offline \
+        setsid "$double" --port "${rpc_address#*:}" --store "$node_directory" "${node_options[@]}" \
             --control-port-file "$work/control-port" >"$work/node.log" 2>&1 </dev/null &
         node_pid=$!
     elif [[ -n ${REGISTRYFS_TEST_KUBO:-} ]]; then
@@ -47,9 +49,10 @@ real_node_up() {
     if [[ -z $rpc_address ]]; then
         rpc_address=127.0.0.1:$(free_port)
         make_repository "$rpc_address" "$(free_port)"
-        ipfs config Routing.Type none
+        # With routing of type none a node that is online takes records and forgets them.
+        ((${#node_options[@]} == 0)) || ipfs config Routing.Type none
     fi
-    setsid ipfs daemon --offline --migrate=false >"$work/node.log" 2>&1 </dev/null &
+    setsid ipfs daemon "${node_options[@]}" --migrate=false >"$work/node.log" 2>&1 </dev/null &
     node_pid=$!
 }
 # make_repository RPC-ADDRESS GATEWAY-PORT: the repository at IPFS_PATH, of a node on the loopback without peers.
