@@ -207,6 +207,9 @@ extension Commands {
         ) { (call) throws(Halt) in try storeRecord(call) },
     ]
 
+    private static let offlineRefusal =
+        "this action must be run in online mode, try running 'ipfs daemon' first"
+
     /// The name of a record: the text of the call without /ipns/.
     private static func recordName(_ call: Call) throws(Halt) -> String {
         let text = call.argument(0)
@@ -218,6 +221,7 @@ extension Commands {
     }
 
     private static func storedRecord(_ call: Call) throws(Halt) -> [UInt8] {
+        guard !call.node.isOffline else { throw .failed(offlineRefusal) }
         guard let record = call.node.record(try recordName(call)) else {
             throw .failed("routing: not found")
         }
@@ -225,6 +229,9 @@ extension Commands {
     }
 
     private static func storeRecord(_ call: Call) throws(Halt) {
+        guard !call.node.isOffline || call.isSet("allow-offline") else {
+            throw .failed(offlineRefusal)
+        }
         let name = try recordName(call)
         guard try call.nextPart() != nil else { throw .failed("no record") }
         let record = try call.readWholePart(limit: 1 << 20)

@@ -8,6 +8,8 @@ node_name=double
 rpc_address=""
 node_pid=""
 node_directory=$work/node
+# A node that starts offline waits for no block that it does not have, but gives no IPNS records either.
+node_options=(--offline)
 
 # in_both_nodes: for a script that is to run with the double and with a real node.
 in_both_nodes() {
@@ -31,7 +33,7 @@ node_up() {
         local double=${registryfs%/*}/kubo-double
         [[ -x $double ]] || die "no $double: build it first (swift build -c release --build-tests)"
         [[ -n $rpc_address ]] || rpc_address=127.0.0.1:$(free_port)
-        setsid "$double" --port "${rpc_address#*:}" --store "$node_directory" --offline \
+        setsid "$double" --port "${rpc_address#*:}" --store "$node_directory" "${node_options[@]}" \
             --control-port-file "$work/control-port" >"$work/node.log" 2>&1 </dev/null &
         node_pid=$!
     elif [[ -n ${REGISTRYFS_TEST_KUBO:-} ]]; then
@@ -46,21 +48,26 @@ real_node_up() {
     export IPFS_PATH=$node_directory IPFS_TELEMETRY=off
     if [[ -z $rpc_address ]]; then
         rpc_address=127.0.0.1:$(free_port)
-        ipfs init --empty-repo --profile=unixfs-v1-2025,test >/dev/null
-        ipfs config Addresses.API "/ip4/${rpc_address%:*}/tcp/${rpc_address#*:}"
-        ipfs config Addresses.Gateway "/ip4/127.0.0.1/tcp/$(free_port)"
-        ipfs config --json Addresses.Swarm '[]'
-        ipfs config --json Bootstrap '[]'
-        ipfs config --json AutoConf.Enabled false
-        ipfs config --json DNS.Resolvers '{}'
-        ipfs config --json Routing.DelegatedRouters '[]'
-        ipfs config --json Ipns.DelegatedPublishers '[]'
-        ipfs config --json Plugins.Plugins.telemetry.Disabled true
-        ipfs config --json Version.SwarmCheckEnabled false
-        ipfs config Routing.Type none
+        make_repository "$rpc_address" "$(free_port)"
+        # With routing of type none a node that is online takes records and forgets them.
+        ((${#node_options[@]} == 0)) || ipfs config Routing.Type none
     fi
-    setsid ipfs daemon --offline --migrate=false >"$work/node.log" 2>&1 </dev/null &
+    setsid ipfs daemon "${node_options[@]}" --migrate=false >"$work/node.log" 2>&1 </dev/null &
     node_pid=$!
+}
+# make_repository RPC-ADDRESS GATEWAY-PORT: the repository at IPFS_PATH, of a node on the loopback without peers.
+make_repository() {
+    ipfs init --empty-repo --profile=unixfs-v1-2025,test >/dev/null
+    ipfs config Addresses.API "/ip4/${1%:*}/tcp/${1#*:}"
+    ipfs config Addresses.Gateway "/ip4/127.0.0.1/tcp/$2"
+    ipfs config --json Addresses.Swarm '[]'
+    ipfs config --json Bootstrap '[]'
+    ipfs config --json AutoConf.Enabled false
+    ipfs config --json DNS.Resolvers '{}'
+    ipfs config --json Routing.DelegatedRouters '[]'
+    ipfs config --json Ipns.DelegatedPublishers '[]'
+    ipfs config --json Plugins.Plugins.telemetry.Disabled true
+    ipfs config --json Version.SwarmCheckEnabled false
 }
 node_kill() { # kill -9
     kill -9 "$node_pid"

@@ -8,6 +8,7 @@ in_both_nodes
 resolve() { "$registryfs" resolve "$@"; }
 last_of() { tail -n 1 <<<"$1"; }
 
+node_options=()
 node_up
 node_mount
 mkdir "$mnt/docker"
@@ -148,7 +149,8 @@ same "an answer that needs TCP" "/ipfs/$root" "$(last_of "$(by_dns many.test)")"
 begin "the system's resolver is asked where nobody else is named"
 servers 53
 echo "nameserver 127.0.0.1" >"$work/resolv.conf"
-mount --bind "$work/resolv.conf" "$(readlink -f /etc/resolv.conf)"
+system_file=$(readlink -f /etc/resolv.conf)
+mount --bind "$work/resolv.conf" "$system_file"
 by_system() { resolve cid.test >/dev/null 2>&1; }
 wait_for 10 by_system || fail "it does not answer: $(resolve cid.test 2>&1)"
 found=$(resolve cid.test)
@@ -157,6 +159,7 @@ grep -q "system's resolver (127.0.0.1)" <<<"$found" || fail "it does not say who
 same "an answer that needs TCP" "/ipfs/$root" "$(last_of "$(resolve many.test)")"
 found=$(resolve apex.test)
 same "the apex" "/ipfs/$root" "$(last_of "$found")"
+umount "$system_file"
 
 begin "what leads nowhere is told"
 refused() { # refused PATTERN NAME [OPTION...]
