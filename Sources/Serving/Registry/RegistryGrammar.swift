@@ -6,13 +6,13 @@
 // Source:     https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests
 
 /// Looks whether names are what they may be. None that passes leads out of a directory.
-enum RegistryGrammar {
+package enum RegistryGrammar {
     /// The longest name of a repository, in bytes.
-    static let nameLengthMax = 255
+    package static let nameLengthMax = 255
     /// The longest tag, in bytes.
     static let tagLengthMax = 128
 
-    static func isName(_ components: some Collection<[UInt8]>) -> Bool {
+    package static func isName(_ components: some Collection<[UInt8]>) -> Bool {
         guard !components.isEmpty, components.allSatisfy(isComponent) else { return false }
         return length(components) <= nameLengthMax
     }
@@ -23,7 +23,7 @@ enum RegistryGrammar {
         components.reduce(components.count - 1) { $0 + $1.count }
     }
 
-    static func isComponent(_ bytes: [UInt8]) -> Bool {
+    package static func isComponent(_ bytes: [UInt8]) -> Bool {
         guard bytes.count <= nameLengthMax else { return false }
         var separator: [UInt8] = []
         var hasBegun = false
@@ -39,7 +39,7 @@ enum RegistryGrammar {
         return hasBegun && separator.isEmpty
     }
 
-    static func isTag(_ bytes: [UInt8]) -> Bool {
+    package static func isTag(_ bytes: [UInt8]) -> Bool {
         guard let first = bytes.first, bytes.count <= tagLengthMax, first != UInt8(ascii: "."),
             first != UInt8(ascii: "-")
         else { return false }
