@@ -21,6 +21,8 @@ package struct TreeChanges: Sendable, Hashable {
     package var kept = 0
     package var copiedBytes: UInt64 = 0
 
+    package init() {}
+
     /// Whether the tree is as it was.
     package var isEmpty: Bool { made + replaced + removed == 0 }
 }

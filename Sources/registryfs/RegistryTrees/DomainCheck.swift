@@ -189,7 +189,7 @@ struct DomainCheck {
         }
         for value in told.prefix(Self.gatewaysMax) {
             do throws(GatewayURLError) {
-                try ask(try GatewayURL(value), &findings)
+                ask(try GatewayURL(value), &findings)
             } catch {
                 findings.wrong("'gateway=\(value)': \(error)")
             }

@@ -83,7 +83,8 @@ struct DomainRun {
             throw Failure(
                 "\(shown) has \(RawText.shown(other)), which would be published too: move it away")
         }
-        guard try there.isEmpty || keyOrNil(keys) != nil else {
+        let isKnown = try keyOrNil(keys) != nil
+        guard there.isEmpty || isKnown else {
             throw Failure(
                 "\(shown) is there, and was not made for the key '\(settings.label)': move it away")
         }
