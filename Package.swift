@@ -154,6 +154,14 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
+        // What the stock registry has written, and trees made of it by names alone: of a domain, and of a registry that is only files.
+        .target(
+            name: "RegistryLayout",
+            dependencies: [
+                "Base", "Serving",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         // Between the daemon of a volume and who serves it: blocks, names, and files as descriptors.
         .target(
             name: "ReadSocket",
@@ -197,7 +205,7 @@ let package = Package(
             dependencies: [
                 "Base", "Multiformats", "MerkleDAG", "Remotes", "HTTP", "Kubo", "Gateway",
                 "CARSource", "Naming", "Volume", "Checking",
-                "FuseSession", "Serving", "ReadSocket", "HTTPServer",
+                "FuseSession", "Serving", "RegistryLayout", "ReadSocket", "HTTPServer",
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "SystemPackage", package: "swift-system"),
@@ -302,6 +310,13 @@ let package = Package(
                 .product(name: "HTTPTypes", package: "swift-http-types"),
             ],
             exclude: ["Fixtures"], swiftSettings: settings),
+        .testTarget(
+            name: "RegistryLayoutTests",
+            dependencies: [
+                "RegistryLayout", "Serving", "Base", "Multiformats",
+                .product(name: "SystemPackage", package: "swift-system"),
+            ],
+            swiftSettings: settings),
         .testTarget(
             name: "ReadSocketTests",
             dependencies: [

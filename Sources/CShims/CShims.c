@@ -23,6 +23,16 @@ int rfs_openat(int directory, const char *path, int flags, mode_t mode) {
     return openat(directory, path, flags, mode);
 }
 
+int rfs_open_beneath(int directory, const char *path, int flags, mode_t mode) {
+    // struct open_how of openat2(2), which the C library has no header for everywhere.
+    struct { uint64_t flags, mode, resolve; } how = {
+        .flags = (uint64_t)(unsigned int)flags,
+        .mode = (flags & O_CREAT) ? mode : 0,
+        .resolve = 0x08 | 0x04 | 0x02, // beneath, no symlinks, no magic links
+    };
+    return (int)syscall(437, directory, path, &how, sizeof how);
+}
+
 ssize_t rfs_copy_file_range(int source, int64_t *source_offset, int destination,
                             int64_t *destination_offset, size_t length, unsigned int flags) {
     off64_t from = source_offset ? *source_offset : 0;
@@ -52,6 +62,8 @@ void rfs_set_thread_name(const char *name) { pthread_setname_np(pthread_self(), 
 int rfs_lock_exclusively(int fd) { return flock(fd, LOCK_EX | LOCK_NB); }
 
 int rfs_unlock(int fd) { return flock(fd, LOCK_UN); }
+
+int rfs_sync_filesystem(int fd) { return syncfs(fd); }
 
 int rfs_exchange(int directory, const char *one, const char *other) {
     return renameat2(directory, one, directory, other, RENAME_EXCHANGE);

@@ -40,6 +40,17 @@ extension KuboClient {
             try call.decode(IdentityReply.self, from: perform(call)).ID)
     }
 
+    /// Asks at which addresses the node may be reached: multiaddrs with its peer id, `addressesMax` at most. Tried again.
+    public func addresses(cancellation: Cancellation? = nil) throws(KuboError) -> [String] {
+        var call = Call("id", .harmless)
+        call.cancellation = cancellation
+        let reply = try call.decode(IdentityReply.self, from: perform(call))
+        return (reply.Addresses ?? []).prefix(Self.addressesMax).map(KuboError.line)
+    }
+
+    /// The most addresses of a node that are given.
+    public static let addressesMax = 64
+
     /// Asks for the size of the node's repository; the node walks all of it. Tried again.
     public func repoStat(
         cancellation: Cancellation? = nil
@@ -102,6 +113,7 @@ private struct VersionReply: Decodable {
 
 private struct IdentityReply: Decodable {
     var ID: String
+    var Addresses: [String]?
 }
 
 private struct RepositoryReply: Decodable {

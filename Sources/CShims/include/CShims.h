@@ -9,6 +9,9 @@
 /// openat(2) with a mode; the C function is variadic.
 int rfs_openat(int directory, const char *path, int flags, mode_t mode);
 
+/// openat2(2) below a directory; no part of the path may be a symlink.
+int rfs_open_beneath(int directory, const char *path, int flags, mode_t mode);
+
 /// copy_file_range(2).
 ssize_t rfs_copy_file_range(int source, int64_t *source_offset, int destination,
                             int64_t *destination_offset, size_t length, unsigned int flags);
@@ -33,6 +36,9 @@ int rfs_lock_exclusively(int fd);
 
 /// flock(2) with LOCK_UN; 0 or -1 with errno.
 int rfs_unlock(int fd);
+
+/// syncfs(2).
+int rfs_sync_filesystem(int fd);
 
 /// renameat2(2) with RENAME_EXCHANGE; 0 or -1 with errno.
 int rfs_exchange(int directory, const char *one, const char *other);

@@ -56,6 +56,18 @@ package struct JSONReader {
         try expect(UInt8(ascii: "}"))
     }
 
+    /// Takes an array apart.
+    ///
+    /// - Parameter element: reads or passes over one value.
+    package mutating func readElements(
+        _ element: (inout JSONReader) throws(JSONFault) -> Void
+    ) throws(JSONFault) {
+        try expect(UInt8(ascii: "["))
+        if takes(UInt8(ascii: "]")) { return }
+        repeat { try element(&self) } while takes(UInt8(ascii: ","))
+        try expect(UInt8(ascii: "]"))
+    }
+
     /// Reads a string. A half of a surrogate pair that stands alone becomes U+FFFD.
     package mutating func readString() throws(JSONFault) -> String {
         let (content, hasEscapes) = try scanString()

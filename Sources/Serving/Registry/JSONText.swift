@@ -1,6 +1,6 @@
 /// A JSON value to be written. The same value is always the same bytes: members stand in the order in which they
 /// are given, without blanks.
-indirect enum JSONText {
+package indirect enum JSONText {
     case string(String)
     case number(UInt64)
     case list([JSONText])
@@ -8,7 +8,7 @@ indirect enum JSONText {
     /// What is written already.
     case encoded([UInt8])
 
-    var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         var bytes: [UInt8] = []
         append(to: &bytes)
         return bytes

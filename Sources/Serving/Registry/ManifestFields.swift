@@ -7,7 +7,7 @@ internal import RegistryNames
 // Source: https://github.com/opencontainers/image-spec (manifest.md, image-index.md), Docker's manifest schemas 1 and 2.
 
 /// The few fields of a manifest that decide how it is served.
-struct ManifestFields: Sendable {
+package struct ManifestFields: Sendable {
     /// The most that annotations may have together, in bytes; more is as none.
     static let annotationBytesMax = 64 << 10
 
@@ -27,7 +27,7 @@ struct ManifestFields: Sendable {
     private(set) var hasSignatures = false
 
     /// Nil for what is no JSON object, or nested too deep.
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         var reader = JSONReader(bytes)
         do throws(JSONFault) {
             try reader.readMembers { (reader, name) throws(JSONFault) in
@@ -122,8 +122,8 @@ struct ManifestFields: Sendable {
 }
 
 /// Types of manifests.
-enum ManifestType {
-    static let index = "application/vnd.oci.image.index.v1+json"
+package enum ManifestType {
+    package static let index = "application/vnd.oci.image.index.v1+json"
     static let image = "application/vnd.oci.image.manifest.v1+json"
     static let artifact = "application/vnd.oci.artifact.manifest.v1+json"
     static let schema1 = "application/vnd.docker.distribution.manifest.v1+json"
@@ -140,7 +140,7 @@ enum ManifestType {
     /// is neither, because two clients might see two images in it (CVE-2021-41190).
     ///
     /// - Parameter fields: nil for what is no JSON object.
-    static func of(_ fields: ManifestFields?) -> String {
+    package static func of(_ fields: ManifestFields?) -> String {
         guard let fields else { return other }
         if let type = fields.mediaType.flatMap(usable) { return type }
         if fields.hasFileSystemLayers || fields.hasSignatures {

@@ -11,9 +11,9 @@ struct ManifestFacts: Sendable {
 ///
 /// What is remembered is of a CID and a digest together: the CID says what the bytes are, so they need not be hashed or read a second
 /// time. Tags are not remembered.
-final class ManifestStore: Sendable {
+package final class ManifestStore: Sendable {
     /// The longest manifest that is served, in bytes: what all registries take (OCI, "Pushing Manifests").
-    static let sizeMax: UInt64 = 4 << 20
+    package static let sizeMax: UInt64 = 4 << 20
 
     /// Of how many manifests is known what they are: each some 300 bytes, and twice as many at most.
     private static let factsMax = 4096

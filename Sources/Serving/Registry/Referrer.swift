@@ -1,17 +1,17 @@
 internal import RegistryNames
 
 /// A manifest that refers to another: a signature, an attestation, a list of what is in an image.
-struct Referrer: Sendable {
-    let digest: RegistryDigest
+package struct Referrer: Sendable {
+    package let digest: RegistryDigest
     let artifactType: String?
     /// As it stands in the list of referrers.
-    let descriptor: [UInt8]
+    package let descriptor: [UInt8]
 
     /// What a reference costs in memory, about, in bytes.
     var cost: Int { descriptor.count + (artifactType?.utf8.count ?? 0) + 160 }
 
     /// Nil for a manifest that refers to none.
-    static func of(
+    package static func of(
         _ bytes: [UInt8], digest: RegistryDigest
     ) -> (subject: RegistryDigest, referrer: Referrer)? {
         guard let fields = ManifestFields(bytes), let subject = fields.subject else { return nil }

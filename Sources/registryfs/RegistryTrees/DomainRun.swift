@@ -1,0 +1,209 @@
+import ArgumentParser
+import Base
+import Glibc
+import Kubo
+import Logging
+import Multiformats
+import Naming
+import RegistryLayout
+
+import struct SystemPackage.Errno
+
+/// What `publish --domain` does once its arguments are read.
+struct DomainRun {
+    /// The most addresses of a node that are told in DNS.
+    private static let addressesMax = 8
+
+    private let domain: DomainSettings
+    private let settings: PublishSettings
+    private let node: KuboAccess
+    private let mount: RegistryMount
+    private let registry: StockRegistry
+
+    init(
+        _ domain: DomainSettings, _ settings: PublishSettings, _ node: KuboAccess,
+        _ mount: RegistryMount
+    ) throws(Failure) {
+        self.domain = domain
+        self.settings = settings
+        self.node = node
+        self.mount = mount
+        registry = try mount.registry()
+    }
+
+    /// - Parameter watchSeconds: how often the repositories are looked at; nil to publish once.
+    func run(checks: Bool, watchSeconds: Double?) throws {
+        guard !checks else {
+            let check = try DomainCheck(domain, root: try publishedRoot(), key: try key())
+            guard try check.run(json: settings.json) else { throw ExitCode(1) }
+            return
+        }
+        let keys = try KeyRun.open(mount.entry.stateDirectory)
+        let place = try openPlace(keys)
+        if try keyOrNil(keys) == nil {
+            try Failure.naming { () throws(NamingError) in
+                try keys.add(PrivateKey(), label: settings.label)
+            }
+        }
+        let client = try PublishRun.client(node, target, settings)
+        let isPublishing = client != nil && node.kubo == nil
+        guard let watchSeconds else {
+            let changes = try make(in: place)
+            let value = try PublishRun.value(of: target, isPublishing: isPublishing)
+            return try publish(value, keys, client, changes)
+        }
+        var looked: CID?
+        var changes = TreeChanges()
+        try PublishRun.watch(settings, seconds: watchSeconds) { () throws(Failure) in
+            // All repositories have one CID, so where that stays nothing is read.
+            let seen = try mount.cid(of: mount.directory + ["repositories"])
+            if seen != looked {
+                changes = try make(in: place)
+                looked = seen
+            }
+            return try PublishRun.value(of: target, isPublishing: isPublishing)
+        } publish: { (value) throws(Failure) in
+            try publish(value, keys, client, changes)
+        }
+    }
+
+    private var target: PublishTarget {
+        .path(mount.path(of: domain.path), mount.entry, isRoot: false)
+    }
+
+    // MARK: The tree
+
+    /// What is there and not wanted is removed, so a directory that was there before the first time has to be empty.
+    private func openPlace(_ keys: KeyStore) throws(Failure) -> OpenDirectory {
+        let top = ["docker"]
+        let place = OpenDirectory(try mount.place(domain.path, for: top))
+        let there = try place.names(in: [])
+        let shown = RawText.shown(mount.path(of: domain.path))
+        if let other = there.first(where: { !top.contains($0) }) {
+            throw Failure(
+                "\(shown) has \(RawText.shown(other)), which would be published too: move it away")
+        }
+        let isKnown = try keyOrNil(keys) != nil
+        guard there.isEmpty || isKnown else {
+            throw Failure(
+                "\(shown) is there, and was not made for the key '\(settings.label)': move it away")
+        }
+        return place
+    }
+
+    private func make(in place: OpenDirectory) throws(Failure) -> TreeChanges {
+        let names = try Failure.layout { () throws(LayoutError) in
+            try registry.repositories(matching: domain.repositories)
+        }
+        guard !names.isEmpty else {
+            let patterns = domain.repositories.map(\.description).joined(separator: ", ")
+            throw Failure(
+                "no repository is \(RawText.shown(patterns)): push to \(domain.name)/NAME of your registry, "
+                    + "or say which are meant by --repo", kind: .absent)
+        }
+        var repositories: [RepositoryContents] = []
+        for name in names {
+            let found = try Failure.layout { () throws(LayoutError) in
+                try registry.wholeContents(of: name)
+            }
+            for fault in found.faults { Program.say(fault) }
+            repositories.append(found)
+        }
+        return try Failure.layout { [repositories] () throws(LayoutError) in
+            let tree = try WantedTree.ofDomain(repositories, in: registry)
+            let sync = try TreeSync(
+                root: place.copy(), from: registry, .links, topNames: ["docker"],
+                rank: WantedTree.rankInDomain)
+            return try sync.run(tree)
+        }
+    }
+
+    private func publishedRoot() throws(Failure) -> CID? {
+        try mount.has(domain.path) ? try mount.cid(of: domain.path) : nil
+    }
+
+    // MARK: Records
+
+    private func keyOrNil(_ keys: KeyStore) throws(Failure) -> PrivateKey? {
+        try Failure.naming { () throws(NamingError) in try keys.key(labelled: settings.label) }
+    }
+
+    /// The name of the domain's key, and what it leads to; nil where there is no key.
+    private func key() throws(Failure) -> KeyStore.Entry? {
+        let keys = try KeyRun.open(mount.entry.stateDirectory)
+        return try Failure.naming { () throws(NamingError) in
+            try keys.entries().first { $0.label == settings.label }
+        }
+    }
+
+    private func publish(
+        _ value: ContentPath, _ keys: KeyStore, _ client: KuboClient?, _ changes: TreeChanges
+    ) throws(Failure) {
+        let (record, failure) = try PublishRun.sign(value, keys, client, settings)
+        let addresses = try client.map { (client) throws(Failure) in try Self.addresses(of: client)
+        }
+        let report = DomainReport(
+            domain, record, value, nodes: addresses ?? [], changes)
+        if settings.json {
+            try Output.line(try ReportText.json(report))
+        } else {
+            try Output.line(
+                ([report.root, "/ipns/\(report.name)"] + report.dnsRecords).joined(separator: "\n"))
+        }
+        if let failure { throw failure }
+    }
+
+    /// The addresses at which others may reach a node: none of this machine alone.
+    private static func addresses(of client: KuboClient) throws(Failure) -> [String] {
+        do throws(KuboError) {
+            return Array(
+                try client.addresses().filter { address in
+                    !["/ip4/127.", "/ip6/::1/", "/ip6/fe80"].contains { address.hasPrefix($0) }
+                }.prefix(addressesMax))
+        } catch {
+            throw Failure("the node does not tell its addresses: \(error)")
+        }
+    }
+}
+
+/// What `publish --domain --json` prints. The keys are part of the program's interface.
+struct DomainReport: Codable, Sendable {
+    var domain: String
+    /// The CID of the domain's tree.
+    var root: String
+    /// The IPNS name.
+    var name: String
+    var sequence: UInt64
+    var validUntil: String
+    /// The node that took the record; nil for none.
+    var kubo: String?
+    /// The lines for the zone's file.
+    var dnsRecords: [String]
+    /// Of the tree's files: those that were made, took the place of others, were removed, and were there already.
+    var made: Int
+    var replaced: Int
+    var removed: Int
+    var kept: Int
+
+    init(
+        _ domain: DomainSettings, _ record: PublishReport, _ value: ContentPath, nodes: [String],
+        _ changes: TreeChanges
+    ) {
+        self.domain = "\(domain.name)"
+        root = value.description.split(separator: "/").last.map(String.init) ?? ""
+        name = record.name
+        sequence = record.sequence
+        validUntil = record.validUntil
+        kubo = record.kubo
+        let owner = "_dnslink.\(domain.name)"
+        let leads = domain.isByKey ? "/ipns/\(record.name)" : value.description
+        dnsRecords =
+            [ZoneText.record(owner, "dnslink=\(leads)")]
+            + nodes.map { ZoneText.record(owner, "ipfsnode=\($0)") }
+            + domain.gateways.map { ZoneText.record(owner, "gateway=\($0)") }
+        made = changes.made
+        replaced = changes.replaced
+        removed = changes.removed
+        kept = changes.kept
+    }
+}

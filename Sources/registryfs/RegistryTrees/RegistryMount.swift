@@ -1,0 +1,197 @@
+import Base
+import Glibc
+import Multiformats
+import RegistryLayout
+
+import struct SystemPackage.Errno
+
+extension Failure {
+    /// Runs what reads or makes trees of a registry.
+    static func layout<Result: ~Copyable>(
+        _ body: () throws(LayoutError) -> Result
+    ) throws(Failure) -> Result {
+        do throws(LayoutError) {
+            return try body()
+        } catch {
+            throw Failure(error.description)
+        }
+    }
+
+    /// Runs what reads an argument.
+    static func ofUsage<Result>(
+        _ body: () throws(LayoutError) -> Result
+    ) throws(Failure) -> Result {
+        do throws(LayoutError) {
+            return try body()
+        } catch {
+            throw Failure(error.description, exitCode: 64)
+        }
+    }
+}
+
+/// A live mount with a stock registry's directory, in which trees of it are made by ordinary system calls.
+struct RegistryMount {
+    let entry: MountEntry
+    /// The registry's directory below the mount point.
+    let directory: [String]
+    private let root: OpenDirectory
+
+    static let directoryDefault = ["docker", "registry", "v2"]
+
+    /// Asks the daemon first, so that a mount whose daemon is stuck is not touched.
+    ///
+    /// - Parameter directory: where the registry is below the mount point; nil for where it is by default, or is the root itself.
+    init(
+        _ mountpoint: String?, stateDirectory: String?, directory: String? = nil
+    ) throws(Failure) {
+        entry = try Self.mount(mountpoint, stateDirectory)
+        _ = try ControlClient(stateDirectory: entry.stateDirectory)
+            .ask(ControlRequest(command: .status))
+        do throws(Errno) {
+            root = OpenDirectory(
+                try Sys.open(RawText.text(of: entry.point), flags: O_RDONLY | O_DIRECTORY))
+        } catch {
+            throw Failure("cannot open \(RawText.shown(entry.point)): \(error.reason)")
+        }
+        if let directory {
+            self.directory = try Self.names(of: directory, "--registry-dir")
+        } else {
+            self.directory =
+                try root.has(Self.directoryDefault + ["repositories"]) ? Self.directoryDefault : []
+        }
+    }
+
+    private static func mount(
+        _ mountpoint: String?, _ stateDirectory: String?
+    ) throws(Failure) -> MountEntry {
+        switch try VolumeChoice.find(mountpoint: mountpoint, stateDirectory: stateDirectory) {
+        case .mounted(let mount): return mount
+        case .directory(let directory):
+            let path = try VolumeAccess.checked(directory)
+            let mount = try MountTable.read().trustedRegistryMounts.first { mount in
+                mount.stateDirectory == path && mount.root == [UInt8(ascii: "/")]
+            }
+            guard let mount else {
+                throw Failure("\(RawText.shown(directory)) is not mounted: mount it first")
+            }
+            return mount
+        case nil:
+            throw Failure("nothing is mounted: 'registryfs mount' does that")
+        }
+    }
+
+    /// The names of a path below a mount point, that a person gave.
+    static func names(of path: String, _ option: String) throws(Failure) -> [String] {
+        let names = path.split(separator: "/").map(String.init).filter { $0 != "." }
+        guard !names.contains(".."), !RawText.carriesBytes(path),
+            names.allSatisfy({ $0.utf8.count <= 255 })
+        else {
+            throw Failure(
+                "\(option) \(RawText.shown(path)): a path below the mount point, without '..'",
+                exitCode: 64)
+        }
+        return names
+    }
+
+    /// The registry.
+    func registry() throws(Failure) -> StockRegistry {
+        let shown = "\(RawText.shown(entry.point))/\(directory.joined(separator: "/"))"
+        guard try root.has(directory + ["repositories"]), let base = try root.open(directory) else {
+            throw Failure(
+                "no registry in \(shown): push to it first, or say where it is by --registry-dir")
+        }
+        return StockRegistry(base: base)
+    }
+
+    /// A directory to make a tree in, which is made where it is missing.
+    ///
+    /// - Throws: where it is the registry's own, or has that in it or is in it.
+    func place(_ path: [String], for topNames: [String]) throws(Failure) -> OwnedDescriptor {
+        let shown = RawText.shown(self.path(of: path))
+        guard !entry.isReadOnly else {
+            throw Failure(
+                "\(RawText.shown(entry.point)) is read-only: a tree can be made elsewhere, by "
+                    + "'registryfs export-static --dir DIR'")
+        }
+        for name in topNames {
+            let tree = path + [name]
+            guard !tree.starts(with: directory), !directory.starts(with: tree) else {
+                throw Failure("\(shown)/\(name) is the registry's own: choose another place")
+            }
+        }
+        do throws(Errno) {
+            return try root.make(path)
+        } catch {
+            throw Failure("cannot make \(shown): \(error.reason)")
+        }
+    }
+
+    /// The path of names below the mount point.
+    func path(of names: [String]) -> String {
+        let point = RawText.text(of: entry.point)
+        return ([point == "/" ? "" : point] + names).joined(separator: "/")
+    }
+
+    /// The CID of a directory, sealed where it is not yet.
+    func cid(of names: [String]) throws(Failure) -> CID {
+        var finder = VolumeFinder(stateDirectory: nil, seals: true)
+        let cid = try finder.cid(ofPath: path(of: names))
+        try finder.close()
+        return cid
+    }
+
+    func has(_ names: [String]) throws(Failure) -> Bool { try root.has(names) }
+}
+
+/// An open directory, and what is below it; no symlink is followed.
+final class OpenDirectory {
+    let descriptor: OwnedDescriptor
+
+    init(_ descriptor: consuming OwnedDescriptor) { self.descriptor = descriptor }
+
+    /// Opens a directory below; nil where there is none.
+    func open(
+        _ names: [String], flags: Int32 = O_RDONLY | O_DIRECTORY
+    ) throws(Failure) -> OwnedDescriptor? {
+        let path = names.isEmpty ? "." : names.joined(separator: "/")
+        do throws(Errno) {
+            return try Sys.open(beneath: descriptor.raw, path, flags: flags)
+        } catch .noSuchFileOrDirectory, .notDirectory {
+            return nil
+        } catch {
+            throw Failure("cannot open \(RawText.shown(path)): \(error.reason)")
+        }
+    }
+
+    func has(_ names: [String]) throws(Failure) -> Bool {
+        try open(names, flags: Sys.pathOnly) != nil
+    }
+
+    /// Opens a directory below, and makes what is missing of it.
+    func make(_ names: [String]) throws(Errno) -> OwnedDescriptor {
+        var path = ""
+        for name in names {
+            path += path.isEmpty ? name : "/" + name
+            do throws(Errno) {
+                _ = try Sys.open(beneath: descriptor.raw, path, flags: Sys.pathOnly)
+            } catch .noSuchFileOrDirectory {
+                _ = try Sys.makeDirectory(path, in: descriptor.raw, mode: 0o755)
+            } catch {
+                throw error
+            }
+        }
+        return try Sys.open(
+            beneath: descriptor.raw, path.isEmpty ? "." : path, flags: O_RDONLY | O_DIRECTORY)
+    }
+
+    /// The names in a directory below; none where it is not there.
+    func names(in names: [String]) throws(Failure) -> [String] {
+        guard let directory = try open(names) else { return [] }
+        do throws(Errno) {
+            return try Sys.entries(in: directory.raw, countMax: 1_000_000)
+                .map { RawText.text(of: $0.name) }
+        } catch {
+            throw Failure("cannot list \(names.joined(separator: "/")): \(error.reason)")
+        }
+    }
+}
