@@ -158,7 +158,7 @@ let package = Package(
         .target(
             name: "RegistryLayout",
             dependencies: [
-                "Base", "Serving",
+                "Base", "RegistryNames", "Serving",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
@@ -313,7 +313,7 @@ let package = Package(
         .testTarget(
             name: "RegistryLayoutTests",
             dependencies: [
-                "RegistryLayout", "Serving", "Base", "Multiformats",
+                "RegistryLayout", "RegistryNames", "Serving", "Base", "Multiformats",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),

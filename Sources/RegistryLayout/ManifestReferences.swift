@@ -1,3 +1,4 @@
+package import RegistryNames
 package import Serving
 
 // What a manifest needs: members `config`, `layers`, `blobs`, `fsLayers` name blobs, `manifests` names manifests, each by `digest` (schema 1:

@@ -1,4 +1,5 @@
 internal import Base
+package import RegistryNames
 package import Serving
 
 // What is to be made of a repository: tags, and what they reach.
