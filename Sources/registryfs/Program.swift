@@ -61,7 +61,7 @@ struct RegistryFS: ParsableCommand {
         subcommands: [
             MountCommand.self, UnmountCommand.self, StatusCommand.self, CIDCommand.self,
             InspectCommand.self, BlockCommand.self, ExportCARCommand.self, SyncCommand.self,
-            ImportCommand.self, ImportCARCommand.self, SnapshotCommand.self,
+            ImportCommand.self, ImportCARCommand.self, SnapshotCommand.self, GraftsCommand.self,
             CheckCommand.self, ResolveCommand.self, KeyCommand.self, PublishCommand.self,
             ServeCommand.self,
         ])

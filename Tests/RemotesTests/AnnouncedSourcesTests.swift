@@ -33,7 +33,9 @@ struct AnnouncedSourcesTests {
         }
     }
 
-    private let (parent, child, other): ([UInt8], [UInt8], [UInt8]) = ([1], [2], [3])
+    private let parent: [UInt8] = [1]
+    private let child: [UInt8] = [2]
+    private let other: [UInt8] = [3]
 
     /// Of all blocks the parent alone links to something, the child.
     private func make(_ own: Holder...) -> AnnouncedSources {
