@@ -17,6 +17,10 @@ enum CheckAction: Sendable {
     case countSnapshots
     /// Leaves what is being restored as it is.
     case forgetRestoration
+    /// Takes the row of a graft away; its directory stays as one of the volume's own.
+    case forgetGraft([UInt8])
+    /// Has nobody get the bytes of an object from a graft, because what they have to be is lost.
+    case distrustGraftObject(Int64)
     case removePlacement(kind: Int64, id: Int64, remote: Int64)
     /// Takes a reference to a DAG node away.
     case removeReference(kind: Int64, owner: Int64, multihash: [UInt8])

@@ -61,6 +61,14 @@ final class CheckRepairs {
                 "UPDATE volume SET last_snapshot = (SELECT max(id) FROM snapshot)")
         case .forgetRestoration:
             try database.execute("DELETE FROM restoration")
+        case .forgetGraft(let name):
+            try database.run("DELETE FROM graft WHERE CAST(name AS BLOB) = ?", .blob(name))
+        case .distrustGraftObject(let object):
+            try database.run(
+                """
+                UPDATE graft_object SET digest = zeroblob(32), graft = '', is_verified = 0
+                WHERE object = ?
+                """, CheckValue(object))
         case .makeRoot:
             try makeDirectoryRow(1, parent: 1, mode: 0o755)
             touched.insert(1)
@@ -156,7 +164,8 @@ final class CheckRepairs {
         case .removeUnreferencedNode(let multihash):
             try removeUnreferencedNode(multihash)
         case .rebuildIndexes, .passLog, .renewLog, .forgetRemote, .forgetOrigin, .forgetSnapshot,
-            .countSnapshots, .forgetRestoration, .makeRoot, .removeEntry,
+            .countSnapshots, .forgetRestoration, .forgetGraft, .distrustGraftObject, .makeRoot,
+            .removeEntry,
             .keepOneEntry, .setEntryKind, .renumberCookie, .relink, .moveToLostAndFound, .recount,
             .nameObject, .clearTree:
             preconditionFailure("a change of more than one row")

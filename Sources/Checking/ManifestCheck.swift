@@ -240,6 +240,7 @@ final class ManifestCheck {
         try PlacementsPass(self).checkOrigin()
         try PlacementsPass(self).checkRemotes()
         try SnapshotsPass(self).checkRows()
+        try GraftsPass(self).checkRows()
     }
 
     private func checkVolume() throws(CheckFailure) {

@@ -103,7 +103,8 @@ extension Operations {
             }
         } catch {
             guard error == .noSuchFileOrDirectory, context.lifetimes.negative > 0,
-                !context.volume.namesChangeUnseen(in: Inode(parent))
+                let asked = try? Operations.name(name),
+                !context.volume.namesChangeUnseen(in: Inode(parent), asked)
             else {
                 return reply.failure(error)
             }

@@ -88,6 +88,8 @@ struct CommitBatch: Sendable {
     var origin: Origin?
     /// As `origin`.
     var snapshots = SnapshotChanges()
+    /// As `origin`.
+    var grafts = GraftChanges()
 }
 
 extension CommitBatch {
@@ -96,7 +98,7 @@ extension CommitBatch {
         inodes.isEmpty && objects.isEmpty && entryChanges.isEmpty && deletedInodes.isEmpty
             && deletedObjects.isEmpty && evictedFiles.isEmpty && unlinkedObjects.isEmpty
             && lostNodes.isEmpty && keptNodes.isEmpty && nextObject == nil && published == nil
-            && origin == nil && snapshots.isEmpty
+            && origin == nil && snapshots.isEmpty && grafts.isEmpty
     }
 
     mutating func add(

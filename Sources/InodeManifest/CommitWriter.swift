@@ -13,6 +13,7 @@ extension CommitBatch {
         for kept in keptNodes { try nodes.keep(kept) }
         try writePlacements(to: db)
         try writeOrigin(to: db)
+        try grafts.write(to: db)
         var put = try db.statement(
             "INSERT OR REPLACE INTO entry(parent, name, inode, kind, cookie) VALUES (?,?,?,?,?)")
         var remove = try db.statement(

@@ -1,4 +1,5 @@
 internal import GRDB
+
 package import struct SystemPackage.Errno
 
 extension CommittedRows {

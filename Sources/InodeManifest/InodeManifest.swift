@@ -121,7 +121,8 @@ package final class InodeManifest: Sendable {
                 nextObject: counters.nextObject, inodeCount: counters.inodeCount,
                 published: remote.published, rootCount: remote.rootCount,
                 origin: try Origin.read(in: writer),
-                snapshots: try Snapshots.read(in: writer)), rank: .manifest)
+                snapshots: try Snapshots.read(in: writer), grafts: try Grafts.read(in: writer)),
+            rank: .manifest)
     }
 
     /// Runs a body with the manifest's state, alone. The body must not block on anything else

@@ -218,6 +218,7 @@ extension ManifestState {
     package func deleteIfUnused(_ record: ObjectRecord) {
         guard record.references == 0, record.pins == 0, !record.isDeleted else { return }
         sealed.noteGone(record.id)
+        _ = grafts.forget(record.id)
         if !record.isInline, record.cid != nil {
             loseBlocks(of: record)
         }

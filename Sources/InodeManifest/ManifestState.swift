@@ -56,18 +56,21 @@ package final class ManifestState {
     }
     /// What is kept for moments of the tree that have a name.
     package internal(set) var snapshots: Snapshots
+    /// Trees of others that repositories come from.
+    package internal(set) var grafts: Grafts
     /// The directory for whose entries an operation failed with `ManifestState.notLoaded`.
     private var notLoadedDirectory: Inode?
 
     init(
         reader: DatabaseQueue, nextInode: UInt64, nextCookie: UInt64, nextObject: UInt64,
         inodeCount: UInt64, published: PublishedState?, rootCount: UInt64, origin: Origin?,
-        snapshots: Snapshots
+        snapshots: Snapshots, grafts: Grafts
     ) {
         self.reader = reader
         self.published = published
         self.origin = origin
         self.snapshots = snapshots
+        self.grafts = grafts
         self.nextInode = nextInode
         self.nextCookie = nextCookie
         self.inodeCount = inodeCount
@@ -90,6 +93,7 @@ package final class ManifestState {
     var hasChanges: Bool {
         changeCount > 0 || !files.unlinked.isEmpty || pending.published != nil
             || pending.origin != nil || !pending.keptNodes.isEmpty || !pending.snapshots.isEmpty
+            || !pending.grafts.isEmpty
     }
 
     /// Notes that a record differs from its row.

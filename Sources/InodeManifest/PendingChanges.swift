@@ -11,6 +11,7 @@ struct PendingChanges {
     var lostNodes: [LostNodes] = []
     var keptNodes: [KeptNodes] = []
     var snapshots = SnapshotChanges()
+    var grafts = GraftChanges()
     /// Nil where it did not change.
     var published: PublishedState?
     /// Nil where it did not change.
@@ -88,6 +89,7 @@ struct PendingChanges {
         batch.published = published
         batch.origin = origin
         batch.snapshots = snapshots
+        batch.grafts = grafts
         inodes.removeAll(keepingCapacity: inodes.count < Self.capacityKeptMax)
         objects.removeAll(keepingCapacity: objects.count < Self.capacityKeptMax)
         entryChanges = []
@@ -96,6 +98,7 @@ struct PendingChanges {
         published = nil
         origin = nil
         snapshots = SnapshotChanges()
+        grafts = GraftChanges()
         contentByteCount = 0
         files.evicted = []
         files.unlinked = []
@@ -108,6 +111,7 @@ struct PendingChanges {
         notCheckpointed.published = batch.published ?? notCheckpointed.published
         notCheckpointed.origin = batch.origin ?? notCheckpointed.origin
         notCheckpointed.snapshots.add(batch.snapshots)
+        notCheckpointed.grafts.changes += batch.grafts.changes
         return batch
     }
 
@@ -210,6 +214,8 @@ struct PendingChanges {
         snapshots = SnapshotChanges(
             changes: batch.snapshots.changes + snapshots.changes,
             last: snapshots.last ?? batch.snapshots.last)
+        notCheckpointed.grafts.changes.removeLast(batch.grafts.changes.count)
+        grafts.changes = batch.grafts.changes + grafts.changes
         published = published ?? batch.published
         origin = origin ?? batch.origin
     }
@@ -258,5 +264,6 @@ struct PendingChanges {
         var changes = batch.snapshots
         changes.add(notCheckpointed.snapshots)
         notCheckpointed.snapshots = changes
+        notCheckpointed.grafts.changes = batch.grafts.changes + notCheckpointed.grafts.changes
     }
 }

@@ -58,7 +58,9 @@ struct RedoWriter {
 
     /// Writes a batch behind the room for the head; false where that is too long, or has what only SQLite is told.
     mutating func encode(_ batch: CommitBatch) -> Bool {
-        guard batch.origin == nil, batch.snapshots.isEmpty else { return false }
+        guard batch.origin == nil, batch.snapshots.isEmpty, batch.grafts.isEmpty else {
+            return false
+        }
         bytes.removeAll(keepingCapacity: bytes.capacity <= Self.capacityKeptMax)
         bytes.append(contentsOf: repeatElement(0, count: RedoHead.byteCount))
         isFull = false

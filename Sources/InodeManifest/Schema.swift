@@ -1,6 +1,6 @@
 package import GRDB
 
-// The manifest's format, version 6: one SQLite database, `manifest.sqlite`, in WAL mode.
+// The manifest's format, version 7: one SQLite database, `manifest.sqlite`, in WAL mode.
 //
 //   volume            one row: what holds for the whole state directory, and the next free numbers
 //   inode             one row an inode; `id` is the inode number that the kernel sees; of a directory with
@@ -23,6 +23,8 @@ package import GRDB
 //   origin            one row where the tree came from elsewhere, since version 5: what it was named by, and the root
 //   snapshot          one row a moment of the tree that has a name, since version 6
 //   restoration       one row while the tree, or a part of it, is brought to an earlier root
+//   graft             one row a tree of others that repositories come from, since version 7
+//   graft_object      objects that came as blobs of such a tree, and the SHA-256 that their bytes have to have
 //   deleted_object    flat files that nothing names any more, to be unlinked after the commit
 //   redo_log          one row, since version 3: the number of the commit up to which the database has
 //                     everything, and the key of the redo log's checks (see RedoLog.swift)
@@ -68,7 +70,7 @@ package enum ObjectState: Int64, Sendable {
 /// The format of the database.
 package enum Schema {
     /// PRAGMA user_version of the newest format that this program reads and writes.
-    package static let version: Int32 = 6
+    package static let version: Int32 = 7
     /// PRAGMA application_id: "rfs1".
     package static let applicationID: Int32 = 0x7266_7331
     /// The highest number of an inode, a cookie, an object, an epoch or a commit. None comes near to it by
@@ -202,6 +204,7 @@ package enum Schema {
         registerPlacement(in: &migrator)
         registerOrigin(in: &migrator)
         registerSnapshots(in: &migrator)
+        registerGrafts(in: &migrator)
         return migrator
     }
 
@@ -309,6 +312,36 @@ package enum Schema {
                     ALTER TABLE object ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
                     ALTER TABLE dag_node ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
                     CREATE INDEX object_kept ON object(kept) WHERE kept > 0;
+                    """)
+        }
+    }
+
+    /// Version 7.
+    private static func registerGrafts(in migrator: inout DatabaseMigrator) {
+        migrator.registerMigration("7") { db in
+            try db.execute(
+                sql: """
+                    PRAGMA user_version = 7;
+                    CREATE TABLE graft(
+                        name TEXT NOT NULL PRIMARY KEY,
+                        reference TEXT NOT NULL,
+                        layout INTEGER NOT NULL,
+                        parent INTEGER NOT NULL,
+                        root BLOB NOT NULL,
+                        path BLOB NOT NULL,
+                        base BLOB NOT NULL,
+                        blobs BLOB,
+                        blobs_before BLOB,
+                        time INTEGER NOT NULL,
+                        until INTEGER NOT NULL,
+                        is_pinned INTEGER NOT NULL
+                    ) STRICT, WITHOUT ROWID;
+                    CREATE TABLE graft_object(
+                        object INTEGER PRIMARY KEY,
+                        digest BLOB NOT NULL,
+                        graft TEXT NOT NULL,
+                        is_verified INTEGER NOT NULL
+                    ) STRICT;
                     """)
         }
     }

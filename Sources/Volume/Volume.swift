@@ -50,6 +50,8 @@ public final class Volume: Sendable {
     let publishing = LockBound(PublishingState())
     /// `Trees`: how a tree that goes with a name stands to it.
     let following = Following()
+    /// `Domains`: repositories of others.
+    let domains = DomainsRoom()
     /// `Snapshots`: what is shown of them.
     let view = SnapshotView()
     /// `Serving`: what others read without programs.
@@ -174,6 +176,9 @@ public final class Volume: Sendable {
             if let origin = options.origin, origin.follows {
                 clock.add([try startFollowing(origin)])
             }
+            if let domains = options.domains, !options.isReadOnly {
+                clock.add([try startRefreshing(domains)])
+            }
             guard let connection, !options.isReadOnly else { return }
             clock.add(try startPublishing(connection))
         } catch {
@@ -256,9 +261,11 @@ public final class Volume: Sendable {
         connection?.stop()
         remotes.fetcher.stop()
         following.stop()
+        domains.stop()
         serving.root.stop()
         clock.stop()
         clock.join()
+        domains.pool.stop()
         remotes.fetcher.fetchPool.stop()
         remotes.fetcher.searchPool.stop()
     }

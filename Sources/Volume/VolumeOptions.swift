@@ -25,6 +25,8 @@ public struct VolumeOptions: Sendable {
     /// What the tree of a new volume begins with, or follows; nil for an empty one. A volume that has one keeps it
     /// where this is nil.
     public var origin: OriginOptions?
+    /// Domains whose repositories come at their first lookup; nil for none.
+    public var domains: DomainOptions?
     /// Whom the attribute `ipfs.cid` of a directory is for. It tells of all that is below.
     public var directoryCIDs = DirectoryCIDs.owner
 

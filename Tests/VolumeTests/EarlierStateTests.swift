@@ -151,7 +151,7 @@ private struct EarlierState {
             #expect(state.published?.epoch == 1 && state.published?.root != nil)
         }
         manifest.abandon()
-        #expect(try earlier.rows("PRAGMA user_version") == ["6"])
+        #expect(try earlier.rows("PRAGMA user_version") == ["7"])
         #expect(try earlier.rows("SELECT id FROM placement WHERE kind = 1") == objects)
         #expect(try earlier.rows("SELECT id FROM placement WHERE kind = 2") == directories)
         #expect(

@@ -1,3 +1,5 @@
+internal import RegistryNames
+
 /// A manifest that refers to another: a signature, an attestation, a list of what is in an image.
 struct Referrer: Sendable {
     let digest: RegistryDigest

@@ -11,8 +11,23 @@ extension Volume {
     /// `/` is the inode itself, too: it is the name of what the kernel knows by a handle only, and it
     /// asks by that name, as below the inode, whether it still holds (overlayfs does so).
     ///
-    /// - Throws: ENOENT, ENOTDIR, ENAMETOOLONG; ESTALE for `.` and `..` of what has no name any more.
+    /// A name that is not here may be a domain's, or that of a blob of one (`Domains`): then it blocks for the network, as long as
+    /// `DomainOptions` says at most.
+    ///
+    /// - Throws: ENOENT, ENOTDIR, ENAMETOOLONG; ESTALE for `.` and `..` of what has no name any more; EIO where a domain cannot be
+    ///   looked up, EINTR where that was interrupted.
     public func lookup(_ name: FileName, in parent: Inode) throws(Errno) -> Attributes {
+        do throws(Errno) {
+            return try lookUpHere(name, in: parent)
+        } catch {
+            guard error == .noSuchFileOrDirectory, options.domains != nil,
+                try pullThrough(name, in: parent)
+            else { throw error }
+        }
+        return try lookUpHere(name, in: parent)
+    }
+
+    private func lookUpHere(_ name: FileName, in parent: Inode) throws(Errno) -> Attributes {
         guard name.bytes.count <= Self.nameLengthMax else { throw .fileNameTooLong }
         if parent.isOfView { return try view.lookup(name, in: parent, self) }
         let known = try reading { (state) throws(Errno) -> KnownAttributes? in

@@ -105,7 +105,9 @@ extension Volume {
             record.size = size
             record.blocks = size / 512 + (size % 512 == 0 ? 0 : 1)
             if size > 0 {
-                let object = try object(for: child.cid, size: size, treeSize: child.treeSize, state)
+                let object = try object(
+                    for: child.cid, size: size, treeSize: child.treeSize,
+                    digest: graftDigest(of: child, in: directory, state), state)
                 record.object = object.id
             }
         }
@@ -124,17 +126,30 @@ extension Volume {
     }
 
     /// The object of a CID with a reference more, made where there is none.
-    private func object(
-        for cid: CID, size: UInt64, treeSize: UInt64, _ state: ManifestState
+    ///
+    /// - Parameters:
+    ///   - digest: the SHA-256 that its bytes have to have; nil for any. An object of which that has to be found out is
+    ///     shared with no other: what is asked of its bytes would be asked of others' as well.
+    ///   - graft: who says so; empty where the tree says it, as it was here before: then an object that is here has it.
+    func object(
+        for cid: CID, size: UInt64, treeSize: UInt64, digest: [UInt8]? = nil, graft: String = "",
+        _ state: ManifestState
     ) throws(Errno) -> ObjectRecord {
         for id in try state.objects(with: cid) {
+            let expected = state.grafts.unverified[id]?.digest
+            guard expected == digest || expected == nil && graft.isEmpty else { continue }
             guard let object = try state.object(id), object.state != .staging, object.cid == cid,
                 object.size == size
             else { continue }
             state.retain(object)
             return object
         }
-        return state.makeRemoteObject(size: size, cid: cid, treeSize: treeSize)
+        let made = state.makeRemoteObject(size: size, cid: cid, treeSize: treeSize)
+        if let digest {
+            state.put(
+                GraftObject(object: made.id, digest: digest, graft: graft, isVerified: false))
+        }
+        return made
     }
 
     /// Begins a new volume with the tree that stands at the node's MFS path. Blocks for the node.

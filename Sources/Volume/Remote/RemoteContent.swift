@@ -19,16 +19,19 @@ extension Volume {
             )
         }
         if let file = remotes(state).files[object.id] { return file }
-        let file = RemoteFile(object: object.id, cid: cid, size: object.size, fetcher.extents)
+        let file = RemoteFile(
+            object: object.id, cid: cid, size: object.size,
+            expected: state.grafts.unverified[object.id], fetcher.extents)
         remotes(state).files[object.id] = file
         return file
     }
 
-    /// Reads bytes of a remote object.
+    /// Reads bytes of a remote object. Of a blob of a graft, all of them are read first, and compared with its digest.
     func read(
         _ file: RemoteFile, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
     ) throws(Errno) -> Int {
         guard let fetcher else { throw .ioError.because("the volume has no node") }
+        if !file.isVerified { try verify(file, fetcher) }
         return try file.read(at: offset, into: buffer, self, fetcher)
     }
 
@@ -56,7 +59,8 @@ extension Volume {
     /// that the profile makes of them. Another DAG's bytes stay in the cache: only its own nodes and
     /// leaves give its CID.
     func keepWhole(_ remote: RemoteFile) {
-        guard let blocks = profileBlocks(of: remote) else { return }
+        // What it is said to be has not been found true yet: `verify` comes here again.
+        guard remote.isVerified, let blocks = profileBlocks(of: remote) else { return }
         do throws(Errno) {
             // The nodes above have the Tsize that the link told.
             let treeSize = try manifest.withLock { (state) throws(Errno) in

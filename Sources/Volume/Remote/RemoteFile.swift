@@ -1,6 +1,8 @@
 internal import Base
+internal import InodeManifest
 internal import Multiformats
 internal import ObjectStore
+internal import Synchronization
 
 internal import struct SystemPackage.Errno
 
@@ -66,6 +68,9 @@ final class RemoteFile: Sendable {
     let object: UInt64
     let cid: CID
     let size: UInt64
+    /// What all of the bytes have to be before anybody gets one; nil for what its CID alone says.
+    let expected: GraftObject?
+    private let verified: Atomic<Bool>
     let state: Monitor<State>
     let budget: RemoteExtents
 
@@ -75,14 +80,23 @@ final class RemoteFile: Sendable {
     /// How long a extent that could not be had is not asked for again, in milliseconds.
     static let failureMilliseconds: Int64 = 5_000
 
-    init(object: UInt64, cid: CID, size: UInt64, _ budget: RemoteExtents) {
+    init(
+        object: UInt64, cid: CID, size: UInt64, expected: GraftObject? = nil,
+        _ budget: RemoteExtents
+    ) {
         self.object = object
         self.cid = cid
         self.size = size
+        self.expected = expected
+        verified = Atomic(expected == nil)
         self.budget = budget
         budget.add(1)
         state = Monitor(State(extents: [Self.whole(cid, size)], missing: 1), rank: .remoteFile)
     }
+
+    /// Whether the bytes may be given.
+    var isVerified: Bool { verified.load(ordering: .acquiring) }
+    func noteVerified() { verified.store(true, ordering: .releasing) }
 
     deinit { budget.remove(state.withLock { $0.extents.count }) }
 

@@ -18,6 +18,8 @@ struct VolumeBlocks: BlockSource {
     var user: UInt32?
     /// How long a block may take; nil for as long as a read waits.
     var milliseconds: Int?
+    /// When all of it has to be done, in milliseconds of `MonotonicClock`.
+    var deadline: Int64?
 
     func block(_ cid: CID) throws(BlockUnavailable) -> [UInt8] {
         try block(cid, memory: nil)
@@ -34,14 +36,13 @@ struct VolumeBlocks: BlockSource {
         {
             return stored
         }
+        // Whoever goes down a domain's tree, name by name, asks for each of its directories twice.
+        let isRemembered = memory == nil && cid.codec == .dagPB && volume.options.domains != nil
+        if isRemembered, let known = volume.domains.node(cid) { return known }
         do throws(RemoteError) {
-            // What the node has itself is not to wait behind what it has to look for.
-            do throws(RemoteError) {
-                return try get(cid, asksPeers: false, memory)
-            } catch {
-                guard asksPeers, error.kind == .notFound else { throw error }
-            }
-            return try get(cid, asksPeers: true, memory)
+            let block = try getAny(cid, memory)
+            if isRemembered { volume.domains.note(cid, block) }
+            return block
         } catch {
             // A tree of the volume's own that was imported again is asked for by others' rules.
             if let found = volume.localBlock(cid) { return found }
@@ -49,11 +50,28 @@ struct VolumeBlocks: BlockSource {
         }
     }
 
+    private func getAny(_ cid: CID, _ memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
+        // What the node has itself is not to wait behind what it has to look for.
+        do throws(RemoteError) {
+            return try get(cid, asksPeers: false, memory)
+        } catch {
+            guard asksPeers, error.kind == .notFound else { throw error }
+        }
+        return try get(cid, asksPeers: true, memory)
+    }
+
     private func get(
         _ cid: CID, asksPeers: Bool, _ memory: ReplyMemory?
     ) throws(RemoteError) -> [UInt8] {
-        var request = BlockRequest(
-            cid, deadlineMilliseconds: milliseconds ?? fetcher.options.fetchMilliseconds)
+        var allowed = milliseconds ?? fetcher.options.fetchMilliseconds
+        if let deadline {
+            let left = deadline - MonotonicClock.milliseconds
+            guard left > 0 else {
+                throw RemoteError(.timeout, "block \(cid): the lookup has taken too long")
+            }
+            allowed = min(allowed, Int(left))
+        }
+        var request = BlockRequest(cid, deadlineMilliseconds: allowed)
         request.asksPeers = asksPeers
         request.cancellation = cancellation ?? fetcher.cancellation
         request.user = user

@@ -90,6 +90,7 @@ extension Volume {
             else { return .none }
             if record.isInline { return .inline(try state.inlineBytes(of: record)) }
             guard record.state == .sealed else {
+                guard state.grafts.unverified[object] == nil else { return .none }
                 return remotes(state).files[object].map { .cached($0) } ?? .none
             }
             return passthrough(state).backed[object] == nil ? .lend(size: record.size) : .read

@@ -132,6 +132,8 @@ extension Volume {
         case gone
         case sealed(CID, size: UInt64)
         case written
+        /// It is said to have a digest, which nobody has compared yet.
+        case unverified
         case resting(size: UInt64)
     }
 
@@ -146,6 +148,9 @@ extension Volume {
                 case .sealed(let cid, let size): return .file(cid, size: size)
                 // A close is told of a few milliseconds after it.
                 case .written: continue
+                case .unverified:
+                    try verifyContent(of: inode)
+                    continue
                 case .resting(let size):
                     let (cid, _) = try seal(inode, attempts: Self.treeAttemptsMax)
                     // What is told is not kept then.
@@ -177,6 +182,7 @@ extension Volume {
                 let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
                 return .sealed(leaf.cid, size: 0)
             }
+            if state.grafts.unverified[object.id] != nil { return .unverified }
             // What was small when it was taken over from a backing file is the object's, and is here whatever comes.
             if object.state != .staging, !isBacked || object.isInline, let cid = object.cid {
                 return .sealed(cid, size: object.size)

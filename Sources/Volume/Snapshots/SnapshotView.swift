@@ -151,8 +151,9 @@ extension Volume {
     package var shownSnapshotInodes: Int { view.nodes.withLock { $0.count } }
 
     /// Whether the entries of a directory may come and go, or stand for others, without the kernel being told in time: those
-    /// of the directory of snapshots. Nothing of what is there may be remembered.
-    public func namesChangeUnseen(in directory: Inode) -> Bool {
-        directory == SnapshotView.snapshots
+    /// of the directory of snapshots, and a name that somebody else may turn out to have (`Domains`). Nothing of what is there
+    /// may be remembered.
+    public func namesChangeUnseen(in directory: Inode, _ name: FileName? = nil) -> Bool {
+        directory == SnapshotView.snapshots || name.map { mayBePulled($0, in: directory) } ?? false
     }
 }

@@ -104,7 +104,7 @@ extension Volume {
     }
 
     /// Makes the bytes of a file that is elsewhere the volume's own. They are durable with the next commit.
-    fileprivate func convertFile(_ inode: Inode) throws(Errno) {
+    func convertFile(_ inode: Inode) throws(Errno) {
         let file = try reading { (state) throws(Errno) in use(try record(inode, state), state) }
         defer {
             manifest.withLock { endUse(file, $0) }

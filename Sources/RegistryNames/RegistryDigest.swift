@@ -1,4 +1,4 @@
-internal import Multiformats
+package import Multiformats
 
 // The digest of a blob or manifest, as OCI writes it.
 //
@@ -7,23 +7,29 @@ internal import Multiformats
 // Source:   https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
 
 /// By which a registry knows a blob or a manifest.
-struct RegistryDigest: Hashable, Sendable {
+package struct RegistryDigest: Hashable, Sendable {
     /// The longest text of one.
-    static let lengthMax = 7 + 128
+    package static let lengthMax = 7 + 128
 
     /// A SHA-256 or a SHA-512.
-    let multihash: Multihash
+    package let multihash: Multihash
 
     /// Nil for what is malformed, and for functions that are not served.
-    init?(parsing text: some Collection<UInt8>) {
+    package init?(parsing text: some Collection<UInt8>) {
         guard text.count <= Self.lengthMax, let colon = text.firstIndex(of: UInt8(ascii: ":"))
         else { return nil }
         self.init(
             algorithm: text[..<colon], hex: text[text.index(after: colon)...])
     }
 
+    /// Nil for functions that are not served.
+    package init?(_ multihash: Multihash) {
+        guard multihash.code == .sha2_256 || multihash.code == .sha2_512 else { return nil }
+        self.multihash = multihash
+    }
+
     /// Of the names of a directory and of what is in it.
-    init?(algorithm: some Collection<UInt8>, hex: some Collection<UInt8>) {
+    package init?(algorithm: some Collection<UInt8>, hex: some Collection<UInt8>) {
         let code: Multicodec
         if algorithm.elementsEqual("sha256".utf8) {
             code = .sha2_256
@@ -50,12 +56,13 @@ struct RegistryDigest: Hashable, Sendable {
     }
 
     /// The names of algorithms, each a directory on the disk of the stock registry.
-    static let algorithms = ["sha256", "sha512"]
+    package static let algorithms = ["sha256", "sha512"]
 
-    var algorithm: String { multihash.isSHA256 ? "sha256" : "sha512" }
+    /// One of `algorithms`.
+    package var algorithm: String { multihash.isSHA256 ? "sha256" : "sha512" }
 
     /// In lowercase hexadecimal digits.
-    var hex: [UInt8] {
+    package var hex: [UInt8] {
         multihash.withDigest { digest in
             var hex: [UInt8] = []
             hex.reserveCapacity(2 * digest.count)
@@ -67,10 +74,11 @@ struct RegistryDigest: Hashable, Sendable {
         }
     }
 
-    var text: String { algorithm + ":" + String(decoding: hex, as: UTF8.self) }
+    /// As it stands in a request, or in a link of the stock registry.
+    package var text: String { algorithm + ":" + String(decoding: hex, as: UTF8.self) }
 
     /// Whether some bytes have this digest.
-    func matches(_ bytes: [UInt8]) -> Bool {
+    package func matches(_ bytes: [UInt8]) -> Bool {
         bytes.withUnsafeBytes { (raw) -> Bool in
             do throws(MultihashError) {
                 try multihash.verify(raw)
