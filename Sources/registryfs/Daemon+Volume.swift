@@ -1,3 +1,4 @@
+import FuseSession
 import Logging
 import MerkleDAG
 import Remotes

@@ -2,6 +2,8 @@ import Base
 import FuseSession
 import Glibc
 import Logging
+import MerkleDAG
+import Multiformats
 import ReadSocket
 import Volume
 

@@ -166,7 +166,7 @@ one_line "prune without a rule" "keep-last" "$registryfs" snapshot prune
 one_line "snapshots at what is no mount" "$work/file" "$registryfs" snapshot list --at "$work/file"
 "$registryfs" snapshot delete known >"$work/name"
 one_line "a domain's graft without pull-through" "pull-through" "$registryfs" grafts add a.example
-one_line "a graft of what nobody has" "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354" \
+one_line "a tree's grafts without pull-through" "pull-through" \
     "$registryfs" grafts add bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354
 one_line "a graft that is not there is not removed" "none.example" "$registryfs" grafts remove none.example
 one_line "a graft that is not there is not pinned" "none.example" "$registryfs" grafts pin none.example

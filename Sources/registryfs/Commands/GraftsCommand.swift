@@ -69,7 +69,7 @@ struct GraftsCommand: ParsableCommand {
     struct Remove: ParsableCommand {
         static let configuration = CommandConfiguration(
             abstract:
-                "Take a graft away, with what only the domain has; what was pushed here stays.")
+                "Take a graft away; refused where something was pushed to it here.")
 
         @Argument(help: "Its name, as 'grafts list' shows it.")
         var name: String

@@ -1,5 +1,6 @@
 import Base
 import FoundationEssentials
+import FuseSession
 import Multiformats
 import Naming
 import Volume
@@ -40,11 +41,6 @@ extension Daemon {
 
     private func add(_ asked: GraftRequest) throws(Failure) -> GraftStatus {
         if let domain = asked.name {
-            guard settings.pullThrough.isOn else {
-                throw Failure(
-                    "the mount looks up no domains: mount it with --pull-through \(RawText.shown(domain)), or "
-                        + "add /ipns/\(RawText.shown(domain)) as it is now")
-            }
             return try naming { () throws(VolumeError) in
                 try volume.addGraft(domain: domain, cancellation: Cancellation())
             }
