@@ -96,7 +96,7 @@ far=$work/far
 far_state=$work/state-far
 mkdir "$far"
 far_up() { # far_up OPTION...
-    there env SSL_CERT_FILE="$work/tls.pem" "$registryfs" mount --state-dir "$far_state" --pull-through '*.example' \
+    there env CURL_CA_BUNDLE="$work/tls.pem" "$registryfs" mount --state-dir "$far_state" --pull-through '*.example' \
         --dns "$here_address" --pull-through-ttl 2s..4s --pull-through-timeout 8 "$@" "$far"
     is_mounted "$far" || fail "mount returned, and $far is not mounted"
 }
@@ -165,7 +165,7 @@ begin "only what the patterns have is looked up"
 for name in library/app app other.test/app 192.0.2.1/app 2130706433/app a.localhost/app; do
     same "$name" 404 "$(far_get "$name/manifests/v1")"
 done
-! grep -E "query.*(library|other\.test|192\.0|localhost|2130706433)" "$work/dns.log" || fail "it was looked up"
+! grep -E "query\[[^]]*\] [^ ]*(library|app|other\.test|192|localhost|2130706433)[^ ]* from" "$work/dns.log" || fail "it was looked up"
 
 begin "what a domain does not have is not found"
 same "no such tag" 404 "$(far_get a.example/app/manifests/none)"
@@ -206,15 +206,14 @@ far_pull a.example/app:v2 "$v2"
 
 begin "hostile domains: what does not have its digest is an error, and named"
 # Trees of the kind that a domain can lead to, as plain files beside the real one.
-hostile() { # hostile NAME: a tree that has a.example/app as NAME.example/app; sets tree
+hostile() { # hostile NAME [REPOSITORY]: a tree that has such a repository as NAME.example/app; sets tree
     tree=$mnt/hostile/$1
     mkdir -p "$tree/docker/registry/v2/repositories/$1.example"
-    cp -r "$mnt/docker/registry/v2/repositories/a.example/app" "$tree/docker/registry/v2/repositories/$1.example/app"
+    cp -r "$mnt/docker/registry/v2/repositories/${2:-b.example/app}" "$tree/docker/registry/v2/repositories/$1.example/app"
     cp -r "$mnt/docker/registry/v2/blobs" "$tree/docker/registry/v2/blobs"
 }
-# A layer that nothing else has: what is here already is not asked for.
 bad=$(make_image "$work/bad" --layers 2 --bytes 6000000 --seed 5)
-push "$work/bad" a.example/app:bad
+push "$work/bad" b.example/app:bad
 layer=$(jq -r '.layers[0].digest' "$work/bad/blobs/sha256/${bad#sha256:}")
 file=docker/registry/v2/blobs/sha256/${layer:7:2}/${layer#sha256:}/data
 hostile wrong
@@ -226,14 +225,18 @@ head -c 100000 /dev/zero >>"$tree/$file"
 mkdir -p "$mnt/hostile/plain/docker/registry/v2"
 echo "no directory" >"$mnt/hostile/plain/docker/registry/v2/repositories"
 mkdir "$mnt/hostile/plain/docker/registry/v2/blobs"
-hostile many
 # Nobody has the right bytes.
-rm -r "$(dirname "$mnt/$file")" "$(dirname "$tree/$file")" "$mnt/docker/registry/v2/repositories/a.example/app/_manifests/tags/bad"
+rm -r "$(dirname "$mnt/$file")" "$mnt/docker/registry/v2/repositories/b.example"
+hostile many a.example/app
 root=$("$registryfs" cid "$mnt")
 for name in wrong short long plain many; do leads[$name.example]=/ipfs/$root/hostile/$name; done
+# What these lead to nobody has.
+for name in silent inside open; do
+    leads[$name.example]=/ipfs/$(python3 -c 'import base64, os
+print("b" + base64.b32encode(b"\x01\x70\x12\x20" + os.urandom(32)).decode().lower().rstrip("="))')
+done
 leads[loop.example]=/ipns/pool.example
 leads[pool.example]=/ipns/loop.example
-for name in silent inside open; do leads[$name.example]=/ipfs/$root/hostile/many; done
 leads[nonsense.example]=/ipfs/nonsense
 publish_a
 dns_up
@@ -252,25 +255,33 @@ begin "hostile domains: loops, files in place of directories, and nonsense are n
 for name in loop pool plain nonsense; do does_not_have "$name.example/app/manifests/v1"; done
 same "a good domain after them" 200 "$(far_get a.example/app/manifests/v2)"
 
+listener() { # listener FILE ADDRESS PORT: takes connections and says nothing; run by whoever has the address
+    exec python3 -c 'import socket, sys
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+kept = []
+print("listening", flush=True)
+while True:
+    kept.append(server.accept())
+    print("connected", flush=True)' "$2" "$3" >"$work/$1" 2>&1
+}
 begin "hostile domains: a gateway at this machine's own address, or without TLS, is not asked"
-for name in inside open; do
-    graft_of "$name.example" .name >"$work/ignored"
-    does_not_have "$name.example/app/manifests/never"
-done
-! "$registryfs" status --json "$far" | jq -e '.mounts[0].sources[] | select(.address | startswith("http://"))' >"$work/ignored" ||
-    fail "a gateway without TLS is among the sources"
+export -f listener
+export work
+there bash -c 'listener inside 127.0.0.1 8443' &
+background+=("$!")
+wait_for 10 grep -q listening "$work/inside" || fail "$(<"$work/inside")"
+for name in inside open; do does_not_have "$name.example/app/manifests/v1"; done
+! grep -q connected "$work/inside" || fail "the machine's own address was connected to"
+source_of() { "$registryfs" status --json "$far" | jq -r ".mounts[0].sources[] | select(.address == \"$1\") | .lastError"; }
+[[ $(source_of "https://127.0.0.1:$https_port") == *"no public address"* ]] ||
+    fail "status does not tell why: $(source_of "https://127.0.0.1:$https_port")"
+same "a gateway without TLS" "" "$(source_of "http://$here_address:$https_port")"
 
 begin "an answer of more than 48 KiB is read"
 far_pull many.example/app:v1 "$v1"
 
 begin "a gateway that never answers holds up nobody but its domain"
-python3 - "$here_address" "$silent_port" >"$work/silent" 2>&1 <<'PYTHON' &
-import socket, sys
-server = socket.create_server((sys.argv[1], int(sys.argv[2])))
-kept = []
-print("listening", flush=True)
-while True: kept.append(server.accept())
-PYTHON
+listener silent "$here_address" "$silent_port" &
 background+=("$!")
 wait_for 10 grep -q listening "$work/silent" || fail "$(<"$work/silent")"
 (far_get silent.example/app/manifests/v3 >"$work/silent-status") &
@@ -278,9 +289,12 @@ waiting=$!
 far_pull a.example/app:v1 "$v1"
 far_pull own/app:mine "$other"
 wait "$waiting" || fail "the look-up does not end"
+grep -q connected "$work/silent" || fail "it was not asked"
+[[ $(<"$work/silent-status") == 5?? ]] || fail "status $(<"$work/silent-status")"
 
 begin "what is kept needs nobody, and what was pulled stays when the domain is away"
 "$registryfs" grafts refresh a.example --at "$far" >"$work/refreshed"
+same "after a refresh" "${leads[a.example]#/ipfs/}" "$(graft_of a.example .root)"
 kill "$server_pid"
 wait "$server_pid" || :
 server_pid=""
