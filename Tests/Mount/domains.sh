@@ -2,12 +2,14 @@
 # Repositories of other people's domains: two machines (network namespaces), a name server, and stock registries on both. The
 # second one has never heard of the first: it looks its domain up, and takes content from the gateway that DNS names.
 source "$(dirname "$0")/lib.sh"
+source "$here/kubo-lib.sh"
 
 # Addresses for documentation, which count as public: nothing here needs --pull-through-insecure.
 here_address=192.0.2.1
 there_address=192.0.2.2
 https_port=8443
 silent_port=8444
+peer=12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB
 
 # --- the first machine: a volume, its registry, a server with TLS, and a name server
 
@@ -54,7 +56,9 @@ dns_up() {
         done
         # The gateway of one stands beside its link, that of the others at the domain itself.
         echo "txt-record=_dnslink.a.example,gateway=$gateway"
-        for domain in wrong short long plain many; do
+        echo "txt-record=_dnslink.a.example,ipfsnode=/ip4/$here_address/tcp/4001/p2p/$peer"
+        echo "txt-record=a.example,ipfsnode=/ip4/127.0.0.1/tcp/4002/p2p/$peer"
+        for domain in wrong short long plain many key; do
             echo "txt-record=$domain.example,gateway=$gateway"
         done
         echo "txt-record=silent.example,gateway=https://$here_address:$silent_port"
@@ -181,6 +185,16 @@ has_v2() { [[ $(far_get a.example/app/manifests/v2) == 200 ]]; }
 wait_for 10 has_v2 || fail "the new tag does not come: $(tail -n 3 "$far_state/registryfs.log" | tr '\n' ' ')"
 far_pull a.example/app:v2 "$v2"
 far_pull a.example/app:v1 "$v1"
+
+begin "a domain that leads to a key needs its gateway alone, which has the record too"
+push "$work/v3" key.example/app:v3
+"$registryfs" key generate --state-dir "$state" >"$work/key"
+"$registryfs" publish --offline --ttl 1s "$mnt" >"$work/published"
+leads[key.example]=/ipns/$(<"$work/key")
+publish_a
+dns_up
+far_pull key.example/app:v3 "$v3"
+same "where it leads" "${leads[a.example]#/ipfs/}" "$(graft_of key.example .root)"
 
 begin "a push to the domain stays here, and shows as ahead of it"
 far_push "$work/other" a.example/other:mine
@@ -319,6 +333,17 @@ wait_for 20 is_back || fail "it does not come back: $(tail -n 3 "$far_state/regi
 "$registryfs" grafts pin a.example --at "$far" --json >"$work/pin" || fail "it is not kept"
 (($(jq .files "$work/pin") > 0)) || fail "nothing was fetched: $(<"$work/pin")"
 same "pinned" true "$(graft_of a.example .pinned)"
+
+begin "a Kubo node is told of the nodes that a domain names, if they are at public addresses"
+node_up
+mkdir "$work/with-node"
+CURL_CA_BUNDLE=$work/tls.pem "$registryfs" mount --state-dir "$work/state-node" --kubo "$rpc_address" \
+    --pull-through a.example --dns "$here_address" "$work/with-node"
+same "by the gateway, beside the node" "app" "$(ls "$work/with-node/docker/registry/v2/repositories/a.example" | grep '^app$')"
+is_told() { grep -q "domain names: .*$here_address/tcp/4001" "$work/state-node/registryfs.log"; }
+wait_for 10 is_told || fail "the node was not told: $(tail -n 2 "$work/state-node/registryfs.log")"
+! grep -q "127.0.0.1/tcp/4002" "$work/state-node/registryfs.log" || fail "it was told of an address that is not public"
+"$registryfs" unmount "$work/with-node"
 
 begin "a name server that never answers ends in an error within the time, and own images do not notice"
 far_registry_down

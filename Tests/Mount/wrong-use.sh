@@ -170,7 +170,7 @@ one_line "a tree's grafts without pull-through" "pull-through" \
     "$registryfs" grafts add bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354
 one_line "a graft that is not there is not removed" "none.example" "$registryfs" grafts remove none.example
 one_line "a graft that is not there is not pinned" "none.example" "$registryfs" grafts pin none.example
-one_line "a graft that is not there is not refreshed" "none.example" "$registryfs" grafts refresh none.example
+one_line "a graft that is not there is not refreshed" "none.example|pull-through" "$registryfs" grafts refresh none.example
 one_line "grafts at what is no mount" "$work/file" "$registryfs" grafts --at "$work/file"
 one_line "import-car of what is no CAR file" "$work/file" "$registryfs" import-car "$work/file"
 one_line "import-car of a file that is not there" "$work/missing" "$registryfs" import-car "$work/missing.car"

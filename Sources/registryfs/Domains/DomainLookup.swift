@@ -12,6 +12,12 @@ import Volume
 ///
 /// Each look-up asks anew: how long an answer counts is the volume's to decide.
 final class DomainLookup: DomainDirectory {
+    /// How long the domain's own records are waited for where its `_dnslink` names no gateway, and the mount has other
+    /// sources, in milliseconds. They were asked for at the same time.
+    private static let graceMilliseconds: Int64 = 500
+    /// The most requests at a time to one gateway that a domain names.
+    private static let requestsMax = 8
+
     private let patterns: [DomainPattern]
     private let isInsecure: Bool
     private let dns: any DNSResolver
@@ -67,8 +73,10 @@ final class DomainLookup: DomainDirectory {
                 cancellation: cancellation
             ) { steps.append(Self.line($0)) }
             asked.note(root: found.root)
-            // Else nobody is there to be asked for its blocks.
-            if !sources.hasOwn { _ = asked.gateways(until: deadline) }
+            // Else nobody may be there to be asked for its blocks.
+            let end =
+                sources.hasOwn ? MonotonicClock.milliseconds + Self.graceMilliseconds : deadline
+            _ = asked.gateways(until: min(end, deadline))
             return DomainRoot(
                 cid: found.root, path: found.names,
                 lifetimeSeconds: found.ttlSeconds.map { Double($0) }, steps: steps)
@@ -103,6 +111,7 @@ final class DomainLookup: DomainDirectory {
         var configuration = GatewayConfiguration(url)
         configuration.userAgent = "registryfs/\(Version.text)"
         configuration.isPublicOnly = !isInsecure
+        configuration.requestsMax = Self.requestsMax
         do throws(RemoteError) {
             try sources.announce(url.description, for: root) { () throws(RemoteError) in
                 log.info(
