@@ -65,6 +65,23 @@ static inline void rfs_curl_set_callbacks(void *easy, rfs_curl_transfer write,
     (void)curl_easy_setopt((CURL *)easy, CURLOPT_SEEKDATA, context);
 }
 
+/// The form of CURLOPT_OPENSOCKETFUNCTION.
+typedef curl_socket_t (*rfs_curl_open_socket)(void *context, curlsocktype purpose,
+                                              struct curl_sockaddr *address);
+
+/// Has a function make the sockets of a handle, whose address it sees; NULL for curl's own way.
+static inline void rfs_curl_set_open_socket(void *easy, rfs_curl_open_socket open, void *context)
+{
+    (void)curl_easy_setopt((CURL *)easy, CURLOPT_OPENSOCKETFUNCTION, open);
+    (void)curl_easy_setopt((CURL *)easy, CURLOPT_OPENSOCKETDATA, context);
+}
+
+/// Where the address itself begins, of which there are `addrlen` bytes.
+static inline const void *rfs_curl_address(const struct curl_sockaddr *address)
+{
+    return &address->addr;
+}
+
 /// A number that curl_easy_getinfo(3) gives as curl_off_t; -1 where there is none.
 static inline int64_t rfs_curl_offset(void *easy, CURLINFO what)
 {

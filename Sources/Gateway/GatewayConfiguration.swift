@@ -16,6 +16,8 @@ public struct GatewayConfiguration: Sendable {
     /// How many requests may be under way at once, at least 2; further ones wait. A quarter of them is kept
     /// free of requests that have the gateway look among its peers.
     public var requestsMax = 32
+    /// Whether it is asked at public addresses alone, for a URL that somebody else chose (`HTTPRoute.isPublicOnly`).
+    public var isPublicOnly = false
     /// Proxies and certificate authorities. No proxy ever stands before a gateway on this machine.
     public var environment = HTTPEnvironment.current
 

@@ -118,7 +118,8 @@ public final class GatewayRemote: RemoteTrees {
         let url = configuration.url
         var request = HTTPRequest(
             .get, "\(url.base)/ipfs/\(ask.cid)?\(ask.query)",
-            route: HTTPRoute(isDirect: url.isLocal))
+            route: HTTPRoute(
+                isDirect: url.isLocal, isPublicOnly: configuration.isPublicOnly))
         request.headers.append("Accept", ask.accept)
         // Without this a server may choose any coding (RFC 9110, section 12.5.3).
         request.headers.append("Accept-Encoding", "identity")

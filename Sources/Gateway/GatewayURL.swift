@@ -30,6 +30,9 @@ public struct GatewayURL: Sendable, Hashable, CustomStringConvertible {
     /// Whether the gateway is on this machine by its address, so that no proxy stands between.
     let isLocal: Bool
 
+    /// Whether it begins with https://.
+    public var isEncrypted: Bool { base.hasPrefix("https://") }
+
     /// The URL, without a slash at its end.
     public var description: String { base }
 

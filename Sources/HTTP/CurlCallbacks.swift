@@ -61,3 +61,21 @@ func curlSeek(_ context: UnsafeMutableRawPointer?, _ offset: curl_off_t, _ origi
     guard let context, offset == 0, origin == SEEK_SET else { return CURL_SEEKFUNC_CANTSEEK }
     return exchange(context).rewind() ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_FAIL
 }
+
+/// Makes a socket for a public address, and for no other. The context is the session.
+func curlOpenPublicSocket(
+    _ context: UnsafeMutableRawPointer?, _ purpose: curlsocktype,
+    _ address: UnsafeMutablePointer<curl_sockaddr>?
+) -> curl_socket_t {
+    guard let context, let address, let bytes = rfs_curl_address(address) else {
+        return CURL_SOCKET_BAD
+    }
+    let raw = UnsafeRawBufferPointer(start: bytes, count: Int(address.pointee.addrlen))
+    guard PublicAddress.isPublic(raw) else {
+        Unmanaged<CurlSession>.fromOpaque(context).takeUnretainedValue().hasRefusedAddress = true
+        return CURL_SOCKET_BAD
+    }
+    return socket(
+        address.pointee.family, address.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue),
+        address.pointee.protocol)
+}

@@ -24,6 +24,8 @@ final class CurlSession: @unchecked Sendable {
     private let errorText: UnsafeMutablePointer<CChar>
     /// The server of the last request, to which a connection may be kept; empty for none.
     private(set) var origin = ""
+    /// Whether an address of the last transfer's server was passed over because it is none of the public ones.
+    var hasRefusedAddress = false
 
     /// Libraries below curl are not to be initialised by two threads at once.
     private static let isLibraryReady: Bool = rfs_curl_global_init() == CURLE_OK
@@ -68,7 +70,10 @@ final class CurlSession: @unchecked Sendable {
 
     /// What curl says of the last transfer's end.
     func explanation(of code: CURLcode) -> String {
-        errorText.pointee != 0
+        if hasRefusedAddress, code == CURLE_COULDNT_CONNECT {
+            return "the server is at no public address, and is not asked elsewhere"
+        }
+        return errorText.pointee != 0
             ? String(cString: errorText) : String(cString: curl_easy_strerror(code))
     }
 
@@ -95,6 +100,7 @@ final class CurlSession: @unchecked Sendable {
         origin = url.origin
         prepare(request, connectMilliseconds: limits.connectMilliseconds)
         prepareWay(request.route, isEncrypted: url.isEncrypted, environment)
+        hasRefusedAddress = false
         prepareMethod(request.method, exchange)
         _ = rfs_curl_set_list(easy, CURLOPT_HTTPHEADER, list.first)
         rfs_curl_set_callbacks(
@@ -255,6 +261,11 @@ final class CurlSession: @unchecked Sendable {
         let proxy = isDirect ? "" : environment.proxy(isEncrypted: isEncrypted)
         set(CURLOPT_PROXY, proxy)
         set(CURLOPT_NOPROXY, isDirect ? "*" : environment.unproxiedHosts)
+        // The address is the proxy's where there is one.
+        if route.isPublicOnly, proxy.isEmpty {
+            rfs_curl_set_open_socket(
+                easy, curlOpenPublicSocket, Unmanaged.passUnretained(self).toOpaque())
+        }
         if let file = environment.authorityFile {
             set(CURLOPT_CAINFO, file.path)
             set(CURLOPT_PROXY_CAINFO, file.path)

@@ -123,7 +123,7 @@ public struct HTTPRequest {
         next.url = target
         if to.origin != from.origin {
             guard route.socketPath == nil else { return nil }
-            next.route = HTTPRoute()
+            next.route = HTTPRoute(isPublicOnly: route.isPublicOnly)
             next.headers.remove("Authorization")
             next.headers.remove("Cookie")
         }

@@ -11,10 +11,18 @@ public struct HTTPRoute: Sendable, Hashable {
     /// Whether no proxy may stand between, whatever the environment says. None ever stands before a
     /// unix socket.
     public var isDirect: Bool
+    /// Whether a server is reached at public addresses alone (`PublicAddress`): for a URL that somebody else
+    /// chose. Looked at as each connection is opened, redirects among them, so what a name leads to in DNS
+    /// does not matter. Behind a proxy it is the proxy that decides.
+    public var isPublicOnly: Bool
 
-    public init(socketPath: String? = nil, family: Family = .any, isDirect: Bool = false) {
+    public init(
+        socketPath: String? = nil, family: Family = .any, isDirect: Bool = false,
+        isPublicOnly: Bool = false
+    ) {
         self.socketPath = socketPath
         self.family = family
         self.isDirect = isDirect
+        self.isPublicOnly = isPublicOnly
     }
 }

@@ -30,11 +30,16 @@ public final class GatewayRecords: IPNSRecordSource {
 
     public let address: String
     private let http: HTTPClient
+    private let isPublicOnly: Bool
 
     /// Takes the URL of a gateway, as `https://example.org`. Nothing is sent yet.
+    ///
+    /// - Parameter isPublicOnly: it is asked at public addresses alone (`HTTPRoute.isPublicOnly`).
     public init(
-        _ url: String, configuration: HTTPConfiguration = HTTPConfiguration()
+        _ url: String, isPublicOnly: Bool = false,
+        configuration: HTTPConfiguration = HTTPConfiguration()
     ) throws(NamingError) {
+        self.isPublicOnly = isPublicOnly
         var base = url[...]
         while base.hasSuffix("/") { base.removeLast() }
         guard base.hasPrefix("https://") || base.hasPrefix("http://"),
@@ -58,7 +63,9 @@ public final class GatewayRecords: IPNSRecordSource {
         of name: IPNSName, deadline: Int64, cancellation: Cancellation?
     ) throws(NamingError) -> [UInt8] {
         // A server may look at either.
-        var request = HTTPRequest(.get, "\(address)/ipns/\(name)?format=ipns-record")
+        var request = HTTPRequest(
+            .get, "\(address)/ipns/\(name)?format=ipns-record",
+            route: HTTPRoute(isPublicOnly: isPublicOnly))
         request.headers.append("Accept", Self.type)
         request.acceptedStatuses = 200...200
         request.replyBytesMax = IPNSRecord.byteCountMax

@@ -13,6 +13,8 @@ public struct BlockRequest: Sendable {
     public var cancellation: Cancellation?
     /// On whose behalf, so that nobody takes all connections; nil for the volume's own.
     public var user: UInt32?
+    /// The addresses of those announced sources of a set that are asked; empty for all of them.
+    var announcedBy: [String] = []
 
     public init(_ cid: CID, deadlineMilliseconds: Int) {
         self.cid = cid

@@ -62,6 +62,29 @@ public final class SourceSet: RemoteTrees {
         hedger = Hedger(threadsMax: options.hedgeThreadsMax)
     }
 
+    /// The same with other sources; what is known of those that stay is kept. The requests of both are told apart: what
+    /// is under way in this set goes on with its own sources.
+    init(_ sources: [Source], after other: SourceSet) {
+        precondition(!sources.isEmpty, "a set has a source")
+        self.sources = sources
+        options = other.options
+        hedger = other.hedger
+        let known = other.state.withLock { $0 }
+        let places = Dictionary(
+            other.sources.enumerated().map { ($1.remote.address, $0) }, uniquingKeysWith: { $1 })
+        state = Monitor(
+            State(
+                health: sources.map { source in
+                    places[source.remote.address].map { known.health[$0] } ?? SourceHealth()
+                }, requests: known.requests))
+    }
+
+    /// Whether a source may be asked for a request at all.
+    private func serves(_ index: Int, _ request: BlockRequest) -> Bool {
+        sources[index].kind != .announced || request.announcedBy.isEmpty
+            || request.announcedBy.contains(sources[index].remote.address)
+    }
+
     public var address: String { sources.map(\.remote.address).joined(separator: ", ") }
 
     /// What is known of each source, in the order in which they were given. Asks none of them.
@@ -93,7 +116,7 @@ public final class SourceSet: RemoteTrees {
         while true {
             try checkCancelled(request.cid, request.cancellation)
             if let attempt = race.begin(
-                order(counts: isFirst), runningMax: options.parallelMax)
+                order(for: request, counts: isFirst), runningMax: options.parallelMax)
             {
                 isFirst = false
                 let arming = arm(race, behind: attempt.source)
@@ -190,10 +213,13 @@ public final class SourceSet: RemoteTrees {
     /// The sources that may be asked now, the best first.
     ///
     /// - Parameter counts: whether this is a request of its own.
-    private func order(counts: Bool) -> [Int] {
+    private func order(for request: BlockRequest? = nil, counts: Bool) -> [Int] {
         let now = options.clock()
         return state.withLock { state in
-            var usable = state.health.indices.filter { state.health[$0].isUsable(at: now) }
+            var usable = state.health.indices.filter { index in
+                state.health[index].isUsable(at: now)
+                    && (request.map { serves(index, $0) } ?? true)
+            }
             guard usable.count > 1 else {
                 if let only = usable.first { state.health[only].asked = now }
                 return usable
@@ -217,10 +243,11 @@ public final class SourceSet: RemoteTrees {
 
     /// Puts the source that was asked longest ago before the others that are no files.
     private func explore(_ usable: inout [Int], _ health: [SourceHealth]) {
-        guard let first = usable.firstIndex(where: { sources[$0].kind.tier > 0 }),
-            let oldest = usable[first...].indices.min(by: {
-                health[usable[$0]].asked < health[usable[$1]].asked
-            })
+        // What one named for his own blocks need not be asked for others'.
+        let tier = SourceKind.gateway.tier
+        guard let first = usable.firstIndex(where: { sources[$0].kind.tier == tier }),
+            let oldest = usable[first...].indices.filter({ sources[usable[$0]].kind.tier == tier })
+                .min(by: { health[usable[$0]].asked < health[usable[$1]].asked })
         else { return }
         usable.insert(usable.remove(at: oldest), at: first)
     }
@@ -262,7 +289,10 @@ public final class SourceSet: RemoteTrees {
     /// Asks a further source beside those that do not answer. On the thread that all alarms share.
     private func hedge(_ race: SourceRace, behind source: Int, _ arming: Arming) {
         guard !race.isOver else { return }
-        guard let attempt = race.begin(order(counts: false), runningMax: options.parallelMax) else {
+        guard
+            let attempt = race.begin(
+                order(for: race.request, counts: false), runningMax: options.parallelMax)
+        else {
             // One that rests now may be there later, when those that run still do not answer.
             if !race.isOver {
                 arm(race, behind: source, arming, milliseconds: Self.retryMilliseconds)
@@ -273,7 +303,9 @@ public final class SourceSet: RemoteTrees {
             var attempt = attempt
             // One that lacks the block is followed by the next.
             while perform(attempt, of: race, nil, isCallers: false) == nil {
-                guard let next = race.begin(order(counts: false), runningMax: options.parallelMax)
+                guard
+                    let next = race.begin(
+                        order(for: race.request, counts: false), runningMax: options.parallelMax)
                 else { return }
                 attempt = next
             }
@@ -296,7 +328,7 @@ public final class SourceSet: RemoteTrees {
         let now = options.clock()
         let health = state.withLock(\.health)
         let resting = health.indices.filter {
-            health[$0].exclusion == nil && race.mayAsk($0)
+            health[$0].exclusion == nil && serves($0, race.request) && race.mayAsk($0)
         }
         guard let next = resting.min(by: { health[$0].restsUntil < health[$1].restsUntil }) else {
             return false
@@ -320,7 +352,7 @@ public final class SourceSet: RemoteTrees {
         let outcomes = race.outcomes
         var errors: [RemoteError] = []
         var absences = 0
-        for (index, known) in health.enumerated() {
+        for (index, known) in health.enumerated() where serves(index, race.request) {
             switch outcomes[index] {
             case .absent: absences += 1
             case .final(let error), .failed(let error): errors.append(error)

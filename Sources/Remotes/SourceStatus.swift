@@ -7,9 +7,18 @@ public enum SourceKind: String, Sendable, CaseIterable {
     case archive
     case kubo
     case gateway
+    /// A gateway that somebody else named: asked after all others, and where it is known for whom, for their blocks
+    /// alone.
+    case announced
 
     /// Sources of a lower number are asked first.
-    var tier: Int { self == .archive ? 0 : 1 }
+    var tier: Int {
+        switch self {
+        case .archive: 0
+        case .kubo, .gateway: 1
+        case .announced: 2
+        }
+    }
 }
 
 /// What is known of one source of a set, for people and reports.

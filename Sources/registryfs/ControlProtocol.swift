@@ -76,6 +76,11 @@ extension ControlRequest {
             return ControlPatience(seconds: day)
         case .importTree:
             return ControlPatience(seconds: fetches ? 7 * day : 600)
+        case .grafts:
+            // Look-ups have a deadline of their own; a pin goes on while something comes.
+            return grafts?.action == .pin
+                ? ControlPatience(seconds: 7 * day, stallSeconds: 600)
+                : ControlPatience(seconds: 1_200)
         case .snapshot:
             // What changes may be hashed first, and what is compared may be elsewhere.
             return ControlPatience(seconds: snapshot?.changes == true ? 7 * day : 60)
@@ -86,7 +91,7 @@ extension ControlRequest {
 /// What a client asks for.
 struct ControlRequest: Codable, Sendable {
     enum Command: String, Codable, Sendable {
-        case status, cid, inspect, block, exportCAR, sync, unmount, importTree, snapshot
+        case status, cid, inspect, block, exportCAR, sync, unmount, importTree, snapshot, grafts
     }
 
     var version = ControlProtocol.version
@@ -114,6 +119,8 @@ struct ControlRequest: Codable, Sendable {
     var fetches = false
     /// `snapshot`.
     var snapshot: SnapshotRequest?
+    /// `grafts`.
+    var grafts: GraftRequest?
 }
 
 /// One line of an answer.
@@ -146,6 +153,8 @@ struct ControlResult: Codable, Sendable {
     var imported: ImportReport?
     /// `snapshot`.
     var snapshots: SnapshotResult?
+    /// `grafts`; those that it is about come as data before it.
+    var grafts: GraftResult?
 }
 
 /// The end of an answer that did not go well.

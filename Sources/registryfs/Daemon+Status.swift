@@ -13,8 +13,11 @@ extension Daemon {
         do throws(Errno) {
             var status = MountStatus(try volume.status())
             status.kubo = try volume.remoteStatus().map { KuboReport($0) }
-            status.sources = sources.all?.status().map { SourceReport($0) }
+            status.sources = sources.status?.map { SourceReport($0) }
             status.origin = volume.originStatus().map { OriginReport($0) }
+            if settings.pullThrough.isOn {
+                status.domains = DomainsStatus(settings.pullThrough, volume.grafts())
+            }
             status.snapshots = SnapshotsStatus(volume.snapshots(), schedule)
             return status
         } catch {

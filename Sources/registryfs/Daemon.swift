@@ -5,7 +5,6 @@ import Logging
 import MerkleDAG
 import Multiformats
 import ReadSocket
-import Remotes
 import Volume
 
 import struct SystemPackage.Errno
@@ -117,37 +116,6 @@ final class Daemon: Sendable {
             return try LogFile(stateDirectory: directory)
         } catch {
             throw Failure("\(path) cannot be written: \(error.reason)")
-        }
-    }
-
-    private static func openVolume(
-        _ settings: MountSettings, _ log: Logger
-    ) throws(Failure) -> (Volume, MountSources) {
-        var options = VolumeOptions()
-        options.profile = settings.profile.flatMap { ImportProfile(name: $0) }
-        // Of what goes with a name, the kernel refuses changes.
-        options.isReadOnly = settings.fuse.isReadOnly && !settings.sources.follows
-        options.directoryCIDs = settings.directoryCIDs
-        options.remote = try settings.kubo?.options(log: log)
-        let sources = try MountSources(settings.sources, beside: options.remote?.store)
-        if let all = sources.all {
-            options.remote?.addSources(all)
-            if options.remote == nil { options.sources = FetchOptions(all) }
-        }
-        if var fetch = options.remote?.fetch ?? options.sources {
-            try settings.fetch.apply(to: &fetch)
-            options.remote?.fetch = fetch
-            options.sources = options.remote == nil ? fetch : nil
-        }
-        options.origin = try sources.origin(
-            node: settings.kubo, stateDirectory: settings.stateDirectory, log: log)
-        do throws(VolumeError) {
-            return (
-                try Volume.open(
-                    stateDirectory: settings.stateDirectory, options: options, log: log), sources
-            )
-        } catch {
-            throw Failure(volume: error)
         }
     }
 
@@ -354,6 +322,8 @@ final class Daemon: Sendable {
                 try importTree(request, answer)
             case .snapshot:
                 try answerSnapshots(request, answer)
+            case .grafts:
+                try answerGrafts(request, answer)
             case .cid, .inspect, .block, .exportCAR:
                 let result = try volume.answer(request) { (bytes) throws(Failure) in
                     try answer.data(bytes)

@@ -16,6 +16,8 @@ struct MountSettings: Sendable, Equatable {
     var kubo: KuboSettings?
     /// Where content comes from beside it, and what the tree begins with.
     var sources = SourceSettings()
+    /// Domains that are looked up because somebody asks for a repository of their name.
+    var pullThrough = PullThroughSettings()
     /// How content is fetched, from whomever.
     var fetch = FetchSettings()
     /// When snapshots are made, and which of them stay.
@@ -33,11 +35,12 @@ struct MountSettings: Sendable, Equatable {
         _ = try ServeSettings(subject: .volume(stateDirectory: stateDirectory), listen: serve)
             .addresses()
         let hasSources = !sources.gateways.isEmpty || !sources.archives.isEmpty
-        guard fetch == FetchSettings() || kubo != nil || hasSources else {
+        guard fetch == FetchSettings() || kubo != nil || hasSources || pullThrough.isOn else {
             throw Failure(
                 "options for what is fetched need somebody who has it: add --kubo, --gateway or --car",
                 exitCode: 64)
         }
+        try pullThrough.check(isReadOnly: fuse.isReadOnly)
         guard !(kubo?.adoptsTree ?? false) || sources.origin == nil else {
             throw Failure("--from and --from-mfs exclude each other", exitCode: 64)
         }
@@ -63,7 +66,7 @@ struct MountSettings: Sendable, Equatable {
             case (let name, let value):
                 guard try !KuboSettings.apply(name, value, to: &kubo),
                     !sources.apply(name, value), try !fetch.apply(name, value),
-                    try !snapshots.apply(name, value)
+                    try !snapshots.apply(name, value), try !pullThrough.apply(name, value)
                 else { continue }
                 try add(fuseOption: option)
             }

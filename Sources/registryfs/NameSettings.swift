@@ -24,6 +24,20 @@ struct NameSettings: Sendable, Equatable {
 
     /// Makes the resolver. Sends nothing.
     func resolver(log: Logger) throws(Failure) -> NameResolver {
+        let parts = try parts(log: log)
+        guard parts.sources.count <= NameResolver.sourcesMax else {
+            throw Failure(
+                "more than \(NameResolver.sourcesMax) gateways, nodes and files", exitCode: 64)
+        }
+        return NameResolver(dns: parts.dns, sources: parts.sources, store: parts.store)
+    }
+
+    /// What a resolver is made of. Sends nothing.
+    func parts(
+        log: Logger
+    ) throws(Failure) -> (
+        dns: any DNSResolver, sources: [any IPNSRecordSource], store: SequenceStore?
+    ) {
         var sources: [any IPNSRecordSource] = []
         if let record { sources.append(RecordFile(path: record)) }
         if let node { sources.append(KuboRecords(try node.client(log: log))) }
@@ -35,16 +49,12 @@ struct NameSettings: Sendable, Equatable {
                     try GatewayRecords(gateway, configuration: configuration)
                 })
         }
-        guard sources.count <= NameResolver.sourcesMax else {
-            throw Failure(
-                "more than \(NameResolver.sourcesMax) gateways, nodes and files", exitCode: 64)
-        }
         let store = try stateDirectory.map { (directory) throws(Failure) in
             try Failure.naming { () throws(NamingError) in
                 try SequenceStore(directory: "\(directory)/\(Self.storeName)")
             }
         }
-        return NameResolver(dns: try dnsResolver(), sources: sources, store: store)
+        return (try dnsResolver(), sources, store)
     }
 
     /// Who is asked for domains. Sends nothing.

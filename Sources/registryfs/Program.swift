@@ -62,7 +62,7 @@ struct RegistryFS: ParsableCommand {
             MountCommand.self, UnmountCommand.self, StatusCommand.self, CIDCommand.self,
             InspectCommand.self, BlockCommand.self, ExportCARCommand.self, ExportStaticCommand.self,
             SyncCommand.self,
-            ImportCommand.self, ImportCARCommand.self, SnapshotCommand.self,
+            ImportCommand.self, ImportCARCommand.self, SnapshotCommand.self, GraftsCommand.self,
             CheckCommand.self, ResolveCommand.self, KeyCommand.self, PublishCommand.self,
             ServeCommand.self,
         ])

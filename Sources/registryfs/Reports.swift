@@ -54,6 +54,8 @@ struct MountStatus: Codable, Sendable {
     /// What the tree began with; nil for one that began empty.
     var origin: OriginReport?
     var snapshots: SnapshotsStatus?
+    /// The domains that are looked up; nil where none are.
+    var domains: DomainsStatus?
     /// The requests that were served since the mount, by operation.
     var operations: [String: OperationFigures]?
     /// Why no daemon answers.
@@ -128,7 +130,7 @@ struct KuboReport: Codable, Sendable {
 /// What `status` says of one source of content.
 struct SourceReport: Codable, Sendable {
     var address: String
-    /// `archive`, `kubo` or `gateway`.
+    /// `archive`, `kubo`, `gateway`, or `announced` for a gateway that a domain named.
     var kind: String
     /// `ok`, `resting` or `excluded`.
     var state: String
@@ -249,6 +251,8 @@ struct PathReport: Codable, Sendable {
     var leaves: [Leaf]?
     /// How many files share the bytes, this one among them.
     var sharedBy: UInt32?
+    /// The graft that it came from: a domain, or what was given to `grafts add`.
+    var graft: String?
     var copies: [Copy]
 
     static let leavesMax = 10_000

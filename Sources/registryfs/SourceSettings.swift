@@ -4,6 +4,7 @@ import CARSource
 import Gateway
 import Glibc
 import Logging
+import MerkleDAG
 import Multiformats
 import Naming
 import Remotes
@@ -89,15 +90,21 @@ struct SourceSettings: Sendable, Equatable {
 /// Where the content of a mount comes from that is not here.
 struct MountSources: Sendable {
     /// All of them as one; nil for a Kubo node alone, or for nobody.
-    private(set) var all: SourceSet?
+    private(set) var all: (any RemoteBlocks)?
+    /// These and those that domains name, where that is asked for.
+    private(set) var announced: AnnouncedSources?
+    /// What is known of each; nil where there is no set of them.
+    var status: [SourceStatus]? { announced?.status() ?? (all as? SourceSet)?.status() }
     private let archives: [CARFileRemote]
     private let settings: SourceSettings
 
     /// Opens the CAR files, of which those without an index are read once. Sends nothing.
     ///
-    /// - Parameter node: the Kubo node of the mount.
+    /// - Parameters:
+    ///   - node: the Kubo node of the mount.
+    ///   - takesAnnounced: domains may name further ones.
     init(
-        _ settings: SourceSettings, beside node: (any RemoteBlocks)?
+        _ settings: SourceSettings, beside node: (any RemoteBlocks)?, takesAnnounced: Bool = false
     ) throws(Failure) {
         self.settings = settings
         var sources: [SourceSet.Source] = []
@@ -112,7 +119,7 @@ struct MountSources: Sendable {
             }
         }
         self.archives = archives
-        if let node, !(settings.gateways.isEmpty && archives.isEmpty) {
+        if let node, takesAnnounced || !(settings.gateways.isEmpty && archives.isEmpty) {
             sources.append(SourceSet.Source(node, .kubo))
         }
         for gateway in settings.gateways {
@@ -125,7 +132,38 @@ struct MountSources: Sendable {
                 throw Failure("\(error)")
             }
         }
-        if !sources.isEmpty { all = SourceSet(sources) }
+        if takesAnnounced {
+            announced = AnnouncedSources(sources) { Self.links(of: $0, in: $1) }
+            all = announced
+        } else if !sources.isEmpty {
+            all = SourceSet(sources)
+        }
+    }
+
+    /// What a block links to: one with more links than a file's or a directory's has is not worth to be remembered whole.
+    private static func links(of cid: CID, in block: [UInt8]) -> [CID] {
+        guard cid.codec == .dagPB, let node = try? DAGNode(decoding: block) else { return [] }
+        return node.links.prefix(1_024).map(\.cid)
+    }
+
+    /// Where domains lead, for a mount that looks them up; nil for one that does not.
+    func domains(
+        _ wanted: PullThroughSettings, node: KuboSettings?, stateDirectory: String, log: Logger
+    ) throws(Failure) -> DomainOptions? {
+        guard wanted.isOn, let announced else { return nil }
+        let nodes = try node.map { (node) throws(Failure) in
+            NodeIntroductions(try node.client(log: log), log: log)
+        }
+        var options = DomainOptions(
+            try DomainLookup(
+                wanted, names: names(node: node, stateDirectory: stateDirectory),
+                sources: announced, nodes: nodes, log: log))
+        if let seconds = wanted.seconds { options.lookupMilliseconds = Int(seconds * 1000) }
+        if let range = wanted.lifetimeSeconds {
+            options.lifetimeSeconds = Double(range.lowerBound)...Double(range.upperBound)
+            options.absentSeconds = min(options.absentSeconds, options.lifetimeSeconds.upperBound)
+        }
+        return options
     }
 
     /// What the tree begins with, or follows; nil where nothing was said.

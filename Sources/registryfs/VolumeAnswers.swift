@@ -9,7 +9,7 @@ import struct SystemPackage.Errno
 extension Volume {
     /// Does what a request asks of a volume alone, mounted or not.
     ///
-    /// - Precondition: the command is none of `status`, `sync` and `unmount`, which ask a daemon, and `importTree` (`TreeImport`).
+    /// - Precondition: the command is none of `status`, `sync`, `unmount` and `grafts`, which ask a daemon, and `importTree` (`TreeImport`).
     func answer(
         _ request: ControlRequest, data: (UnsafeRawBufferPointer) throws(Failure) -> Void
     ) throws(Failure) -> ControlResult {
@@ -27,10 +27,10 @@ extension Volume {
             }
         case .inspect:
             return try atPlace(of: request) { (inode, names) throws(Errno) in
-                ControlResult(
-                    report: PathReport(
-                        try report(of: inode, leafCountMax: PathReport.leavesMax),
-                        name: names.last))
+                var found = PathReport(
+                    try report(of: inode, leafCountMax: PathReport.leavesMax), name: names.last)
+                found.graft = graftOrigin(of: inode)
+                return ControlResult(report: found)
             }
         case .block:
             let cid = try ContentID.parse(request.cid ?? "")
@@ -49,7 +49,7 @@ extension Volume {
                 throw Failure("it is not said what is asked")
             }
             return ControlResult(snapshots: try answer(asked, data: data))
-        case .status, .sync, .unmount, .importTree:
+        case .status, .sync, .unmount, .importTree, .grafts:
             preconditionFailure("\(request.command) is answered elsewhere")
         }
     }

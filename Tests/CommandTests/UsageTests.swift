@@ -14,6 +14,7 @@ struct UsageTests {
         for command in [
             "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "check",
             "import", "import-car", "resolve", "key", "publish", "snapshot",
+            "grafts",
         ] {
             #expect(text.contains("\n  \(command) "))
         }
@@ -56,6 +57,19 @@ struct UsageTests {
                 "serve", "--listen", "unix:/tmp/x", "--socket-mode", "1777", "--from", "bafkqaaa",
             ], "octal"
         ),
+        (["mount", "--pull-through", "com", "/mnt"], "*.example.com"),
+        (["mount", "--pull-through", "10.0.0.1", "/mnt"], "'10.0.0.1'"),
+        (["mount", "-o", "pull-through=Example.com", "/mnt"], "lower case"),
+        (["mount", "--pull-through", "*", "--read-only", "/mnt"], "--read-only"),
+        (["mount", "--pull-through", "*", "--pull-through-ttl", "1h..30s", "/mnt"], "30s..1h"),
+        (["mount", "--pull-through", "*", "--pull-through-ttl", "5", "/mnt"], "30s..1h"),
+        (["mount", "--pull-through", "*", "--pull-through-timeout", "0", "/mnt"], "0.1 to 600"),
+        (["mount", "--pull-through-ttl", "30s..1h", "/mnt"], "--pull-through PATTERN"),
+        (["mount", "--pull-through-insecure", "/mnt"], "--pull-through PATTERN"),
+        (["grafts", "frobnicate", "x"], "frobnicate"), (["grafts", "add"], "ref"),
+        (["grafts", "add", "tree.car"], "import-car"), (["grafts", "add", "a_b.is"], "a_b.is"),
+        (["grafts", "add", "nonsense"], "dot"), (["grafts", "pin"], "name"),
+        (["grafts", "remove"], "name"), (["grafts", "refresh"], "name"),
         (["snapshot", "frobnicate"], "frobnicate"),
         (["snapshot", "create", "a/b"], "'a/b'"), (["snapshot", "create", ""], "1 to 128"),
         (["snapshot", "create", ".x"], "'.x'"),

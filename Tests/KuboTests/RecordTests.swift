@@ -42,3 +42,19 @@ struct RecordTests {
         #expect(try client.record(of: name, deadlineMilliseconds: 10_000) == record(4))
     }
 }
+
+/// Peers that the node is told of.
+struct SwarmTests {
+    @Test func theNodeConnectsWhereItIsTold() throws {
+        let node = try TestNode.make(.double)
+        let client = try makeClient(node.address)
+        let nobody = failure {
+            try client.connect(
+                to: "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWA4Xop1JaT3MHxwYMkCepYsv4iPVopMXwCz5iHYdBfeSB",
+                deadlineMilliseconds: 10_000)
+        }
+        #expect(nobody?.kind == .failed)
+        let malformed = failure { try client.connect(to: "nonsense", deadlineMilliseconds: 10_000) }
+        #expect(malformed != nil)
+    }
+}

@@ -105,6 +105,13 @@ one_line "snapshots each hour with a number that is none" "snapshot-keep-daily" 
     "${mount_at[@]}" --snapshot-every 1h --snapshot-keep-daily 0 "$mnt"
 one_line "snapshots that are kept, and none that are made" "snapshot-every" \
     "${mount_at[@]}" --snapshot-keep-last 3 "$mnt"
+one_line "pull-through of what is no domain" "example\.com" "${mount_at[@]}" --pull-through localhost "$mnt"
+one_line "pull-through of an address" "127\.0\.0\.1" "${mount_at[@]}" --pull-through 127.0.0.1 "$mnt"
+one_line "pull-through into what cannot be changed" "read-only" \
+    "${mount_at[@]}" --pull-through '*' --read-only "$mnt"
+one_line "pull-through for times that are none" "30s..1h" \
+    "${mount_at[@]}" --pull-through '*' --pull-through-ttl 1h "$mnt"
+one_line "grafts where nothing is mounted" "mount" "$registryfs" grafts
 one_line "import-car into a state directory that is not there" "$work/nowhere" \
     "$registryfs" import-car "$work/file" --state-dir "$work/nowhere"
 one_line "import-car into what is no mount" "$work/full" "$registryfs" import-car "$work/file" "$work/full"
@@ -158,6 +165,13 @@ one_line "export of a snapshot to a directory that is missing" "$work/missing" \
 one_line "prune without a rule" "keep-last" "$registryfs" snapshot prune
 one_line "snapshots at what is no mount" "$work/file" "$registryfs" snapshot list --at "$work/file"
 "$registryfs" snapshot delete known >"$work/name"
+one_line "a domain's graft without pull-through" "pull-through" "$registryfs" grafts add a.example
+one_line "a tree's grafts without pull-through" "pull-through" \
+    "$registryfs" grafts add bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354
+one_line "a graft that is not there is not removed" "none.example" "$registryfs" grafts remove none.example
+one_line "a graft that is not there is not pinned" "none.example" "$registryfs" grafts pin none.example
+one_line "a graft that is not there is not refreshed" "none.example|pull-through" "$registryfs" grafts refresh none.example
+one_line "grafts at what is no mount" "$work/file" "$registryfs" grafts --at "$work/file"
 one_line "import-car of what is no CAR file" "$work/file" "$registryfs" import-car "$work/file"
 one_line "import-car of a file that is not there" "$work/missing" "$registryfs" import-car "$work/missing.car"
 one_line "import-car to a path that is taken" "exists" "$registryfs" import-car "$work/file-1.car" --at file

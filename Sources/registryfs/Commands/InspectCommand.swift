@@ -51,6 +51,7 @@ enum InspectRun {
         if let sharers = report.sharedBy, sharers > 1 {
             table.add("shared by", Figures.count(UInt64(sharers), "file"))
         }
+        if let graft = report.graft { table.add("graft", graft) }
         for copy in report.copies {
             let words = [copy.place, copy.state] + [copy.detail].compactMap { $0 }
             table.add("copy", words.joined(separator: ", "))

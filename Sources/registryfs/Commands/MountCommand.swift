@@ -69,6 +69,9 @@ struct MountCommand: ParsableCommand {
     @OptionGroup(title: "Options of what is fetched")
     var fetch: FetchArguments
 
+    @OptionGroup(title: "Options of pull-through")
+    var pullThrough: PullThroughArguments
+
     @OptionGroup(title: "Snapshot options")
     var snapshots: SnapshotArguments
 
@@ -111,6 +114,7 @@ struct MountCommand: ParsableCommand {
         settings.serve += serve
         settings.kubo = try kuboOptions.settings(over: settings.kubo)
         settings.sources = sources.settings(over: settings.sources)
+        settings.pullThrough = try pullThrough.settings(over: settings.pullThrough)
         settings.fetch = try fetch.settings(over: settings.fetch)
         settings.snapshots = try snapshots.settings(over: settings.snapshots)
         // What goes with a name nobody else may change.
@@ -190,7 +194,7 @@ enum MountRun {
         arguments += ["--directory-cids", settings.directoryCIDs.rawValue]
         arguments += settings.kubo?.arguments ?? []
         arguments += settings.sources.arguments + settings.fetch.arguments
-        arguments += settings.snapshots.arguments
+        arguments += settings.pullThrough.arguments + settings.snapshots.arguments
         for address in settings.serve { arguments += ["--serve", address] }
         if !settings.fuse.usesPassthrough { arguments.append("--no-passthrough") }
         if !settings.fuse.usesRings { arguments.append("--no-io-uring") }

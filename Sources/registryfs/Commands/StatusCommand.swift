@@ -132,6 +132,7 @@ enum StatusRun {
             "\(Figures.bytes(status.objectBytes ?? 0)) in \(objects), \(saved) saved by sharing")
         if let origin = status.origin { add(origin, to: &table) }
         status.snapshots?.add(to: &table)
+        status.domains?.add(to: &table)
         for source in status.sources ?? [] { add(source, to: &table) }
         if let kubo = status.kubo { add(kubo, to: &table) }
         if let failure = status.commitFailure {
