@@ -13,7 +13,7 @@ struct UsageTests {
         let text = try Program.run(["--help"]).text
         for command in [
             "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "check",
-            "import", "import-car", "resolve", "key", "publish", "snapshot",
+            "import", "import-car", "resolve", "key", "publish", "snapshot", "export-static",
         ] {
             #expect(text.contains("\n  \(command) "))
         }
@@ -46,6 +46,17 @@ struct UsageTests {
         (["publish", "--ttl", "5", "bafkqaaa"], "--ttl"),
         (["publish", "--offline", "--kubo", "auto", "bafkqaaa"], "--offline"),
         (["publish", "--watch", "bafkqaaa"], "--watch"),
+        (["publish", "--repo", "a/*", "bafkqaaa"], "--domain"),
+        (["publish", "--domain", "localhost"], "dot"),
+        (["publish", "--domain", "a.b", "--repo", "a:v1"], "without a tag"),
+        (["publish", "--domain", "a.b", "--repo", "A"], "'A' is no repository"),
+        (["publish", "--domain", "a.b", "--gateway-url", "x"], "--gateway-url"),
+        (["publish", "--domain", "a.b", "--check", "--watch"], "--check"),
+        (["export-static"], "repositories"), (["export-static", "/mnt"], "which repositories"),
+        (["export-static", "a", "/mnt", "/srv"], "one mount point"),
+        (["export-static", "a//b"], "'a//b' is no repository"),
+        (["export-static", "a", "--at", "x", "--dir", "y"], "--dir"),
+        (["export-static", "a", "--at", "../x"], "without '..'"),
         (["snapshot", "frobnicate"], "frobnicate"),
         (["snapshot", "create", "a/b"], "'a/b'"), (["snapshot", "create", ""], "1 to 128"),
         (["snapshot", "create", ".x"], "'.x'"),
