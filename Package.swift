@@ -24,6 +24,7 @@ let package = Package(
         .library(name: "PortableManifest", targets: ["PortableManifest"]),
         .library(name: "Checking", targets: ["Checking"]),
         .library(name: "ReadSocket", targets: ["ReadSocket"]),
+        .library(name: "Serving", targets: ["Base", "Serving"]),
         // For the mount tests: a Kubo node's double, as a program of its own.
         .executable(name: "kubo-double", targets: ["KuboDoubleServer"]),
         .executable(name: "gateway-double", targets: ["GatewayDoubleServer"]),
@@ -58,6 +59,8 @@ let package = Package(
             name: "Multiformats",
             dependencies: ["CSHA256", .product(name: "Crypto", package: "swift-crypto")],
             swiftSettings: settings),
+        // What repositories, tags and digests are called.
+        .target(name: "RegistryNames", dependencies: ["Multiformats"], swiftSettings: settings),
         .target(name: "MerkleDAG", dependencies: ["Multiformats"], swiftSettings: settings),
         // What UnixFS cannot say of a tree, as a DAG of its own.
         .target(
@@ -88,7 +91,7 @@ let package = Package(
             dependencies: [
                 "Base", "Multiformats", "MerkleDAG", "PortableManifest", "InodeManifest",
                 "ObjectStore",
-                "Remotes",
+                "Remotes", "RegistryNames",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "SystemPackage", package: "swift-system"),
                 .product(name: "Logging", package: "swift-log"),
@@ -146,7 +149,7 @@ let package = Package(
         .target(
             name: "Serving",
             dependencies: [
-                "Base", "Multiformats", "MerkleDAG", "Naming",
+                "Base", "Multiformats", "MerkleDAG", "Naming", "RegistryNames",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
@@ -155,7 +158,7 @@ let package = Package(
         .target(
             name: "RegistryLayout",
             dependencies: [
-                "Base", "Serving",
+                "Base", "Multiformats", "RegistryNames", "Serving",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),
@@ -310,7 +313,7 @@ let package = Package(
         .testTarget(
             name: "RegistryLayoutTests",
             dependencies: [
-                "RegistryLayout", "Serving", "Base", "Multiformats",
+                "RegistryLayout", "RegistryNames", "Serving", "Base", "Multiformats",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),

@@ -1,4 +1,4 @@
-internal import Serving
+internal import RegistryNames
 
 // The registry that a domain gives, below /domains/DOMAIN: the stock registry's own layout (`StockRegistry`) with some repositories alone:
 //

@@ -1,4 +1,5 @@
-package import Serving
+package import RegistryNames
+internal import Serving
 
 // What a manifest needs: members `config`, `layers`, `blobs`, `fsLayers` name blobs, `manifests` names manifests, each by `digest` (schema 1:
 // `blobSum`).

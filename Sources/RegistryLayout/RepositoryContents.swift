@@ -1,5 +1,6 @@
 internal import Base
-package import Serving
+package import RegistryNames
+internal import Serving
 
 // What is to be made of a repository: tags, and what they reach.
 //

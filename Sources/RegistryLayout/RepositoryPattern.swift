@@ -1,4 +1,4 @@
-internal import Serving
+internal import RegistryNames
 
 // Which repositories and tags are meant.
 //

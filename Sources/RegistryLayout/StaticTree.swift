@@ -1,4 +1,5 @@
 internal import Multiformats
+internal import RegistryNames
 internal import Serving
 
 // A registry that is only files, for any web server (OCI distribution specification 1.1, the endpoints of pulling):

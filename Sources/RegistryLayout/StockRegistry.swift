@@ -1,5 +1,6 @@
 package import Base
 internal import Glibc
+package import RegistryNames
 package import Serving
 
 internal import struct SystemPackage.Errno

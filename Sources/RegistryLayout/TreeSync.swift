@@ -1,5 +1,6 @@
 package import Base
 internal import Glibc
+internal import RegistryNames
 internal import Serving
 
 internal import struct SystemPackage.Errno

@@ -1,4 +1,4 @@
-package import Serving
+package import RegistryNames
 
 // What a directory is to be: the names below it, and which comes before which.
 //

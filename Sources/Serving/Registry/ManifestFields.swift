@@ -1,3 +1,5 @@
+internal import RegistryNames
+
 // What a registry looks at in a manifest.
 //
 // Of members that come twice the last counts, as for the clients written in Go. One of another type than it should have is

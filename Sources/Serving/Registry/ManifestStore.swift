@@ -1,5 +1,6 @@
 internal import Base
 internal import Multiformats
+internal import RegistryNames
 
 /// A manifest that was looked at.
 struct ManifestFacts: Sendable {

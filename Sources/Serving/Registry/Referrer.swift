@@ -1,3 +1,5 @@
+package import RegistryNames
+
 /// A manifest that refers to another: a signature, an attestation, a list of what is in an image.
 package struct Referrer: Sendable {
     package let digest: RegistryDigest

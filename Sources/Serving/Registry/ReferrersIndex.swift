@@ -1,5 +1,6 @@
 internal import Base
 internal import Multiformats
+internal import RegistryNames
 
 // Who refers to whom, by repository: a manifest says only what it refers to.
 //

@@ -1,6 +1,7 @@
 internal import Base
 internal import HTTPTypes
 internal import Multiformats
+internal import RegistryNames
 
 /// A registry as OCI describes it, read-only, over what the stock registry's filesystem driver has written into a tree.
 ///

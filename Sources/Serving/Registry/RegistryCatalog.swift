@@ -1,4 +1,5 @@
 internal import Base
+internal import RegistryNames
 
 // Which repositories there are: a walk below `repositories/`, which is begun where the page before ended.
 //

@@ -1,4 +1,5 @@
 internal import HTTPTypes
+internal import RegistryNames
 
 // What a registry answers where it does not give what it was asked for.
 //

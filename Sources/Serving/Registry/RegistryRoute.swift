@@ -1,4 +1,5 @@
 internal import Multiformats
+internal import RegistryNames
 
 // What a path of the registry asks for.
 //

@@ -1,6 +1,7 @@
 internal import Base
 internal import MerkleDAG
 internal import Multiformats
+internal import RegistryNames
 
 // Where the stock registry keeps what it serves (its registry/storage/paths.go), below `docker/registry/v2`:
 //

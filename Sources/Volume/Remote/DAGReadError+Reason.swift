@@ -11,6 +11,7 @@ extension DAGReadError {
             if let cause = error.cause as? RemoteError { return "\(cause)" }
             if let cause = error.cause as? VolumeError { return "\(cause)" }
             if let cause = error.cause as? ExpansionLimit { return cause.reason }
+            if let cause = error.cause as? StaticLayoutFault { return cause.reason }
             if let cause = error.cause as? NotHere { return "block \(error.cid): \(cause)" }
             return "block \(error.cid) is not to be had"
         case .wrongBytes(let cid): return "block \(cid): the bytes are not those of its hash"

@@ -10,19 +10,21 @@ package enum RegistryGrammar {
     /// The longest name of a repository, in bytes.
     package static let nameLengthMax = 255
     /// The longest tag, in bytes.
-    static let tagLengthMax = 128
+    package static let tagLengthMax = 128
 
+    /// Whether some components are the name of a repository.
     package static func isName(_ components: some Collection<[UInt8]>) -> Bool {
         guard !components.isEmpty, components.allSatisfy(isComponent) else { return false }
         return length(components) <= nameLengthMax
     }
 
     /// Of a name as text, with its slashes.
-    static func length(_ components: some Collection<[UInt8]>) -> Int {
+    package static func length(_ components: some Collection<[UInt8]>) -> Int {
         // Each is bounded by what a request's target is.
         components.reduce(components.count - 1) { $0 + $1.count }
     }
 
+    /// Whether bytes are what stands between two slashes of a name.
     package static func isComponent(_ bytes: [UInt8]) -> Bool {
         guard bytes.count <= nameLengthMax else { return false }
         var separator: [UInt8] = []
@@ -39,6 +41,7 @@ package enum RegistryGrammar {
         return hasBegun && separator.isEmpty
     }
 
+    /// Whether bytes are a tag.
     package static func isTag(_ bytes: [UInt8]) -> Bool {
         guard let first = bytes.first, bytes.count <= tagLengthMax, first != UInt8(ascii: "."),
             first != UInt8(ascii: "-")
@@ -50,7 +53,7 @@ package enum RegistryGrammar {
     }
 
     /// Whether a text is the host of a registry, with or without a port: of `ns=`.
-    static func isHost(_ text: String) -> Bool {
+    package static func isHost(_ text: String) -> Bool {
         let sides = text.utf8.split(
             separator: UInt8(ascii: ":"), maxSplits: 1, omittingEmptySubsequences: false)
         guard text.utf8.count <= nameLengthMax, let host = sides.first, !host.isEmpty else {

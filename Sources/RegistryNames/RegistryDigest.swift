@@ -1,4 +1,4 @@
-internal import Multiformats
+package import Multiformats
 
 // The digest of a blob or manifest, as OCI writes it.
 //
@@ -9,10 +9,10 @@ internal import Multiformats
 /// By which a registry knows a blob or a manifest.
 package struct RegistryDigest: Hashable, Sendable {
     /// The longest text of one.
-    static let lengthMax = 7 + 128
+    package static let lengthMax = 7 + 128
 
     /// A SHA-256 or a SHA-512.
-    let multihash: Multihash
+    package let multihash: Multihash
 
     /// Nil for what is malformed, and for functions that are not served.
     package init?(parsing text: some Collection<UInt8>) {
@@ -20,6 +20,12 @@ package struct RegistryDigest: Hashable, Sendable {
         else { return nil }
         self.init(
             algorithm: text[..<colon], hex: text[text.index(after: colon)...])
+    }
+
+    /// Nil for functions that are not served.
+    package init?(_ multihash: Multihash) {
+        guard multihash.code == .sha2_256 || multihash.code == .sha2_512 else { return nil }
+        self.multihash = multihash
     }
 
     /// Of the names of a directory and of what is in it.
@@ -52,6 +58,7 @@ package struct RegistryDigest: Hashable, Sendable {
     /// The names of algorithms, each a directory on the disk of the stock registry.
     package static let algorithms = ["sha256", "sha512"]
 
+    /// One of `algorithms`.
     package var algorithm: String { multihash.isSHA256 ? "sha256" : "sha512" }
 
     /// In lowercase hexadecimal digits.
@@ -67,6 +74,7 @@ package struct RegistryDigest: Hashable, Sendable {
         }
     }
 
+    /// As it stands in a request, or in a link of the stock registry.
     package var text: String { algorithm + ":" + String(decoding: hex, as: UTF8.self) }
 
     /// Whether some bytes have this digest.
