@@ -158,7 +158,7 @@ let package = Package(
         .target(
             name: "RegistryLayout",
             dependencies: [
-                "Base", "RegistryNames", "Serving",
+                "Base", "Multiformats", "RegistryNames", "Serving",
                 .product(name: "SystemPackage", package: "swift-system"),
             ],
             swiftSettings: settings),

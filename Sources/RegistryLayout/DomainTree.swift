@@ -1,5 +1,4 @@
 internal import RegistryNames
-internal import Serving
 
 // The registry that a domain gives, below /domains/DOMAIN: the stock registry's own layout (`StockRegistry`) with some repositories alone:
 //

@@ -1,5 +1,5 @@
 package import RegistryNames
-package import Serving
+internal import Serving
 
 // What a manifest needs: members `config`, `layers`, `blobs`, `fsLayers` name blobs, `manifests` names manifests, each by `digest` (schema 1:
 // `blobSum`).

@@ -1,6 +1,6 @@
 internal import Base
 package import RegistryNames
-package import Serving
+internal import Serving
 
 // What is to be made of a repository: tags, and what they reach.
 //

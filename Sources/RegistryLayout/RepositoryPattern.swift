@@ -1,5 +1,4 @@
 internal import RegistryNames
-internal import Serving
 
 // Which repositories and tags are meant.
 //

@@ -27,20 +27,31 @@ package struct ManifestFacts: Sendable {
     package var referrer: Referrer?
 }
 
-/// A stock registry's directory. Remembers the manifests that it has read. Blocks; for one thread.
+/// What manifests are, remembered by whoever looks again. For one thread.
+package final class KnownManifests {
+    /// Of how many manifests is remembered what they are: each some kilobytes.
+    static let countMax = 200_000
+
+    fileprivate var facts: [RegistryDigest: ManifestFacts] = [:]
+
+    package init() {}
+}
+
+/// A stock registry's directory. Blocks; for one thread.
 package final class StockRegistry {
     static let linkLengthMax = 256
     static let namesMax = 1_000_000
     package static let repositoriesMax = 100_000
-    /// Of how many manifests is remembered what they are: each some kilobytes.
-    static let factsMax = 200_000
 
     private let base: OwnedDescriptor
-    private var facts: [RegistryDigest: ManifestFacts] = [:]
+    private let known: KnownManifests
 
-    /// - Parameter base: the directory that has `repositories` and `blobs`.
-    package init(base: consuming OwnedDescriptor) {
+    /// - Parameters:
+    ///   - base: the directory that has `repositories` and `blobs`.
+    ///   - known: what was read before.
+    package init(base: consuming OwnedDescriptor, known: KnownManifests = KnownManifests()) {
         self.base = base
+        self.known = known
     }
 
     // MARK: Repositories
@@ -51,7 +62,7 @@ package final class StockRegistry {
     package func repositories(
         matching patterns: [RepositoryPattern]
     ) throws(LayoutError) -> [String] {
-        if facts.count > Self.factsMax { facts = [:] }
+        if known.facts.count > KnownManifests.countMax { known.facts = [:] }
         let isWalked = patterns.contains { $0.exactName == nil }
         let all = isWalked ? try walk() : []
         var found: Set<String> = []
@@ -175,7 +186,7 @@ package final class StockRegistry {
     ///
     /// - Throws: where it has other bytes than its digest's, or too many.
     func manifest(_ digest: RegistryDigest) throws(LayoutError) -> ManifestFacts? {
-        if let known = facts[digest] { return known }
+        if let facts = known.facts[digest] { return facts }
         guard let blob = try bytes(of: digest, flags: O_RDONLY | O_NONBLOCK) else { return nil }
         let size = blob.identity.size
         guard size <= ManifestStore.sizeMax else {
@@ -190,7 +201,7 @@ package final class StockRegistry {
             size: size, mediaType: ManifestType.of(ManifestFields(bytes)),
             references: ManifestReferences(bytes), subject: referrer?.subject,
             referrer: referrer?.referrer)
-        facts[digest] = found
+        known.facts[digest] = found
         return found
     }
 

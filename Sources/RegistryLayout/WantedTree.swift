@@ -1,5 +1,4 @@
 package import RegistryNames
-package import Serving
 
 // What a directory is to be: the names below it, and which comes before which.
 //

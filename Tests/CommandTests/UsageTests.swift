@@ -13,8 +13,8 @@ struct UsageTests {
         let text = try Program.run(["--help"]).text
         for command in [
             "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "check",
-            "import", "import-car", "resolve", "key", "publish", "snapshot",
-            "grafts",
+            "import", "import-car", "resolve", "key", "publish", "snapshot", "grafts",
+            "export-static",
         ] {
             #expect(text.contains("\n  \(command) "))
         }
@@ -70,6 +70,17 @@ struct UsageTests {
         (["grafts", "add", "tree.car"], "import-car"), (["grafts", "add", "a_b.is"], "a_b.is"),
         (["grafts", "add", "nonsense"], "dot"), (["grafts", "pin"], "name"),
         (["grafts", "remove"], "name"), (["grafts", "refresh"], "name"),
+        (["publish", "--repo", "a/*", "bafkqaaa"], "--domain"),
+        (["publish", "--domain", "localhost"], "dot"),
+        (["publish", "--domain", "a.b", "--repo", "a:v1"], "without a tag"),
+        (["publish", "--domain", "a.b", "--repo", "A"], "'A' is no repository"),
+        (["publish", "--domain", "a.b", "--gateway-url", "x"], "--gateway-url"),
+        (["publish", "--domain", "a.b", "--check", "--watch"], "--check"),
+        (["export-static"], "repositories"), (["export-static", "/mnt"], "which repositories"),
+        (["export-static", "a", "/mnt", "/srv"], "one mount point"),
+        (["export-static", "a//b"], "'a//b' is no repository"),
+        (["export-static", "a", "--at", "x", "--dir", "y"], "--dir"),
+        (["export-static", "a", "--at", "../x"], "without '..'"),
         (["snapshot", "frobnicate"], "frobnicate"),
         (["snapshot", "create", "a/b"], "'a/b'"), (["snapshot", "create", ""], "1 to 128"),
         (["snapshot", "create", ".x"], "'.x'"),

@@ -271,6 +271,19 @@ same "digest by the root" "$(<"$work/digest-one")" "sha256:$(sha256_of "$work/pu
 same "by its key" "/ipns/$(jq -r .name <<<"$report")" \
     "$("$registryfs" publish --offline --json --domain a.example --by-key | jq -r '.dnsRecords[0]' | sed 's/.*dnslink=\(.*\)"/\1/')"
 
+begin "another server gives the domain's tree alone"
+alone_port=$(free_port)
+setsid "$registryfs" serve --from "$root" --gateway "http://127.0.0.1:$serve_port" --listen "127.0.0.1:$alone_port" \
+    >"$work/alone.log" 2>&1 </dev/null &
+background+=("$!")
+wait_for 30 grep -q "serving at" "$work/alone.log" || fail "no server: $(<"$work/alone.log")"
+rm -rf "$work/pull"
+skopeo_copy "docker://127.0.0.1:$alone_port/a.example/app:v1" "dir:$work/pull" || fail "it is no registry"
+whole=$(cid_of "$mnt")
+secret_tags=$(cid_of "$registry/repositories/b.example")
+same "the whole tree" 404 "$(curl -s -o "$work/ignored" -w '%{http_code}' "http://127.0.0.1:$alone_port/ipfs/$whole?format=raw")"
+same "another repository" 404 "$(curl -s -o "$work/ignored" -w '%{http_code}' "http://127.0.0.1:$alone_port/ipfs/$secret_tags?format=raw")"
+
 begin "DNS is checked"
 dns_port=$(free_port)
 dns_up() { # dns_up RECORD...

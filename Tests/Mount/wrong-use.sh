@@ -179,6 +179,9 @@ one_line "sources for a mount that has its own" "own sources" \
     "$registryfs" export-car "$mnt" --car "$work/file" -o "$work/file.car"
 one_line "publish with a key that is not there" "key generate" "$registryfs" publish --key none "$mnt"
 one_line "publish for a time that is none" "lifetime" "$registryfs" publish --lifetime soon "$mnt"
+one_line "publish of a domain without a registry" "no registry in" "$registryfs" publish --offline --domain a.example "$mnt"
+one_line "export of files without a registry" "no registry in" "$registryfs" export-static '*' "$mnt"
+one_line "export of files of what is on no mount" "is not on a mount" "$registryfs" export-static '*' "$work"
 one_line "publish of a CID for ever" "watch" "$registryfs" publish --watch "$cid"
 one_line "a key of another kind" "RSA" bash -c '
     openssl genrsa -traditional -out "$work/rsa" 2048 2>"$work/ignored" || exit 0

@@ -1,6 +1,6 @@
 import Foundation
 import RegistryLayout
-import Serving
+import RegistryNames
 import Testing
 
 @Suite struct ContentsTests {

@@ -2,7 +2,7 @@ import Base
 import Foundation
 import Multiformats
 import RegistryLayout
-import Serving
+import RegistryNames
 
 /// A stock registry's directory in a temporary one, and a place for trees beside it.
 final class RegistryDisk {

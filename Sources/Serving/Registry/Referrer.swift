@@ -1,4 +1,4 @@
-internal import RegistryNames
+package import RegistryNames
 
 /// A manifest that refers to another: a signature, an attestation, a list of what is in an image.
 package struct Referrer: Sendable {

@@ -71,6 +71,9 @@ struct PublishCommand: ParsableCommand {
         guard (0.1...86_400).contains(interval) else {
             throw ValidationError("--interval: it must be from 0.1 to 86400 seconds")
         }
+        guard !registry.check || !watch else {
+            throw ValidationError("--check and --watch exclude each other")
+        }
         guard !withManifest || !watch else {
             throw ValidationError("--with-manifest and --watch exclude each other")
         }
@@ -100,10 +103,11 @@ struct PublishCommand: ParsableCommand {
             guard !withManifest else {
                 throw Failure("--with-manifest and --domain exclude each other", exitCode: 64)
             }
-            let mount = try RegistryMount(
-                target, stateDirectory: volume.stateDir, directory: domain.registryDirectory)
-            return try DomainRun(domain, settings, node, mount)
-                .run(checks: registry.check, watchSeconds: watch ? interval : nil)
+            let run = DomainRun(domain, settings, node) { [target, volume] () throws(Failure) in
+                try RegistryMount(
+                    target, stateDirectory: volume.stateDir, directory: domain.registryDirectory)
+            }
+            return try run.run(checks: registry.check, watchSeconds: watch ? interval : nil)
         }
         var place = try PublishTarget(target, stateDirectory: volume.stateDir)
         if withManifest {

@@ -17,64 +17,62 @@ struct DomainRun {
     private let domain: DomainSettings
     private let settings: PublishSettings
     private let node: KuboAccess
-    private let mount: RegistryMount
-    private let registry: StockRegistry
+    /// Finds the mount. It may go and come back while it is watched, and nothing of it is held open meanwhile.
+    private let find: () throws(Failure) -> RegistryMount
+    private let known = KnownManifests()
 
     init(
         _ domain: DomainSettings, _ settings: PublishSettings, _ node: KuboAccess,
-        _ mount: RegistryMount
-    ) throws(Failure) {
+        find: @escaping () throws(Failure) -> RegistryMount
+    ) {
         self.domain = domain
         self.settings = settings
         self.node = node
-        self.mount = mount
-        registry = try mount.registry()
+        self.find = find
     }
 
     /// - Parameter watchSeconds: how often the repositories are looked at; nil to publish once.
     func run(checks: Bool, watchSeconds: Double?) throws {
+        let mount = try find()
+        let keys = try KeyRun.open(mount.entry.stateDirectory)
         guard !checks else {
-            let check = try DomainCheck(domain, root: try publishedRoot(), key: try key())
+            let check = try DomainCheck(domain, root: try root(mount), key: try entry(keys))
             guard try check.run(json: settings.json) else { throw ExitCode(1) }
             return
         }
-        let keys = try KeyRun.open(mount.entry.stateDirectory)
-        let place = try openPlace(keys)
-        if try keyOrNil(keys) == nil {
-            try Failure.naming { () throws(NamingError) in
-                try keys.add(PrivateKey(), label: settings.label)
-            }
-        }
-        let client = try PublishRun.client(node, target, settings)
+        let client = try PublishRun.client(node, target(mount), settings)
         let isPublishing = client != nil && node.kubo == nil
         guard let watchSeconds else {
-            let changes = try make(in: place)
-            let value = try PublishRun.value(of: target, isPublishing: isPublishing)
+            let changes = try make(mount, keys)
+            let value = try PublishRun.value(of: target(mount), isPublishing: isPublishing)
             return try publish(value, keys, client, changes)
         }
         var looked: CID?
         var changes = TreeChanges()
         try PublishRun.watch(settings, seconds: watchSeconds) { () throws(Failure) in
+            let mount = try find()
             // All repositories have one CID, so where that stays nothing is read.
             let seen = try mount.cid(of: mount.directory + ["repositories"])
             if seen != looked {
-                changes = try make(in: place)
+                changes = try make(mount, keys)
                 looked = seen
             }
-            return try PublishRun.value(of: target, isPublishing: isPublishing)
+            return try PublishRun.value(of: target(mount), isPublishing: isPublishing)
         } publish: { (value) throws(Failure) in
             try publish(value, keys, client, changes)
         }
     }
 
-    private var target: PublishTarget {
+    private func target(_ mount: RegistryMount) -> PublishTarget {
         .path(mount.path(of: domain.path), mount.entry, isRoot: false)
     }
 
     // MARK: The tree
 
     /// What is there and not wanted is removed, so a directory that was there before the first time has to be empty.
-    private func openPlace(_ keys: KeyStore) throws(Failure) -> OpenDirectory {
+    private func openPlace(
+        _ mount: RegistryMount, _ keys: KeyStore
+    ) throws(Failure) -> OpenDirectory {
         let top = ["docker"]
         let place = OpenDirectory(try mount.place(domain.path, for: top))
         let there = try place.names(in: [])
@@ -83,15 +81,23 @@ struct DomainRun {
             throw Failure(
                 "\(shown) has \(RawText.shown(other)), which would be published too: move it away")
         }
-        let isKnown = try keyOrNil(keys) != nil
-        guard there.isEmpty || isKnown else {
+        let hasKey = try key(keys) != nil
+        guard there.isEmpty || hasKey else {
             throw Failure(
                 "\(shown) is there, and was not made for the key '\(settings.label)': move it away")
+        }
+        if !hasKey {
+            try Failure.naming { () throws(NamingError) in
+                try keys.add(PrivateKey(), label: settings.label)
+            }
         }
         return place
     }
 
-    private func make(in place: OpenDirectory) throws(Failure) -> TreeChanges {
+    private func make(
+        _ mount: RegistryMount, _ keys: KeyStore
+    ) throws(Failure) -> TreeChanges {
+        let registry = try mount.registry(known)
         let names = try Failure.layout { () throws(LayoutError) in
             try registry.repositories(matching: domain.repositories)
         }
@@ -109,6 +115,7 @@ struct DomainRun {
             for fault in found.faults { Program.say(fault) }
             repositories.append(found)
         }
+        let place = try openPlace(mount, keys)
         return try Failure.layout { [repositories] () throws(LayoutError) in
             let tree = try WantedTree.ofDomain(repositories, in: registry)
             let sync = try TreeSync(
@@ -118,20 +125,20 @@ struct DomainRun {
         }
     }
 
-    private func publishedRoot() throws(Failure) -> CID? {
+    /// Of the tree as it is; nil for none.
+    private func root(_ mount: RegistryMount) throws(Failure) -> CID? {
         try mount.has(domain.path) ? try mount.cid(of: domain.path) : nil
     }
 
     // MARK: Records
 
-    private func keyOrNil(_ keys: KeyStore) throws(Failure) -> PrivateKey? {
+    private func key(_ keys: KeyStore) throws(Failure) -> PrivateKey? {
         try Failure.naming { () throws(NamingError) in try keys.key(labelled: settings.label) }
     }
 
-    /// The name of the domain's key, and what it leads to; nil where there is no key.
-    private func key() throws(Failure) -> KeyStore.Entry? {
-        let keys = try KeyRun.open(mount.entry.stateDirectory)
-        return try Failure.naming { () throws(NamingError) in
+    /// The domain's key, and what it leads to; nil where there is none.
+    private func entry(_ keys: KeyStore) throws(Failure) -> KeyStore.Entry? {
+        try Failure.naming { () throws(NamingError) in
             try keys.entries().first { $0.label == settings.label }
         }
     }

@@ -34,7 +34,6 @@ struct RegistryMount {
     let entry: MountEntry
     /// The registry's directory below the mount point.
     let directory: [String]
-    private let root: OpenDirectory
 
     static let directoryDefault = ["docker", "registry", "v2"]
 
@@ -47,19 +46,31 @@ struct RegistryMount {
         entry = try Self.mount(mountpoint, stateDirectory)
         _ = try ControlClient(stateDirectory: entry.stateDirectory)
             .ask(ControlRequest(command: .status))
-        do throws(Errno) {
-            root = OpenDirectory(
-                try Sys.open(RawText.text(of: entry.point), flags: O_RDONLY | O_DIRECTORY))
-        } catch {
-            throw Failure("cannot open \(RawText.shown(entry.point)): \(error.reason)")
-        }
         if let directory {
             self.directory = try Self.names(of: directory, "--registry-dir")
         } else {
+            let root = try Self.open(entry)
             self.directory =
                 try root.has(Self.directoryDefault + ["repositories"]) ? Self.directoryDefault : []
         }
     }
+
+    /// The root of the mount, which is in use while it is open.
+    private static func open(_ entry: MountEntry) throws(Failure) -> OpenDirectory {
+        do throws(Errno) {
+            let root = try Sys.open(RawText.text(of: entry.point), flags: O_RDONLY | O_DIRECTORY)
+            // It may have been unmounted meanwhile, and trees would be made below it.
+            guard try Sys.filesystemType(of: root.raw) == fuseType else {
+                throw Errno.socketNotConnected
+            }
+            return OpenDirectory(root)
+        } catch {
+            throw Failure("cannot open \(RawText.shown(entry.point)): \(error.reason)")
+        }
+    }
+
+    /// FUSE_SUPER_MAGIC of statfs(2).
+    private static let fuseType: UInt64 = 0x6573_5546
 
     private static func mount(
         _ mountpoint: String?, _ stateDirectory: String?
@@ -94,13 +105,18 @@ struct RegistryMount {
     }
 
     /// The registry.
-    func registry() throws(Failure) -> StockRegistry {
+    ///
+    /// - Parameter known: what was read before.
+    func registry(
+        _ known: KnownManifests = KnownManifests()
+    ) throws(Failure) -> StockRegistry {
+        let root = try Self.open(entry)
         let shown = "\(RawText.shown(entry.point))/\(directory.joined(separator: "/"))"
         guard try root.has(directory + ["repositories"]), let base = try root.open(directory) else {
             throw Failure(
                 "no registry in \(shown): push to it first, or say where it is by --registry-dir")
         }
-        return StockRegistry(base: base)
+        return StockRegistry(base: base, known: known)
     }
 
     /// A directory to make a tree in, which is made where it is missing.
@@ -115,10 +131,12 @@ struct RegistryMount {
         }
         for name in topNames {
             let tree = path + [name]
-            guard !tree.starts(with: directory), !directory.starts(with: tree) else {
+            for own in [directory + ["repositories"], directory + ["blobs"]]
+            where tree.starts(with: own) || own.starts(with: tree) {
                 throw Failure("\(shown)/\(name) is the registry's own: choose another place")
             }
         }
+        let root = try Self.open(entry)
         do throws(Errno) {
             return try root.make(path)
         } catch {
@@ -140,7 +158,7 @@ struct RegistryMount {
         return cid
     }
 
-    func has(_ names: [String]) throws(Failure) -> Bool { try root.has(names) }
+    func has(_ names: [String]) throws(Failure) -> Bool { try Self.open(entry).has(names) }
 }
 
 /// An open directory, and what is below it; no symlink is followed.
