@@ -60,7 +60,7 @@ END
     printf '[Service]\nNotifyAccess=all\n' >"$units/registryfs-kubo.service.d/test.conf"
 fi
 # Of the machine's own units only what ours hang on: the others would work on this machine.
-for unit in basic multi-user network network-online shutdown sockets sysinit umount paths timers slices local-fs remote-fs; do
+for unit in basic multi-user network network-online shutdown sockets sysinit umount paths timers slices local-fs remote-fs final; do
     printf '[Unit]\nDescription=%s\nDefaultDependencies=no\n' "$unit" >"$base/$unit.target"
 done
 cp /lib/systemd/system/{docker-registry.service,exit.target,systemd-exit.service} "$base/"
