@@ -105,8 +105,8 @@ final class Exchange {
 /// `@unchecked Sendable`: what changes is read and written with `lock` locked.
 final class HTTPServer: @unchecked Sendable {
     enum Address: Sendable {
-        /// On 127.0.0.1; 0 for any that is free.
-        case port(Int)
+        /// Of an IPv4 address of this machine; 0 for any port that is free.
+        case port(Int, host: String = "127.0.0.1")
         case unix(String)
     }
 
@@ -130,7 +130,7 @@ final class HTTPServer: @unchecked Sendable {
     var port: Int {
         lock.lock()
         defer { lock.unlock() }
-        if case .port(let port) = address { return port }
+        if case .port(let port, _) = address { return port }
         return 0
     }
 
@@ -155,11 +155,11 @@ final class HTTPServer: @unchecked Sendable {
                 }
             }
         switch wanted {
-        case .port(let port):
-            let made = try bind(bootstrap, port)
+        case .port(let port, let host):
+            let made = try bind(bootstrap, host, port)
             locked {
                 listener = made
-                address = .port(made.localAddress?.port ?? port)
+                address = .port(made.localAddress?.port ?? port, host: host)
             }
         case .unix(let path):
             let made = try bootstrap.bind(
@@ -169,13 +169,15 @@ final class HTTPServer: @unchecked Sendable {
         }
     }
 
-    private func bind(_ bootstrap: ServerBootstrap, _ port: Int) throws -> any Channel {
+    private func bind(_ bootstrap: ServerBootstrap, _ host: String, _ port: Int) throws
+        -> any Channel
+    {
         // While nobody listened on a port, the kernel may have lent it to somebody's connection.
         var attempts = port == 0 ? 1 : 100
         while true {
             attempts -= 1
             do {
-                return try bootstrap.bind(host: "127.0.0.1", port: port).wait()
+                return try bootstrap.bind(host: host, port: port).wait()
             } catch let error as IOError where error.errnoCode == EADDRINUSE && attempts > 0 {
                 usleep(100_000)
             }

@@ -7,7 +7,7 @@ public let kuboDoubleVersion = "0.43.0-rc1"
 
 /// A Kubo node for tests: the RPC with real semantics, and faults on purpose.
 ///
-/// Listens on 127.0.0.1 as soon as it is made. It keeps what a real node keeps over a kill: blocks,
+/// Listens as soon as it is made, on 127.0.0.1 unless told otherwise. It keeps what a real node keeps over a kill: blocks,
 /// pins, and the MFS root as it was last flushed.
 ///
 /// `@unchecked Sendable`: what changes is read and written with `lock` locked; `mfs` with `mfsLock`.
@@ -35,7 +35,9 @@ public final class DoubleNode: @unchecked Sendable {
 
     /// How a node is made.
     public struct Options: Sendable {
-        /// Where the RPC listens on 127.0.0.1; 0 for any port that is free.
+        /// Where the RPC listens: an IPv4 address.
+        public var host = "127.0.0.1"
+        /// Its port there; 0 for any port that is free.
         public var port = 0
         /// Where the gateway listens on 127.0.0.1; 0 for any port that is free.
         public var gatewayPort = 0
@@ -118,7 +120,7 @@ public final class DoubleNode: @unchecked Sendable {
             guard let self else { return exchange.cut() }
             Dispatch.answer(exchange, self)
         }
-        servers = [try HTTPServer(.port(options.port), answer: answer)]
+        servers = [try HTTPServer(.port(options.port, host: options.host), answer: answer)]
         if let path = options.unixPath {
             servers.append(try HTTPServer(.unix(path), answer: answer))
         }

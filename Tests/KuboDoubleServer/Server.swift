@@ -2,7 +2,7 @@ import KuboDouble
 
 /// A Kubo node's double as a program, for tests that are shell scripts.
 ///
-///     kubo-double [--port N] [--port-file F] [--control-port-file F] [--gateway-port-file F]
+///     kubo-double [--host ADDRESS] [--port N] [--port-file F] [--control-port-file F] [--gateway-port-file F]
 ///                 [--unix PATH] [--store DIR] [--auth bearer:X] [--offline]
 ///                 [--profile unixfs-v0-2015]
 ///
@@ -14,6 +14,7 @@ enum Server {
             "kubo-double", .rpc,
             taking: { option, value, options in
                 switch option {
+                case "--host": options.host = try value()
                 case "--unix": options.unixPath = try value()
                 case "--auth":
                     options.authorizations.append(
