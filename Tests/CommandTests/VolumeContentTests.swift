@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Logging
 import Multiformats
+import ObjectStore
 import Serving
 import Testing
 import Volume

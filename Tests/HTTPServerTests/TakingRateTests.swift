@@ -66,8 +66,7 @@ import Testing
     }
 
     @Test func clientThatDripsIsClosed() async throws {
-        let gone = Waited<Bool>()
-        let file = try TestFile(byteCount: 1 << 20, onEnd: { gone.add(true) })
+        let file = try TestFile(byteCount: 1 << 20)
         let places = (0..<64).map { _ in file.range(0..<1 << 20) }
         try await withServer(
             {
@@ -81,7 +80,6 @@ import Testing
             #expect(try client.receiveReply(isHead: true).status == 200)
             // It takes some all the time, and yet it ends before there is no more.
             #expect(try client.receiveToEnd(pausing: 5).count < 64 << 20)
-            #expect(gone.first() == true)
         }
     }
 }
