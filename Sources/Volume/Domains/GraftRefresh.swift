@@ -21,8 +21,16 @@ extension Volume {
     /// Begins to refresh all grafts whose lifetime has ended.
     private func beginDueRefreshes(_ options: DomainOptions) {
         let now = Timestamp.now().nanoseconds
+        let isHurried = domains.state.withLock { state in
+            defer { state.isHurried = false }
+            return state.isHurried
+        }
+        let latest = now &- Int64(options.lifetimeSeconds.lowerBound * 1e9)
         let due = manifest.withLock { state in
-            state.grafts.all.values.filter { $0.until > 0 && $0.until <= now }.map(\.name)
+            state.grafts.all.values.filter { graft in
+                graft.until > 0
+                    && (graft.until <= now || isHurried && graft.time <= latest)
+            }.map(\.name)
         }
         for name in due {
             let isDue = domains.state.withLock { state in
