@@ -341,11 +341,22 @@ begin "a Kubo node is told of the nodes that a domain names, if they are at publ
 node_up
 mkdir "$work/with-node"
 CURL_CA_BUNDLE=$work/tls.pem "$registryfs" mount --state-dir "$work/state-node" --kubo "$rpc_address" \
-    --pull-through a.example --dns "$here_address" "$work/with-node"
+    --pull-through a.example --pull-through-ttl 10m..1h --dns "$here_address" "$work/with-node"
 same "by the gateway, beside the node" "app" "$(ls "$work/with-node/docker/registry/v2/repositories/a.example" | grep '^app$')"
 is_told() { grep -q "domain names: .*$here_address/tcp/4001" "$work/state-node/registryfs.log"; }
 wait_for 10 is_told || fail "the node was not told: $(tail -n 2 "$work/state-node/registryfs.log")"
 ! grep -q "127.0.0.1/tcp/4002" "$work/state-node/registryfs.log" || fail "it was told of an address that is not public"
+"$registryfs" unmount "$work/with-node"
+
+begin "after another mount the gateway of a domain is known before its next look"
+CURL_CA_BUNDLE=$work/tls.pem "$registryfs" mount --state-dir "$work/state-node" --kubo "$rpc_address" \
+    --pull-through a.example --pull-through-ttl 10m..1h --dns "$here_address" "$work/with-node"
+layer=$(jq -r '.layers[0].digest' "$work/v1/blobs/sha256/${v1#sha256:}")
+has_layer() {
+    [[ sha256:$(sha256sum "$work/with-node/docker/registry/v2/blobs/sha256/${layer:7:2}/${layer#sha256:}/data" 2>/dev/null |
+        cut -d' ' -f1) == "$layer" ]]
+}
+wait_for 10 has_layer || fail "it does not come: $(tail -n 2 "$work/state-node/registryfs.log")"
 "$registryfs" unmount "$work/with-node"
 
 begin "a name server that never answers ends in an error within the time, and own images do not notice"
