@@ -47,7 +47,7 @@ package struct SealedObjects {
     }
 
     /// Notes that an object is to be sent.
-    mutating func noteSealed(_ id: UInt64) {
+    package mutating func noteSealed(_ id: UInt64) {
         guard let count = sealed?.count else { return }
         guard count < ManifestBounds.sealedObjectsMax else { return hasLost = true }
         sealed?.append(id)

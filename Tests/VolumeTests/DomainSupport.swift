@@ -231,9 +231,10 @@ final class DomainStand {
         volume = try openVolume(directory, options)
     }
 
-    /// Has a domain lead to the tree of a registry as it is now.
+    /// Has a domain lead to the tree of a registry as it is now, whose blocks the registry keeps.
     func publish(_ domain: String, _ registry: OtherVolume) throws {
-        table.set(domain, try registry.root)
+        let name = "published-\(registry.volume.snapshots().count)"
+        table.set(domain, try registry.volume.createSnapshot(named: name).root)
     }
 
     func registry(_ fill: (Volume) throws -> Void = { _ in }) throws -> OtherVolume {

@@ -111,8 +111,23 @@ private struct EarlierState {
     @Test func thereAreSome() { #expect(Self.archives.count > 1) }
 
     /// Those of format 3; the newer ones have placements already.
-    static let archivesOfFormat3 = archives.filter {
-        !$0.hasSuffix("/before-trees.tar.gz") && !$0.hasSuffix("/before-snapshots.tar.gz")
+    static let archivesOfFormat3 = archives.filter { archive in
+        !["trees", "snapshots", "domains"].contains { archive.hasSuffix("/before-\($0).tar.gz") }
+    }
+
+    @Test(arguments: archives.filter { $0.hasSuffix("/before-domains.tar.gz") })
+    func aStateWithoutGraftsGetsTheirTables(_ archive: String) throws {
+        let earlier = try EarlierState(archive)
+        #expect(try earlier.rows("PRAGMA user_version") == ["6"])
+        let manifest = try earlier.open()
+        manifest.withLock { state in
+            #expect(state.grafts.all.isEmpty && state.grafts.unverified.isEmpty)
+        }
+        manifest.abandon()
+        #expect(try earlier.rows("PRAGMA user_version") == ["7"])
+        #expect(try earlier.rows("SELECT * FROM graft").isEmpty)
+        #expect(try earlier.rows("SELECT * FROM graft_object").isEmpty)
+        #expect(try earlier.check().problems.isEmpty)
     }
 
     @Test(arguments: archivesOfFormat3)

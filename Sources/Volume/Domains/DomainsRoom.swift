@@ -57,6 +57,8 @@ final class DomainsRoom: Sendable {
             countMax: DomainsRoom.staticMax)
         /// Grafts that are being refreshed.
         var refreshing: Set<String> = []
+        /// A directory of theirs could not be had: who keeps the newest tree alone has another one by now.
+        var isHurried = false
         var isStopping = false
     }
 
@@ -138,6 +140,9 @@ final class DomainsRoom: Sendable {
     func health(of graft: String) -> Health { state.withLock { $0.health[graft] ?? Health() } }
 
     func forget(_ graft: String) { state.withLock { $0.health[graft] = nil } }
+
+    /// Has grafts looked for before their lifetimes have ended.
+    func hurry() { state.withLock { $0.isHurried = true } }
 
     // MARK: What there is not
 

@@ -3,6 +3,7 @@ internal import InodeManifest
 internal import Logging
 internal import MerkleDAG
 internal import Multiformats
+internal import RegistryNames
 
 internal import struct SystemPackage.Errno
 
@@ -271,12 +272,9 @@ extension Volume {
         }
     }
 
-    /// The bytes that hexadecimal digits stand for.
-    static func digest(_ digits: [UInt8]) -> [UInt8] {
-        func value(_ digit: UInt8) -> UInt8 { digit < 0x3a ? digit - 0x30 : digit - 0x61 + 10 }
-        return stride(from: 0, to: digits.count - 1, by: 2).map {
-            value(digits[$0]) << 4 | value(digits[$0 + 1])
-        }
+    /// The bytes of a SHA-256 of 64 hexadecimal digits; none for others.
+    private static func digest(_ digits: [UInt8]) -> [UInt8] {
+        RegistryDigest(algorithm: Array("sha256".utf8), hex: digits)?.multihash.digest ?? []
     }
 
     /// The SHA-256 that a file has to have which gets a name among the blobs, where the volume has grafts; nil for any other, and

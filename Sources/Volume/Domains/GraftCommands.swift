@@ -205,6 +205,10 @@ extension Volume {
                 "\(shown(Array(name.utf8))) is of \(graft.reference), which does not change: add another reference"
             )
         }
+        guard domains.beginRefresh(name) else {
+            throw .operation("refreshing \(shown(Array(name.utf8)))", .interrupted)
+        }
+        defer { domains.endRefresh(name) }
         do throws(GraftFailure) {
             try refresh(name, options)
         } catch {

@@ -21,8 +21,16 @@ extension Volume {
     /// Begins to refresh all grafts whose lifetime has ended.
     private func beginDueRefreshes(_ options: DomainOptions) {
         let now = Timestamp.now().nanoseconds
+        let isHurried = domains.state.withLock { state in
+            defer { state.isHurried = false }
+            return state.isHurried
+        }
+        let latest = now &- Int64(options.lifetimeSeconds.lowerBound * 1e9)
         let due = manifest.withLock { state in
-            state.grafts.all.values.filter { $0.until > 0 && $0.until <= now }.map(\.name)
+            state.grafts.all.values.filter { graft in
+                graft.until > 0
+                    && (graft.until <= now || isHurried && graft.time <= latest)
+            }.map(\.name)
         }
         for name in due {
             let isDue = domains.state.withLock { state in
@@ -162,7 +170,7 @@ extension Volume {
         // It was removed here: its blobs go with the domain still.
         guard let found else { return true }
         let name = FileName(graft.name)
-        if found.isUntouched {
+        if found.isUntouched, theirs.blocks.isEmpty {
             do throws(Errno) {
                 try retarget(found.inode, from: graft.base, to: theirs.entry)
             } catch {
@@ -177,6 +185,12 @@ extension Volume {
             try TreeMerge(self, fetcher, of: "graft \(graftWords(graft.name))", .keepsOurs).run(
                 base: hasBase ? graft.base : nil, theirs: theirs.entry.cid, at: found.inode,
                 path: "/\(graft.name)")
+            guard !theirs.blocks.isEmpty else { return }
+            do throws(Errno) {
+                try loadMade(theirs, in: found.parent)
+            } catch {
+                throw .tree(error)
+            }
         }
         return true
     }
@@ -195,7 +209,17 @@ extension DomainsRoom {
 
     private static let roundMilliseconds = 500
 
-    fileprivate func endRefresh(_ name: String) {
+    /// Waits for the turn to refresh a graft; false once the volume ends.
+    func beginRefresh(_ name: String) -> Bool {
+        state.withLock { state in
+            while !state.isStopping, state.refreshing.contains(name) {
+                self.state.wait(&state, milliseconds: Self.roundMilliseconds)
+            }
+            return !state.isStopping && state.refreshing.insert(name).inserted
+        }
+    }
+
+    func endRefresh(_ name: String) {
         state.withLock { _ = $0.refreshing.remove(name) }
         state.wakeAll()
     }

@@ -2,6 +2,7 @@ internal import Base
 internal import InodeManifest
 internal import Logging
 internal import Multiformats
+internal import RegistryNames
 internal import Remotes
 
 internal import struct SystemPackage.Errno
@@ -131,11 +132,12 @@ extension Volume {
             domains.verifications.end(file.object, progress)
             throw error
         }
-        let found = progress.hasher.finalize().digest
-        guard found == expected.digest else {
+        let found = progress.hasher.finalize()
+        guard found.digest == expected.digest else {
+            let wanted = (try? Multihash(code: .sha2_256, digest: expected.digest)).map(digestText)
             let words =
-                "blob sha256:\(hexText(expected.digest)) of \(graftWords(expected.graft)): \(file.cid) has "
-                + "\(progress.offset) bytes with sha256 \(hexText(found)): it is not given to anybody"
+                "blob \(wanted ?? "") of \(graftWords(expected.graft)): \(file.cid) has \(progress.offset) bytes "
+                + "with \(digestText(found)): it is not given to anybody"
             log.error("\(words)")
             domains.verifications.refuse(file.object, words)
             domains.verifications.end(file.object, nil)
@@ -184,18 +186,11 @@ extension Volume {
         _ = try read(opened.handle, at: 0, into: buffer.bytes)
     }
 
+    private func digestText(_ multihash: Multihash) -> String {
+        RegistryDigest(multihash)?.text ?? "\(multihash)"
+    }
+
     func graftWords(_ graft: String) -> String {
         graft.isEmpty ? "a graft" : "\(shown(Array(graft.utf8)))"
     }
-}
-
-/// Lower-case hexadecimal digits.
-func hexText(_ bytes: some Sequence<UInt8>) -> String {
-    var text: [UInt8] = []
-    for byte in bytes { text += [hexDigit(byte >> 4), hexDigit(byte & 15)] }
-    return String(decoding: text, as: UTF8.self)
-}
-
-private func hexDigit(_ value: UInt8) -> UInt8 {
-    value < 10 ? UInt8(ascii: "0") + value : UInt8(ascii: "a") + value - 10
 }

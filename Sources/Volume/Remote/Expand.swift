@@ -31,6 +31,7 @@ extension Volume {
             } catch {
                 guard !wait.isInterrupted else { throw .interrupted }
                 fetcher?.health.note(problem: "directory \(cid): \(error.reason)")
+                if options.domains != nil { domains.hurry() }
                 throw .ioError.because("directory \(cid): \(error.reason)")
             }
             let nodes = expansion.nodes

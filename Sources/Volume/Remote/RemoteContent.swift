@@ -104,6 +104,11 @@ extension Volume {
                     record.state == .remote, record.cid == remote.cid
                 else { return false }
                 state.keepLocally(record, blocks, inlineBytes: inline)
+                if connection != nil, !state.grafts.all.isEmpty {
+                    // It may have come from a domain's gateway: the node has not acknowledged it.
+                    record.place(in: 0, state)
+                    state.sealed.noteSealed(record.id)
+                }
                 remotes(state).files[remote.object] = nil
                 remotes(state).closed.remove(remote.object)
                 return true

@@ -182,7 +182,9 @@ extension Volume {
                 let leaf = profile.leaf(UnsafeRawBufferPointer(start: nil, count: 0))
                 return .sealed(leaf.cid, size: 0)
             }
-            if state.grafts.unverified[object.id] != nil { return .unverified }
+            if object.state == .remote, state.grafts.unverified[object.id] != nil {
+                return .unverified
+            }
             // What was small when it was taken over from a backing file is the object's, and is here whatever comes.
             if object.state != .staging, !isBacked || object.isInline, let cid = object.cid {
                 return .sealed(cid, size: object.size)
