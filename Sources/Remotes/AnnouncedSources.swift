@@ -3,19 +3,23 @@ public import Multiformats
 
 /// The sources that a mount has, and those that others name while it runs: the gateways of domains.
 ///
-/// Its own are asked before announced ones. Of these, those are asked that are known to have a block: because whoever
-/// named them leads to it, or because a block links to it that came from them. Where nobody is known all are asked, the
-/// best first. So a domain's gateway that is away, or takes its time, holds up what is that domain's. What is known of
-/// which blocks is bounded, and so are the sources: the one that was named longest ago makes place.
+/// Its own are asked before announced ones. Of these, those are asked that a domain named which is known to have the block:
+/// because it leads to it, or because a block of the domain's links to it. Where no domain is known all are asked, the
+/// best first. So a gateway that is away, or takes its time, holds up what is its domains' alone. What is known of which
+/// blocks is bounded, and so are the sources: the one that was named longest ago makes place.
 ///
 /// All of them together are a `SourceSet`: rests after failures, hedges, and the end of whoever gives wrong bytes are as
 /// there.
 public final class AnnouncedSources: RemoteBlocks {
     /// The most announced sources that are kept.
     public static let sourcesMax = 32
-    /// The most announced sources that are remembered for one block.
-    static let sourcesOfBlockMax = 4
-    /// The most blocks of which it is remembered who has them, by halves: the older one is forgotten at once.
+    /// The most sources of one domain: those that it named last.
+    public static let sourcesOfDomainMax = 4
+    /// The most domains whose sources are remembered.
+    static let domainsMax = 256
+    /// The most domains that are remembered for one block.
+    static let domainsOfBlockMax = 4
+    /// The most blocks of which it is remembered whose they are, by halves: the older one is forgotten at once.
     static let blocksMax = 32_768
 
     private struct Announced {
@@ -24,13 +28,20 @@ public final class AnnouncedSources: RemoteBlocks {
         var named: UInt64
     }
 
+    private struct Domain {
+        /// Those that it named last at the end.
+        var addresses: [String] = []
+        var named: UInt64 = 0
+    }
+
     private struct State {
         var all: SourceSet?
         var announced: [String: Announced] = [:]
+        var domains: [String: Domain] = [:]
         var namings: UInt64 = 0
     }
 
-    /// Who has which blocks, by their word.
+    /// Which domains have which blocks, by their word.
     private final class Ledger: Sendable {
         private struct State {
             var newer: [CID: [String]] = [:]
@@ -39,25 +50,29 @@ public final class AnnouncedSources: RemoteBlocks {
 
         private let state = Monitor(State())
 
-        func owners(of cid: CID) -> [String] {
+        func domains(of cid: CID) -> [String] {
             state.withLock { $0.newer[cid] ?? $0.older[cid] ?? [] }
         }
 
-        func note(_ cids: [CID], at address: String) {
+        func note(_ cids: [CID], of domains: [String]) {
+            guard !domains.isEmpty else { return }
             state.withLock { state in
-                for cid in cids {
-                    var known = state.newer[cid] ?? state.older[cid] ?? []
-                    guard known.last != address || state.newer[cid] == nil else { continue }
-                    known.removeAll { $0 == address }
-                    known.append(address)
-                    if known.count > sourcesOfBlockMax { known.removeFirst() }
-                    if state.newer[cid] == nil, state.newer.count >= blocksMax / 2 {
-                        state.older = state.newer
-                        state.newer = [:]
-                    }
-                    state.newer[cid] = known
-                }
+                for cid in cids { Self.note(cid, of: domains, &state) }
             }
+        }
+
+        private static func note(_ cid: CID, of domains: [String], _ state: inout State) {
+            var known = state.newer[cid] ?? state.older[cid] ?? []
+            known.removeAll { domains.contains($0) }
+            known += domains
+            if known.count > domainsOfBlockMax {
+                known.removeFirst(known.count - domainsOfBlockMax)
+            }
+            if state.newer[cid] == nil, state.newer.count >= blocksMax / 2 {
+                state.older = state.newer
+                state.newer = [:]
+            }
+            state.newer[cid] = known
         }
     }
 
@@ -87,21 +102,22 @@ public final class AnnouncedSources: RemoteBlocks {
 
     // MARK: Naming
 
-    /// Takes a source that somebody named, or notes that he did once more.
+    /// Notes where a domain leads.
+    public func note(root: CID, of domain: String) { ledger.note([root], of: [domain]) }
+
+    /// Takes a source that a domain named, or notes that it did once more.
     ///
     /// - Parameters:
     ///   - address: that of the remote.
-    ///   - root: where whoever named it leads; nil where that is not known yet.
     ///   - make: makes the remote, where it is not known.
     public func announce<Failure: Error>(
-        _ address: String, for root: CID?, _ make: () throws(Failure) -> any RemoteBlocks
+        _ address: String, by domain: String, _ make: () throws(Failure) -> any RemoteBlocks
     ) throws(Failure) {
-        if let root { ledger.note([root], at: address) }
-        let isKnown = state.withLock { Self.noteNaming(of: address, &$0) }
+        let isKnown = state.withLock { Self.noteNaming(of: address, by: domain, &$0) }
         guard !isKnown else { return }
-        let remote = Noting(remote: try make(), ledger: ledger, links: links)
+        let remote = try make()
         state.withLock { state in
-            guard !Self.noteNaming(of: address, &state) else { return }
+            guard !Self.noteNaming(of: address, by: domain, &state) else { return }
             if state.announced.count >= Self.sourcesMax,
                 let oldest = state.announced.min(by: { $0.value.named < $1.value.named })
             {
@@ -118,8 +134,21 @@ public final class AnnouncedSources: RemoteBlocks {
     }
 
     /// Whether the source is known.
-    private static func noteNaming(of address: String, _ state: inout State) -> Bool {
+    private static func noteNaming(
+        of address: String, by domain: String, _ state: inout State
+    ) -> Bool {
         state.namings += 1
+        var known = state.domains[domain] ?? Domain()
+        known.addresses.removeAll { $0 == address }
+        known.addresses.append(address)
+        if known.addresses.count > sourcesOfDomainMax { known.addresses.removeFirst() }
+        known.named = state.namings
+        if state.domains.count >= domainsMax, state.domains[domain] == nil,
+            let oldest = state.domains.min(by: { $0.value.named < $1.value.named })
+        {
+            state.domains[oldest.key] = nil
+        }
+        state.domains[domain] = known
         guard state.announced[address] != nil else { return false }
         state.announced[address]?.named = state.namings
         return true
@@ -131,34 +160,25 @@ public final class AnnouncedSources: RemoteBlocks {
     public func block(
         _ request: BlockRequest, memory: ReplyMemory?
     ) throws(RemoteError) -> [UInt8] {
+        let cid = request.cid
         var request = request
-        let owners = ledger.owners(of: request.cid)
-        let (all, known) = state.withLock { state in
-            (state.all, owners.filter { state.announced[$0] != nil })
+        let domains = ledger.domains(of: cid)
+        let (all, addresses) = state.withLock { state in
+            (
+                state.all,
+                domains.flatMap { state.domains[$0]?.addresses ?? [] }
+                    .filter { state.announced[$0] != nil }
+            )
         }
-        request.announcedBy = known
-        if let all { return try all.block(request, memory: memory) }
-        if request.cid.multihash.code == .identity { return request.cid.multihash.digest }
-        throw RemoteError(
-            .notFound,
-            "block \(request.cid) is not here, and no domain has named who has it (notFound)")
-    }
-
-    /// An announced source, whose blocks tell what else it has.
-    private struct Noting: RemoteBlocks {
-        let remote: any RemoteBlocks
-        let ledger: Ledger
-        let links: @Sendable (CID, [UInt8]) -> [CID]
-
-        var address: String { remote.address }
-
-        func block(
-            _ request: BlockRequest, memory: ReplyMemory?
-        ) throws(RemoteError) -> [UInt8] {
-            let block = try remote.block(request, memory: memory)
-            let linked = links(request.cid, block)
-            if !linked.isEmpty { ledger.note(linked, at: address) }
-            return block
+        request.announcedBy = addresses
+        guard let all else {
+            if cid.multihash.code == .identity { return cid.multihash.digest }
+            throw RemoteError(
+                .notFound, "block \(cid) is not here, and no domain has named who has it (notFound)"
+            )
         }
+        let block = try all.block(request, memory: memory)
+        if !domains.isEmpty { ledger.note(links(cid, block), of: domains) }
+        return block
     }
 }

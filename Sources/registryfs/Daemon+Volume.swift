@@ -33,10 +33,13 @@ extension Daemon {
             settings.pullThrough, node: settings.kubo, stateDirectory: settings.stateDirectory,
             log: log)
         do throws(VolumeError) {
-            return (
-                try Volume.open(
-                    stateDirectory: settings.stateDirectory, options: options, log: log), sources
-            )
+            let volume = try Volume.open(
+                stateDirectory: settings.stateDirectory, options: options, log: log)
+            if let domains = options.domains, let lookup = domains.directory as? DomainLookup {
+                lookup.recall(
+                    volume.graftReferences(), milliseconds: domains.lookupMilliseconds)
+            }
+            return (volume, sources)
         } catch {
             throw Failure(volume: error)
         }

@@ -33,7 +33,7 @@ chmod 644 "$work/tls.key" "$work/tls.pem"
 
 gateway=https://$here_address:$https_port
 serve_up() { # serve_up: sets server_pid
-    rm -f "$work/serve.log"
+    : >"$work/serve.log"
     setsid "$registryfs" serve --listen "$here_address:$https_port" --state-dir "$state" \
         --tls-cert "$work/tls.pem" --tls-key "$work/tls.key" >"$work/serve.log" 2>&1 </dev/null &
     server_pid=$!
@@ -187,13 +187,14 @@ far_pull a.example/app:v2 "$v2"
 far_pull a.example/app:v1 "$v1"
 
 begin "a domain that leads to a key needs its gateway alone, which has the record too"
-push "$work/v3" key.example/app:v3
+keyed=$(make_image "$work/keyed" --layers 2 --bytes 1000000 --seed 6)
+push "$work/keyed" key.example/app:v6
 "$registryfs" key generate --state-dir "$state" >"$work/key"
 "$registryfs" publish --offline --ttl 1s "$mnt" >"$work/published"
 leads[key.example]=/ipns/$(<"$work/key")
 publish_a
 dns_up
-far_pull key.example/app:v3 "$v3"
+far_pull key.example/app:v6 "$keyed"
 same "where it leads" "${leads[a.example]#/ipfs/}" "$(graft_of key.example .root)"
 
 begin "a push to the domain stays here, and shows as ahead of it"
@@ -281,6 +282,8 @@ while True:
 begin "hostile domains: a gateway at this machine's own address, or without TLS, is not asked"
 export -f listener
 export work
+: >"$work/inside"
+: >"$work/silent"
 there bash -c 'listener inside 127.0.0.1 8443' &
 background+=("$!")
 wait_for 10 grep -q listening "$work/inside" || fail "$(<"$work/inside")"
@@ -338,11 +341,22 @@ begin "a Kubo node is told of the nodes that a domain names, if they are at publ
 node_up
 mkdir "$work/with-node"
 CURL_CA_BUNDLE=$work/tls.pem "$registryfs" mount --state-dir "$work/state-node" --kubo "$rpc_address" \
-    --pull-through a.example --dns "$here_address" "$work/with-node"
+    --pull-through a.example --pull-through-ttl 10m..1h --dns "$here_address" "$work/with-node"
 same "by the gateway, beside the node" "app" "$(ls "$work/with-node/docker/registry/v2/repositories/a.example" | grep '^app$')"
 is_told() { grep -q "domain names: .*$here_address/tcp/4001" "$work/state-node/registryfs.log"; }
 wait_for 10 is_told || fail "the node was not told: $(tail -n 2 "$work/state-node/registryfs.log")"
 ! grep -q "127.0.0.1/tcp/4002" "$work/state-node/registryfs.log" || fail "it was told of an address that is not public"
+"$registryfs" unmount "$work/with-node"
+
+begin "after another mount the gateway of a domain is known before its next look"
+CURL_CA_BUNDLE=$work/tls.pem "$registryfs" mount --state-dir "$work/state-node" --kubo "$rpc_address" \
+    --pull-through a.example --pull-through-ttl 10m..1h --dns "$here_address" "$work/with-node"
+layer=$(jq -r '.layers[0].digest' "$work/v1/blobs/sha256/${v1#sha256:}")
+has_layer() {
+    [[ sha256:$(sha256sum "$work/with-node/docker/registry/v2/blobs/sha256/${layer:7:2}/${layer#sha256:}/data" 2>/dev/null |
+        cut -d' ' -f1) == "$layer" ]]
+}
+wait_for 10 has_layer || fail "it does not come: $(tail -n 2 "$work/state-node/registryfs.log")"
 "$registryfs" unmount "$work/with-node"
 
 begin "a name server that never answers ends in an error within the time, and own images do not notice"

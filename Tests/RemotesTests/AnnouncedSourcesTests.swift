@@ -60,8 +60,14 @@ struct AnnouncedSourcesTests {
         }
     }
 
-    private func announce(_ holder: Holder, _ sources: AnnouncedSources, for root: [UInt8]? = nil) {
-        sources.announce(holder.address, for: root.map { CID.raw(sha256: $0) }) { holder }
+    /// By a domain of its own, unless it is said which.
+    private func announce(
+        _ holder: Holder, _ sources: AnnouncedSources, by domain: String? = nil,
+        for root: [UInt8]? = nil
+    ) {
+        let domain = domain ?? holder.address
+        if let root { sources.note(root: CID.raw(sha256: root), of: domain) }
+        sources.announce(holder.address, by: domain) { holder }
     }
 
     @Test func withoutAnybodyNothingIsFound() throws {
@@ -111,6 +117,16 @@ struct AnnouncedSourcesTests {
         #expect(try get(sources, parent) == parent)
         #expect(try get(sources, child) == child)
         #expect(away.count == before)
+    }
+
+    @Test func aDomainThatMovesIsAskedWhereItIsNow() throws {
+        let sources = make()
+        let (old, new) = (Holder("old", [parent]), Holder("new", [child]))
+        announce(old, sources, by: "domain", for: parent)
+        announce(Holder("foreign", failing: .unreachable), sources, for: other)
+        #expect(try get(sources, parent) == parent)
+        announce(new, sources, by: "domain", for: parent)
+        #expect(try get(sources, child) == child)
     }
 
     @Test func severalMayHaveABlock() throws {

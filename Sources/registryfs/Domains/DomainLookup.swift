@@ -72,7 +72,7 @@ final class DomainLookup: DomainDirectory {
                 ContentPath(.domain(name)), deadlineMilliseconds: Int(clamping: left),
                 cancellation: cancellation
             ) { steps.append(Self.line($0)) }
-            asked.note(root: found.root)
+            sources.note(root: found.root, of: domain)
             // Else nobody may be there to be asked for its blocks.
             let end =
                 sources.hasOwn ? MonotonicClock.milliseconds + Self.graceMilliseconds : deadline
@@ -88,6 +88,24 @@ final class DomainLookup: DomainDirectory {
         }
     }
 
+    /// Looks domains up again whose trees are here, on threads of its own: who has their blocks is known by their look-up
+    /// alone, and the volume may not need one for a long time. Returns at once.
+    func recall(_ domains: [String], milliseconds: Int) {
+        let waiting = Monitor(Array(domains.prefix(AnnouncedSources.sourcesMax).reversed()))
+        for _ in 0..<min(Self.recallThreads, domains.count) {
+            let thread: Void? = try? Threads.startDetached(name: "rfs-recall") { [self] in
+                while let domain = waiting.withLock({ $0.popLast() }) {
+                    let deadline = MonotonicClock.milliseconds + Int64(milliseconds)
+                    // What fails here is looked at again when its time has come.
+                    _ = try? resolve(domain, deadline: deadline, cancellation: Cancellation())
+                }
+            }
+            guard thread != nil else { return }
+        }
+    }
+
+    private static let recallThreads = 4
+
     private static func line(_ step: ResolutionStep) -> String {
         let notes = step.notes.map { "; \($0)" }.joined()
         return oneLine(
@@ -101,19 +119,19 @@ final class DomainLookup: DomainDirectory {
             nodes: { [self] found in
                 nodes?.introduce(found.filter { NodeAddress.isAsked($0, isInsecure: isInsecure) })
             },
-            gateways: { [self] found, root in
-                for text in found { announce(text, domain, root) }
+            gateways: { [self] found in
+                for text in found { announce(text, domain) }
             })
     }
 
-    private func announce(_ text: String, _ domain: String, _ root: CID) {
+    private func announce(_ text: String, _ domain: String) {
         guard let url = accepted(text, domain) else { return }
         var configuration = GatewayConfiguration(url)
         configuration.userAgent = "registryfs/\(Version.text)"
         configuration.isPublicOnly = !isInsecure
         configuration.requestsMax = Self.requestsMax
         do throws(RemoteError) {
-            try sources.announce(url.description, for: root) { () throws(RemoteError) in
+            try sources.announce(url.description, by: domain) { () throws(RemoteError) in
                 log.info(
                     "a domain names a gateway",
                     metadata: ["domain": "\(domain)", "gateway": "\(url)"])

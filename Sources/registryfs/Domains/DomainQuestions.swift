@@ -1,5 +1,4 @@
 import Base
-import Multiformats
 import Naming
 
 import struct SystemPackage.Errno
@@ -11,16 +10,12 @@ final class DomainQuestions: DNSResolver {
     struct Listener: Sendable {
         /// Takes addresses of nodes.
         var nodes: @Sendable ([String]) -> Void
-        /// Takes URLs of gateways, and where the domain leads.
-        var gateways: @Sendable ([String], CID) -> Void
+        /// Takes URLs of gateways.
+        var gateways: @Sendable ([String]) -> Void
     }
 
     private struct State {
         var announcement = DomainAnnouncement()
-        /// Gateways that the listener was not told of.
-        var untold: [String] = []
-        /// Where the domain leads, once that is known.
-        var root: CID?
         var isAsking = false
         /// What came of asking the domain itself.
         var apex: Result<DNSAnswer, NamingError>?
@@ -128,32 +123,15 @@ final class DomainQuestions: DNSResolver {
         return state.withLock(\.announcement.gateways)
     }
 
-    /// Notes where the domain leads.
-    func note(root: CID) {
-        let gateways = state.withLock { state in
-            state.root = root
-            defer { state.untold = [] }
-            return state.untold
-        }
-        if !gateways.isEmpty { listener.gateways(gateways, root) }
-    }
-
     private func note(_ answer: DNSAnswer) {
         guard case .texts(let texts) = answer else {
             if case .noSuchName(let seconds?) = answer { noteAbsent(seconds) }
             if case .noTexts(let seconds?) = answer { noteAbsent(seconds) }
             return
         }
-        let (new, gateways, root) = state.withLock { state in
-            let new = state.announcement.add(texts)
-            guard let root = state.root else {
-                state.untold += new.gateways
-                return (new, [String](), CID?.none)
-            }
-            return (new, new.gateways, root)
-        }
+        let new = state.withLock { $0.announcement.add(texts) }
         if !new.nodes.isEmpty { listener.nodes(new.nodes) }
-        if let root, !gateways.isEmpty { listener.gateways(gateways, root) }
+        if !new.gateways.isEmpty { listener.gateways(new.gateways) }
     }
 
     private func noteAbsent(_ seconds: UInt32) {
