@@ -60,10 +60,9 @@ struct RegistryFS: ParsableCommand {
         version: "registryfs \(Version.text)",
         subcommands: [
             MountCommand.self, UnmountCommand.self, StatusCommand.self, CIDCommand.self,
-            InspectCommand.self, BlockCommand.self, ExportCARCommand.self, ExportStaticCommand.self,
-            SyncCommand.self,
+            InspectCommand.self, BlockCommand.self, ExportCARCommand.self, SyncCommand.self,
             ImportCommand.self, ImportCARCommand.self, SnapshotCommand.self,
             CheckCommand.self, ResolveCommand.self, KeyCommand.self, PublishCommand.self,
-            ServeCommand.self,
+            ServeCommand.self, ExportStaticCommand.self,
         ])
 }
