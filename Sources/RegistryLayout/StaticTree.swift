@@ -45,8 +45,6 @@ package struct StaticTree {
         #"{"errors":[{"code":"NAME_UNKNOWN","message":"not in this registry, which is only files"}]}"#
             .utf8)
 
-    private static let words = ["manifests", "blobs", "tags", "referrers"]
-
     package init(_ repositories: [RepositoryContents]) throws(LayoutError) {
         let tree = WantedTree()
         var types: [StaticType] = []
@@ -138,7 +136,7 @@ package struct StaticTree {
 
     private static func components(of name: String) throws(LayoutError) -> [String] {
         let components = name.split(separator: "/").map(String.init)
-        let word = components.dropFirst().first { words.contains($0) }
+        let word = components.dropFirst().first { RegistryFiles.words.contains(Array($0.utf8)) }
         if let word {
             throw LayoutError(
                 "\(name) cannot be files: a file server could not tell its part '\(word)' from that of a "

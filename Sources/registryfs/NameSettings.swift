@@ -58,9 +58,9 @@ struct NameSettings: Sendable, Equatable {
     }
 
     /// Who is asked for domains. Sends nothing.
-    func dnsResolver() throws(Failure) -> any DNSResolver {
-        var configuration = HTTPConfiguration()
-        configuration.userAgent = "registryfs/\(Version.text)"
+    func dnsResolver(
+        _ configuration: HTTPConfiguration
+    ) throws(Failure) -> any DNSResolver {
         guard let dns, dns != "system" else { return SystemResolver() }
         return try Failure.ofUsage { () throws(NamingError) -> any DNSResolver in
             guard !dns.contains("://") else {

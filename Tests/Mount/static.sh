@@ -197,6 +197,24 @@ while read -r name tag digest kind; do
     same "$name:$tag of the volume" "$digest" "sha256:$(sha256_of "$work/body")"
 done <"$work/images"
 
+begin "the tree of files alone is served as a registry"
+files_port=$(free_port)
+setsid "$registryfs" serve --from "$root" --gateway "http://127.0.0.1:$serve_port" --listen "127.0.0.1:$files_port" \
+    >"$work/files.log" 2>&1 </dev/null &
+background+=("$!")
+wait_for 30 grep -q "serving at" "$work/files.log" || fail "no server: $(<"$work/files.log")"
+while read -r name tag digest kind; do
+    rm -rf "$work/copy"
+    [[ $name == lists/nested ]] ||
+        within 60 skopeo --insecure-policy copy -q --all --preserve-digests --src-tls-verify=false \
+            "docker://127.0.0.1:$files_port/$name:$tag" "dir:$work/copy" || fail "$name:$tag ($kind) does not come"
+    # The same of the volume's server, by the root's CID.
+    type=$(curl -sf -I "http://127.0.0.1:$serve_port/v2/ipfs/$root/$name/manifests/$tag" | sed -n 's/^content-type: \([^\r]*\).*/\1/Ip')
+    same "type of $name:$tag by CID" "$(jq -r .mediaType "$mnt/static/v2/$name/manifests/$tag")" "$type"
+done < <(awk '!seen[$1]++' "$work/images")
+same "referrers" "$signature" \
+    "$(curl -sf "http://127.0.0.1:$files_port/v2/signed/app/referrers/$subject" | jq -r '.manifests[].digest' | sort -u)"
+
 begin "what would do harm is refused"
 refused "the registry's own" "$registryfs" export-static '*' --at docker/registry
 refused "not of an export" "$registryfs" export-static '*' --dir "$mnt/docker/registry"

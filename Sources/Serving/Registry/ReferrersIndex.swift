@@ -104,22 +104,9 @@ final class ReferrersIndex: Sendable {
     private func manifests(
         of repository: [[UInt8]], in registry: RegistryTree
     ) throws(ServeFault) -> (digests: [RegistryDigest], listing: Multihash)? {
-        var digests: [RegistryDigest] = []
+        guard let digests = try registry.manifests(of: repository) else { return nil }
         var hasher = SHA256Hasher()
-        var isThere = false
-        for algorithm in RegistryDigest.algorithms {
-            let path = registry.revisions(of: repository, algorithm: algorithm)
-            guard let names = try registry.names(at: path) else { continue }
-            isThere = true
-            for name in names {
-                guard
-                    let digest = RegistryDigest(algorithm: algorithm.utf8, hex: name.name)
-                else { continue }
-                digests.append(digest)
-                hasher.update(digest.multihash.bytes)
-            }
-        }
-        guard isThere else { return nil }
+        for digest in digests { hasher.update(digest.multihash.bytes) }
         return (digests, hasher.finalize())
     }
 
@@ -138,7 +125,7 @@ final class ReferrersIndex: Sendable {
             guard !known.read.contains(digest), !known.absent.contains(digest) else { continue }
             guard MonotonicClock.milliseconds < deadline, !(cancellation?.isCancelled ?? false)
             else { throw .timedOut }
-            try read(digest, into: &known, in: registry)
+            try read(digest, into: &known, of: key.repository, in: registry)
             known.isTooLarge = known.referrersCost > limits.repositoryBytesMax
         }
         guard known.isTooLarge else { return }
@@ -151,10 +138,13 @@ final class ReferrersIndex: Sendable {
     }
 
     private func read(
-        _ digest: RegistryDigest, into known: inout Known, in registry: RegistryTree
+        _ digest: RegistryDigest, into known: inout Known, of repository: [[UInt8]],
+        in registry: RegistryTree
     ) throws(ServeFault) {
         do throws(ServeFault) {
-            guard let (cid, size) = try registry.bytesOf(digest) else { throw .notFound }
+            guard let (cid, size) = try registry.bytesOf(digest, in: repository) else {
+                throw .notFound
+            }
             let bytes = try store.bytes(digest, cid: cid, size: size, in: registry)
             known.read.insert(digest)
             guard let (subject, referrer) = Referrer.of(bytes, digest: digest) else { return }

@@ -3,7 +3,8 @@ internal import HTTPTypes
 internal import Multiformats
 internal import RegistryNames
 
-/// A registry as OCI describes it, read-only, over what the stock registry's filesystem driver has written into a tree.
+/// A registry as OCI describes it, read-only, over what the stock registry's filesystem driver has written into a tree, or over a tree
+/// that is a registry of files (`export-static`).
 ///
 /// - `/v2/NAME/…` is of the tree as it is now, `/v2/ipfs/CID/NAME/…` of any root that is in scope.
 /// - Manifests and blobs come as they are stored, whatever Accept says: a type is what the manifest says of itself.
@@ -149,7 +150,7 @@ public struct RegistryAPI: RequestHandler {
         for place in route.places where try registry.hasRepository(place.name) {
             return route.missing
         }
-        if route.root == nil { trees.forgetBase() }
+        if route.root == nil { trees.forgetPlace() }
         return .nameUnknown(route.nameText)
     }
 
@@ -172,7 +173,7 @@ public struct RegistryAPI: RequestHandler {
             }
             // A tag whose manifest is not there is none: a client that knows its digest would ask for it for ever.
             guard let digest = named, try registry.hasManifest(digest, in: place.name),
-                let (cid, size) = try registry.bytesOf(digest)
+                let (cid, size) = try registry.bytesOf(digest, in: place.name)
             else { continue }
             // A large one is sent as a blob is, from where it lies: in memory it would be as long as a client takes for it.
             let isSmall = size <= ManifestStore.keptSizeMax
@@ -203,7 +204,7 @@ public struct RegistryAPI: RequestHandler {
     ) throws(ServeFault) -> ServeResponse? {
         for place in route.places {
             guard try registry.hasBlob(digest, in: place.name),
-                let (cid, size) = try registry.bytesOf(digest)
+                let (cid, size) = try registry.bytesOf(digest, in: place.name)
             else { continue }
             if cid.codec == .raw, cid.multihash.isSHA256, digest.multihash.isSHA256,
                 cid.multihash != digest.multihash

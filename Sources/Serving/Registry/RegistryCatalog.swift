@@ -109,10 +109,9 @@ struct RegistryCatalog {
     ) throws(ServeFault) -> (isRepository: Bool, hasDirectories: Bool) {
         listings += 1
         guard let names = try registry.names(at: path) else { return (false, false) }
-        let parts = [Array("_layers".utf8), Array("_manifests".utf8)]
         return (
-            names.contains { $0.mayBeDirectory && parts.contains($0.name) },
-            names.contains { $0.mayBeDirectory && RegistryGrammar.isComponent($0.name) }
+            registry.isRepository(names),
+            names.contains { registry.isComponent($0, isFirst: false) }
         )
     }
 
@@ -126,7 +125,7 @@ struct RegistryCatalog {
         guard let listed = try registry.names(at: path) else { return false }
         var names: [[UInt8]] = []
         for entry in listed
-        where entry.mayBeDirectory && RegistryGrammar.isComponent(entry.name)
+        where registry.isComponent(entry, isFirst: prefix.isEmpty)
             && prefix.count + entry.name.count <= RegistryGrammar.nameLengthMax
         {
             names.append(entry.name)
@@ -177,8 +176,7 @@ enum RegistryTags {
             return try registry.hasRepository(repository) ? found : nil
         }
         guard page.count > 0 else { return found }
-        let names = listed.filter { $0.mayBeDirectory && RegistryGrammar.isTag($0.name) }
-            .map(\.name)
+        let names = listed.filter(registry.isTag).map(\.name)
         let start = SortedNames.index(behind: page.last, in: names)
         for (looks, name) in names[start...].enumerated() {
             guard looks < limits.looksMax else {

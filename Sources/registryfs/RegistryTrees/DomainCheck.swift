@@ -31,7 +31,9 @@ struct DomainCheck {
         self.key = key
         var names = NameSettings()
         names.dns = domain.dns
-        resolver = try names.dnsResolver()
+        var configuration = HTTPConfiguration()
+        configuration.userAgent = "registryfs/\(Version.text)"
+        resolver = try names.dnsResolver(configuration)
     }
 
     /// Prints what is found, a line each.
