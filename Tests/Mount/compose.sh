@@ -144,7 +144,9 @@ for place in kubo "$address"; do
 done
 
 begin "the daemon is killed: the mount comes back under the registry"
-kill -9 "$(state_of registryfs '{{.State.Pid}}')"
+daemon=$(state_of registryfs '{{.State.Pid}}')
+kill -9 "$daemon"
+wait_for 10 process_gone "$daemon" || fail "the daemon ($daemon) outlives kill -9"
 first_is_back() { curl -fs -o /dev/null --max-time 5 "http://127.0.0.1:$port/v2/boxed/first/tags/list"; }
 wait_for 20 first_is_back || fail "the mount does not come back"
 pull boxed/first:v1 "$digest"
