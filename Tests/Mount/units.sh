@@ -24,7 +24,12 @@ is_active() { [[ $(property "$1" ActiveState) == active ]]; }
 up() { control start "$@" || fail "$*: $(tail -n 3 "$work/systemd.log" | tr '\n' ' ')"; }
 mounted_inside() { awk -v at="$1" '$5 == at { found = 1 } END { exit !found }' "/proc/$init/mountinfo"; }
 began() { property "$1" ActiveEnterTimestampMonotonic; }
-main_pid() { pgrep --ns "$init" --nslist pid -f "$1" | head -n 1; }
+crash() { # the daemon of registryfs.service, which answers nobody any more
+    local pid
+    pid=$(pgrep --ns "$init" --nslist pid -f 'registryfs mount' | head -n 1)
+    kill -9 "$pid"
+    wait_for 10 process_gone "$pid" || fail "the daemon ($pid) outlives kill -9"
+}
 
 begin "the units are installed, and are what systemd expects"
 if [[ -x $top/.build/release/registryfs ]]; then
@@ -48,6 +53,7 @@ case $1 in
 init) : >"$IPFS_PATH/config" ;;
 daemon)
     /usr/local/bin/kubo-double --port 5001 --store "$IPFS_PATH/store" --offline &
+    trap "kill $!" INT TERM
     until curl -fsS -o /dev/null -X POST http://127.0.0.1:5001/api/v0/version; do sleep 0.1; done
     systemd-notify --ready
     wait
@@ -64,14 +70,20 @@ for unit in basic multi-user network network-online shutdown sockets sysinit umo
     printf '[Unit]\nDescription=%s\nDefaultDependencies=no\n' "$unit" >"$base/$unit.target"
 done
 cp /lib/systemd/system/{docker-registry.service,exit.target,systemd-exit.service} "$base/"
+ln -s systemd.log "$work/registry.log"
 # There is no journal: what services say goes where their manager speaks.
 mkdir "$base/service.d"
 printf '[Service]\nStandardOutput=append:%s\nStandardError=inherit\n' "$work/systemd.log" >"$base/service.d/log.conf"
 cat >"$work/start" <<END
 set -e
+# As the first systemd of a machine leaves it.
+mount --make-rshared /
 mount -t proc proc /proc
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
+# The network is the test's own, and podman sets up its.
+mount --bind /proc/sys/net /proc/sys/net
+mount -o remount,bind,rw /proc/sys/net
 mount -t tmpfs -o mode=755 tmpfs /run
 mount --bind "$library" /var/lib
 mount --bind "$root/usr/local/bin" /usr/local/bin
@@ -123,8 +135,12 @@ root_cid=$(inside registryfs cid /var/lib/registry)
 same "what the node has" "$root_cid" "$published"
 
 begin "the daemon is killed: mount and registry come back"
-kill -9 "$(main_pid 'registryfs mount')"
-first_is_back() { curl -fs -o /dev/null --max-time 5 "http://127.0.0.1:$port/v2/boxed/first/tags/list"; }
+crash
+# Files are opened for it: a listing may come out of the kernel's memory, whatever became of the daemon.
+first_is_back() {
+    curl -fs -o /dev/null --max-time 5 -H "Accept: application/vnd.oci.image.manifest.v1+json" \
+        "http://127.0.0.1:$port/v2/boxed/first/manifests/v1"
+}
 wait_for 20 first_is_back || fail "they do not come back: $(tail -n 3 "$work/systemd.log" | tr '\n' ' ')"
 pull boxed/first:v1 "$digest"
 
@@ -163,6 +179,38 @@ control stop registryfs.service
 ! registry_answers "$port" || fail "the registry answers"
 same "below the mount point" "" "$(ls -A "$mnt")"
 volume_check
+
+begin "the registry in a container runs as long as the mount"
+cat >"$work/containers.conf" <<END
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+pids_limit = 0
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+END
+mkdir "$units/registryfs-registry.service.d"
+printf '[Service]\nEnvironment=IMAGE=localhost/registry:test CONTAINERS_CONF=%s\n' "$work/containers.conf" \
+    >"$units/registryfs-registry.service.d/test.conf"
+"$top/Mount/container-image" "$work/registry.tar" --name localhost/registry:test --program "$(command -v docker-registry)" \
+    --file "$top/Mount/registry.yml=/etc/registry.yml" \
+    --config '{"Entrypoint":["/usr/bin/docker-registry","serve","/etc/registry.yml"]}' 2>/dev/null
+inside env CONTAINERS_CONF="$work/containers.conf" podman load --quiet --input "$work/registry.tar" >/dev/null
+control --quiet disable docker-registry.service
+control --quiet enable registryfs-registry.service
+up registryfs.service
+# What the registry before this one wrote as its own user.
+inside chown -R root: /var/lib/registry/docker
+wait_for 20 first_is_back || fail "the registry does not answer: $(tail -n 3 "$work/systemd.log" | tr '\n' ' ')"
+pull boxed/first:v1 "$digest"
+crash
+wait_for 20 first_is_back || fail "they do not come back: $(tail -n 3 "$work/systemd.log" | tr '\n' ' ')"
+pull boxed/first:v1 "$digest"
+control stop registryfs.service
+! mounted_inside /var/lib/registry || fail "still mounted"
+! registry_answers "$port" || fail "the registry answers"
+same "below the mount point" "" "$(ls -A "$mnt")"
 
 begin "an instance is a mount of its own"
 mkdir "$library/second"
