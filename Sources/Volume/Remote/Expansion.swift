@@ -24,8 +24,8 @@ public struct ExpansionBounds: Sendable {
     /// Large expansions that run at once; others wait for their turn.
     static let largeMax = 1
     /// Threads of one expansion that ask for blocks, and those of all of them beside the first of each.
-    static let threadsMax = 8
-    static let helpersMax = 32
+    static let threadsMax = 16
+    static let helpersMax = 64
 
     public init() {}
 }
@@ -93,6 +93,7 @@ final class Expansion: Sendable {
     private let log: Logger
     private let isCancelled: @Sendable () -> Bool
     private let fetch: Fetch
+    private let seen: SeenNodes?
     private let deadline: Int64
     private let state = Monitor(State())
 
@@ -101,13 +102,15 @@ final class Expansion: Sendable {
     ///   - isCancelled: ends its waiting for its turn.
     init(
         beside others: Expansions, _ bounds: ExpansionBounds, log: Logger,
-        isCancelled: @escaping @Sendable () -> Bool, fetch: @escaping Fetch
+        isCancelled: @escaping @Sendable () -> Bool, seen: SeenNodes? = nil,
+        fetch: @escaping Fetch
     ) {
         self.others = others
         self.bounds = bounds
         self.log = log
         self.isCancelled = isCancelled
         self.fetch = fetch
+        self.seen = seen
         deadline = MonotonicClock.milliseconds + Int64(bounds.milliseconds)
     }
 
@@ -133,7 +136,7 @@ final class Expansion: Sendable {
         let user = volume.remotes.waits.user
         self.init(
             beside: fetcher.expansions, fetcher.options.expansion, log: volume.log,
-            isCancelled: { cancellation.isCancelled }
+            isCancelled: { cancellation.isCancelled }, seen: fetcher.seen
         ) { (cid, milliseconds) throws(BlockUnavailable) in
             var source = VolumeBlocks(
                 volume: volume, fetcher: fetcher, cancellation: cancellation, user: user)
@@ -288,6 +291,7 @@ final class Expansion: Sendable {
             } catch {
                 throw BlockUnavailable(cid, cause: error)
             }
+            if isChild { expansion.seen?.keep(cid, bytes) }
             return bytes
         }
     }

@@ -54,6 +54,7 @@ final class Fetcher: Sendable {
     private let guestCount = Atomic<Int>(0)
     private let isGiven: Bool
     let expansions = Expansions()
+    let seen = SeenNodes()
     let extents: RemoteExtents
     let cache = Monitor(CacheLedger())
 

@@ -29,6 +29,7 @@ struct VolumeBlocks: BlockSource {
     ///
     /// - Parameter memory: what a block of the node is received into; nil for memory of its own.
     func block(_ cid: CID, memory: ReplyMemory?) throws(BlockUnavailable) -> [UInt8] {
+        if let seen = fetcher.seen.take(cid) { return seen }
         if cid.codec == .dagPB,
             let stored = try? volume.reading({ (state) throws(Errno) in
                 try state.rows.node(with: cid.multihash.bytes)

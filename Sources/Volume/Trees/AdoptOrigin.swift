@@ -85,8 +85,11 @@ extension Volume {
         let (cid, entry, block): (CID, UnixFSEntry, [UInt8])
         do throws(DAGReadError) {
             cid = try source.resolve(found.path, from: top)
-            entry = try source.unixfsEntry(cid)
             block = try source.verifiedBlock(cid)
+            fetcher?.seen.keep(cid, block)
+            entry = try source.unixfsEntry(cid)
+            // For whoever looks into it first.
+            fetcher?.seen.keep(cid, block)
         } catch {
             throw .tree("\(origin.reference): the tree cannot be had: \(error.reason)")
         }
