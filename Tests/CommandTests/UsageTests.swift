@@ -12,7 +12,8 @@ struct UsageTests {
     @Test func helpNamesEveryCommand() throws {
         let text = try Program.run(["--help"]).text
         for command in [
-            "mount", "unmount", "status", "cid", "inspect", "block", "export-car", "export-static", "check",
+            "export-static", "mount", "unmount", "status", "cid", "inspect", "block", "export-car",
+            "check",
             "import", "import-car", "resolve", "key", "publish", "snapshot",
         ] {
             #expect(text.contains("\n  \(command) "))
