@@ -51,6 +51,7 @@ else
 #!/bin/sh
 case $1 in
 init) : >"$IPFS_PATH/config" ;;
+config) ;;
 daemon)
     /usr/local/bin/kubo-double --port 5001 --store "$IPFS_PATH/store" --offline &
     trap "kill $!" INT TERM
