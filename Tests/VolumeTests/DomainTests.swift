@@ -147,6 +147,10 @@ private let layer = content(seed: 7, count: 2_500_000)
                 errno { () throws(Errno) in _ = try stand.volume.contents(of: inode) } == .ioError)
             let cause = FailureCause.take() ?? ""
             #expect(cause.contains(digits) && cause.contains("a.example"), "\(cause)")
+            // Nor to those who are served.
+            #expect(throws: (any Error).self) {
+                try stand.volume.liveEntry(at: path.split(separator: "/").map { Array($0.utf8) })
+            }
             // Nor by way of another file.
             try stand.volume.putFile("copy", [])
             let from = try stand.volume.open(inode, flags: .read, caller: root)
@@ -172,6 +176,11 @@ private let layer = content(seed: 7, count: 2_500_000)
                 errno { () throws(Errno) in
                     _ = try stand.volume.write(written.handle, at: 5, [1])
                 } == .ioError)
+        }
+        _ = try stand.volume.walk(path)
+        // Whoever serves is told no CID before somebody has read it.
+        #expect(throws: (any Error).self) {
+            try stand.volume.liveEntry(at: path.split(separator: "/").map { Array($0.utf8) })
         }
         try refused()
         _ = stand.blocks.takeAsked()
