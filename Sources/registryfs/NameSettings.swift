@@ -54,7 +54,7 @@ struct NameSettings: Sendable, Equatable {
                 try SequenceStore(directory: "\(directory)/\(Self.storeName)")
             }
         }
-        return (try dnsResolver(), sources, store)
+        return (try dnsResolver(configuration), sources, store)
     }
 
     /// Who is asked for domains. Sends nothing.
