@@ -398,6 +398,7 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
                 sql: """
                     DROP TABLE redo_log; DROP TABLE remote; DROP TABLE placement; DROP TABLE origin;
                     DROP TABLE snapshot; DROP TABLE restoration; DROP INDEX object_kept;
+                    DROP TABLE graft; DROP TABLE graft_object;
                     ALTER TABLE object DROP COLUMN born; ALTER TABLE object DROP COLUMN kept;
                     ALTER TABLE volume DROP COLUMN last_snapshot;
                     CREATE TABLE node(object INTEGER NOT NULL, multihash BLOB NOT NULL,
@@ -413,7 +414,7 @@ private func names(_ count: Int) -> [String] { (0..<count).map { "f\($0)" } }
                     CREATE TABLE published(id INTEGER PRIMARY KEY CHECK (id = 1),
                     peer TEXT NOT NULL, epoch INTEGER NOT NULL, path TEXT NOT NULL, root BLOB,
                     view BLOB, time INTEGER NOT NULL) STRICT;
-                    DELETE FROM grdb_migrations WHERE identifier IN ('3', '4', '5', '6');
+                    DELETE FROM grdb_migrations WHERE identifier IN ('3', '4', '5', '6', '7');
                     PRAGMA user_version = 2;
                     """)
         }
