@@ -101,6 +101,9 @@ package struct Grafts: Sendable {
     package private(set) var all: [String: StoredGraft]
     /// Objects whose bytes nobody may have yet, by number.
     package private(set) var unverified: [UInt64: GraftObject]
+    /// The grafts that objects of lately came from, by their numbers: SQLite need not know them yet.
+    package private(set) var recentOrigins: [UInt64: String] = [:]
+    private static let recentOriginsMax = 4_096
 
     init(all: [StoredGraft] = [], unverified: [GraftObject] = []) {
         self.all = Dictionary(all.map { ($0.name, $0) }, uniquingKeysWith: { $1 })
@@ -112,6 +115,9 @@ package struct Grafts: Sendable {
     fileprivate mutating func remove(_ name: String) { all[name] = nil }
     fileprivate mutating func put(_ object: GraftObject) {
         unverified[object.object] = object.isVerified ? nil : object
+        // SQLite has long been told of those before.
+        if recentOrigins.count >= Self.recentOriginsMax { recentOrigins = [:] }
+        recentOrigins[object.object] = object.graft
     }
     mutating func forget(_ object: UInt64) -> GraftObject? {
         unverified.removeValue(forKey: object)

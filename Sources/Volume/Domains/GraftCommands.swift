@@ -299,7 +299,7 @@ extension Volume {
                 return nil
             }
             if let object = record.object {
-                if let known = state.grafts.unverified[object] { return known.graft }
+                if let known = state.grafts.recentOrigins[object] { return known }
                 if let known = try state.rows.graftObject(object) { return known.graft }
             }
             var place = record
