@@ -302,19 +302,9 @@ extension Volume {
                 if let known = state.grafts.unverified[object] { return known.graft }
                 if let known = try state.rows.graftObject(object) { return known.graft }
             }
-            var place = record
-            for _ in 0..<Self.depthMax where place.inode != .root {
-                guard let above = try state.inode(place.parent) else { return nil }
-                for graft in state.grafts.all.values where graft.parent == above.inode.number {
-                    if try graftInode(graft, state) == place.inode { return graft.name }
-                }
-                place = above
-            }
-            return nil
+            return try graft(over: record, state)?.name
         }
     }
-
-    private static let depthMax = 64
 
     // MARK: Common to all
 

@@ -201,7 +201,7 @@ extension Volume {
                         "the volume has \(DomainsRoom.graftsMax) grafts: remove some")
                 }
                 guard directory.linkCount < UInt32.max else { throw .tooManyLinks }
-                try materialize(found.entry, into: directory, state)
+                try materialize(found.entry.ofGraft ?? found.entry, into: directory, state)
                 try touchDirectory(directory, state)
                 state.put(graft)
                 return true

@@ -295,8 +295,14 @@ final class TreeMerge {
     /// What a link leads to; nil, and a line in the log, for what cannot be in a file system.
     private func expanded(_ link: Link) throws(MergeStop) -> Volume.ExpandedEntry? {
         guard let entry = try kind(of: link) else { return nil }
-        return Volume.ExpandedEntry(
+        let found = Volume.ExpandedEntry(
             name: FileName(link.name), cid: link.cid, treeSize: link.treeSize, entry: entry)
+        guard keepsOurs else { return found }
+        guard let admitted = found.ofGraft else {
+            volume.log.warning("\(label): \(shown(link.name)) is left out: no registry has such")
+            return nil
+        }
+        return admitted
     }
 
     private func kind(of link: Link) throws(MergeStop) -> UnixFSEntry? {
