@@ -177,6 +177,11 @@ extension Volume {
     ///
     /// - Throws: `tree` where there is no such graft, or something would be lost.
     public func removeGraft(_ name: String) throws(VolumeError) {
+        // What is being brought here would come into what is being removed.
+        guard domains.beginRefresh(name) else {
+            throw .operation("removing the graft \(shown(Array(name.utf8)))", .interrupted)
+        }
+        defer { domains.endRefresh(name) }
         let graft = try graft(name)
         guard !isAhead(graft) else {
             throw .tree(
