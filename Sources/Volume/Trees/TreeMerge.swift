@@ -91,8 +91,17 @@ final class TreeMerge {
         }
         // What the node has let go of cannot be compared with: then nothing counts as removed.
         var base: [[UInt8]: Link] = [:]
-        if let cid = directory.base, let known = try? links(of: cid) {
-            for link in known { base[link.name] = link }
+        if let cid = directory.base {
+            do throws(DAGReadError) {
+                for link in try links(of: cid) { base[link.name] = link }
+            } catch {
+                if keepsOurs {
+                    let path = shown(Array(directory.path.utf8))
+                    volume.log.warning(
+                        "\(label): what \(path) was before is not to be had, so what is here stays: \(error.reason)"
+                    )
+                }
+            }
         }
         for link in theirs {
             let before = base.removeValue(forKey: link.name)
