@@ -260,7 +260,9 @@ final class CurlSession: @unchecked Sendable {
         let isDirect = route.isDirect || route.socketPath != nil
         let proxy = isDirect ? "" : environment.proxy(isEncrypted: isEncrypted)
         set(CURLOPT_PROXY, proxy)
-        set(CURLOPT_NOPROXY, isDirect ? "*" : environment.unproxiedHosts)
+        // Hosts that are reached without the proxy are those of one's own networks.
+        let unproxied = route.isPublicOnly ? "" : environment.unproxiedHosts
+        set(CURLOPT_NOPROXY, isDirect ? "*" : unproxied)
         // The address is the proxy's where there is one.
         if route.isPublicOnly, proxy.isEmpty {
             rfs_curl_set_open_socket(

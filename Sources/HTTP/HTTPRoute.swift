@@ -13,7 +13,8 @@ public struct HTTPRoute: Sendable, Hashable {
     public var isDirect: Bool
     /// Whether a server is reached at public addresses alone (`PublicAddress`): for a URL that somebody else
     /// chose. Looked at as each connection is opened, redirects among them, so what a name leads to in DNS
-    /// does not matter. Behind a proxy it is the proxy that decides.
+    /// does not matter. Behind a proxy it is the proxy that decides, and no host is reached without it
+    /// (`no_proxy`) but by `isDirect`.
     public var isPublicOnly: Bool
 
     public init(

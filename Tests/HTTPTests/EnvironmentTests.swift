@@ -64,6 +64,22 @@ struct EnvironmentTests {
         #expect(proxy.connectionCount == 0)
     }
 
+    @Test(arguments: ["127.0.0.1", "*"])
+    func whatHasToBePublicGoesByTheProxyInAnyCase(_ unproxied: String) throws {
+        let proxy = try makeProxy()
+        defer { proxy.stop() }
+        let server = try ScriptedServer { _, _ in [Reply.whole(200, "straight")] }
+        defer { server.stop() }
+        let client = try makeHTTPClient {
+            $0.environment = HTTPEnvironment([
+                "http_proxy": "http://\(proxy.address)", "no_proxy": unproxied,
+            ])
+        }
+        _ = try? client.send(server.request { $0.route.isPublicOnly = true })
+        #expect(server.connectionCount == 0)
+        #expect(proxy.connectionCount == 1)
+    }
+
     @Test func directRouteGoesWithoutAProxy() throws {
         let server = try ScriptedServer { _, _ in [Reply.whole(200, "straight")] }
         defer { server.stop() }

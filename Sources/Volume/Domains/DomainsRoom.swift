@@ -38,6 +38,8 @@ final class DomainsRoom: Sendable {
     struct Miss: Hashable, Sendable {
         let blobs: CID
         let name: [UInt8]
+        /// The name in a static registry that has not: others of the same tree may. Empty for trees that have one for all.
+        let part: String
     }
 
     /// A name in a static registry.
@@ -55,6 +57,8 @@ final class DomainsRoom: Sendable {
         /// What static registries have of blobs.
         var staticBlobs = Recent<StaticKey, [String: StaticRepository.Blob]>(
             countMax: DomainsRoom.staticMax)
+        /// Of those that were noted since the older ones were dropped.
+        var staticBlobCount = 0
         /// Grafts that are being refreshed.
         var refreshing: Set<String> = []
         /// A directory of theirs could not be had: who keeps the newest tree alone has another one by now.
@@ -78,6 +82,8 @@ final class DomainsRoom: Sendable {
     /// Grafts of a volume, at most.
     static let graftsMax = 10_000
     private static let staticMax = 32
+    /// Blobs of static registries that are remembered; up to twice as many are, and one registry more.
+    private static let staticBlobsMax = 200_000
     private static let refusalsMax = 4_096
     private static let missesMax = 16_384
     private static let threadsMax = 64
@@ -160,15 +166,22 @@ final class DomainsRoom: Sendable {
     }
 
     func note(_ blobs: [String: StaticRepository.Blob], of name: String, in v2: CID) {
-        state.withLock { $0.staticBlobs.note(StaticKey(name: name, v2: v2), blobs) }
+        state.withLock { state in
+            state.staticBlobCount += blobs.count
+            if state.staticBlobCount > Self.staticBlobsMax {
+                state.staticBlobs.turn()
+                state.staticBlobCount = blobs.count
+            }
+            state.staticBlobs.note(StaticKey(name: name, v2: v2), blobs)
+        }
     }
 
-    func lacks(_ name: [UInt8], in blobs: CID) -> Bool {
-        state.withLock { $0.misses.contains(Miss(blobs: blobs, name: name)) }
+    func lacks(_ name: [UInt8], in blobs: CID, part: String) -> Bool {
+        state.withLock { $0.misses.contains(Miss(blobs: blobs, name: name, part: part)) }
     }
 
-    func noteLack(of name: [UInt8], in blobs: CID) {
-        state.withLock { $0.misses.insert(Miss(blobs: blobs, name: name)) }
+    func noteLack(of name: [UInt8], in blobs: CID, part: String) {
+        state.withLock { $0.misses.insert(Miss(blobs: blobs, name: name, part: part)) }
     }
 }
 

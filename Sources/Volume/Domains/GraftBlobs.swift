@@ -20,6 +20,8 @@ private enum FoundBlob: Sendable {
 /// A look for one name in the trees of several grafts.
 private final class BlobSearch: Sendable {
     struct State {
+        /// Those that are asked together; who answers later than the next are asked counts no more.
+        var wave = 0
         var pending = 0
         var found: (graft: String, blob: FoundBlob)?
         /// What a graft has cannot be what the name says.
@@ -97,6 +99,81 @@ extension Volume {
         return [(name, directory.inode), (RegistryBlob.data, holder.inode)]
     }
 
+    // MARK: Other bytes
+
+    /// Has a blob that turned out to be something else come from another graft, where one has it: who gives it first must not keep
+    /// it from all others. The name stands for another file then. Blocks for the network.
+    func replaceRefused(_ refused: RemoteFile, _ expected: GraftObject) {
+        guard let options = options.domains,
+            let multihash = try? Multihash(code: .sha2_256, digest: expected.digest),
+            let digits = RegistryDigest(multihash)?.hex
+        else { return }
+        noteLack(of: digits, in: expected.graft)
+        do throws(Errno) {
+            for _ in 0..<Self.replacementsMax {
+                let search = BlobSearch()
+                let grafts = manifest.withLock { Array($0.grafts.all.values) }
+                try run(search, for: .data(digits), in: grafts, options)
+                guard let (graft, blob) = search.state.withLock({ $0.found }),
+                    case .file(let cid, _, _, _) = blob
+                else { return }
+                guard cid == refused.cid else {
+                    return try replace(refused.object, by: blob, of: graft, digits)
+                }
+                noteLack(of: digits, in: graft)
+            }
+        } catch {
+            log.notice(
+                "object \(refused.object): stays as it is: \(FailureCause.words(for: error))")
+        }
+    }
+
+    /// Grafts that are looked into for a blob because others have the same wrong one.
+    private static let replacementsMax = 8
+
+    /// Notes that the trees of a graft, as they are, have no such blob: the bytes below a CID never change.
+    private func noteLack(of digits: [UInt8], in graft: String) {
+        guard let graft = manifest.withLock({ $0.grafts.all[graft] }) else { return }
+        for blobs in [graft.blobs, graft.blobsBefore] {
+            guard let blobs else { continue }
+            domains.noteLack(of: digits, in: blobs, part: graft.partOfBlobs)
+        }
+    }
+
+    private func replace(
+        _ object: UInt64, by blob: FoundBlob, of graft: String, _ digits: [UInt8]
+    ) throws(Errno) {
+        // Which inodes have it is asked of SQLite.
+        try manifest.checkpoint()
+        let holders = try reading { (state) throws(Errno) in
+            try state.rows.inodes(holding: object)
+        }
+        for holder in holders {
+            let parent = try changing { (state) throws(Errno) -> Inode? in
+                guard let old = try state.inode(Inode(holder)), old.object == object,
+                    old.linkCount > 0, old.parent.number != 0
+                else { return nil }
+                let directory = try directory(old.parent, state)
+                guard try state.entry(RegistryBlob.data, in: directory)?.inode == old.inode,
+                    try blobDigits(of: directory, state) == digits
+                else { return nil }
+                try checkRoom(state)
+                state.remove(RegistryBlob.data, in: directory)
+                dropLink(of: old, in: directory, state)
+                _ = try make(
+                    blob, .data(digits), RegistryBlob.data, in: directory, of: graft, state)
+                return directory.inode
+            }
+            guard let parent else { continue }
+            nameChanged(RegistryBlob.data, in: parent)
+            log.notice(
+                "blob sha256:\(String(decoding: digits, as: UTF8.self)): it comes from \(graftWords(graft)) now"
+            )
+        }
+    }
+
+    // MARK: Asking
+
     /// Asks grafts side by side, a few at a time, until one has it or the deadline has passed.
     private func run(
         _ search: BlobSearch, for place: PullPlace, in grafts: [StoredGraft],
@@ -149,7 +226,11 @@ extension Volume {
     private func begin(
         _ search: BlobSearch, for place: PullPlace, in grafts: [StoredGraft], _ call: GraftCall
     ) {
-        search.state.withLock { $0.pending = grafts.count }
+        let wave = search.state.withLock { state in
+            state.pending = grafts.count
+            state.wave += 1
+            return state.wave
+        }
         for graft in grafts {
             domains.pool.add(remotes.fetcher.nextTicket(), for: call.user) {
                 [weak self] _, _ in
@@ -159,7 +240,7 @@ extension Volume {
                     (found, refusal) = look(for: place, in: graft, call)
                 }
                 search.state.withLock { [found, refusal] state in
-                    state.pending -= 1
+                    if state.wave == wave { state.pending -= 1 }
                     state.refusal = refusal ?? state.refusal
                     if let found, state.found == nil { state.found = (graft.name, found) }
                 }
@@ -185,8 +266,9 @@ extension Volume {
             domains.note(graft.name, failed: false)
         } catch {
             guard error.kind == .failed else { return (nil, error.words) }
-            // That another one was faster, or that nobody waits any more, is no failure of its.
-            if !call.cancellation.isCancelled {
+            // That another one was faster, or that nobody waits any more, is no failure of its. Who waits until the deadline
+            // has all end then.
+            if !call.cancellation.isCancelled || MonotonicClock.milliseconds >= call.deadline {
                 domains.note(graft.name, failed: true)
                 log.notice("graft \(graftWords(graft.name)): \(error.words)")
             }
@@ -203,7 +285,8 @@ extension Volume {
         case .shard(let text), .blob(let text), .data(let text): digits = text
         case .directory, .domain: return nil
         }
-        guard !domains.lacks(digits, in: blobs) else { return nil }
+        let part = graft.partOfBlobs
+        guard !domains.lacks(digits, in: blobs, part: part) else { return nil }
         let entry: BlobLink?
         if graft.layout == .files {
             entry = try staticBlob(digits, in: blobs, of: graft, source)
@@ -217,7 +300,7 @@ extension Volume {
             if entry != nil, case .shard = place { return .shard }
         }
         guard let entry else {
-            domains.noteLack(of: digits, in: blobs)
+            domains.noteLack(of: digits, in: blobs, part: part)
             return nil
         }
         let digest = Self.digest(digits)
@@ -277,12 +360,16 @@ extension Volume {
         RegistryDigest(algorithm: Array("sha256".utf8), hex: digits)?.multihash.digest ?? []
     }
 
-    /// The SHA-256 that a file has to have which gets a name among the blobs, where the volume has grafts; nil for any other, and
-    /// for one whose CID says it.
+    /// The SHA-256 that a file has to have which gets a name among the blobs, where the volume has or had grafts; nil for any other,
+    /// and for one whose CID says it.
     func graftDigest(
         of child: ExpandedEntry, in directory: InodeRecord, _ state: ManifestState
     ) throws(Errno) -> [UInt8]? {
-        guard child.name == RegistryBlob.data, !state.grafts.all.isEmpty,
+        // A snapshot may have the blob of one that was removed since.
+        let isAsked =
+            options.domains != nil || !state.grafts.all.isEmpty
+            || !state.grafts.unverified.isEmpty
+        guard child.name == RegistryBlob.data, isAsked,
             let digits = try blobDigits(of: directory, state)
         else { return nil }
         let digest = Self.digest(digits)
@@ -300,4 +387,9 @@ struct BlobLink {
 enum RegistryBlob {
     /// The name of a blob's bytes in its directory.
     static let data = FileName("data")
+}
+
+extension StoredGraft {
+    /// What tells its blobs from those of other grafts of the same tree: a static registry has them by repository.
+    var partOfBlobs: String { layout == .files ? name : "" }
 }

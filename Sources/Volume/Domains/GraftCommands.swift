@@ -177,6 +177,11 @@ extension Volume {
     ///
     /// - Throws: `tree` where there is no such graft, or something would be lost.
     public func removeGraft(_ name: String) throws(VolumeError) {
+        // What is being brought here would come into what is being removed.
+        guard domains.beginRefresh(name) else {
+            throw .operation("removing the graft \(shown(Array(name.utf8)))", .interrupted)
+        }
+        defer { domains.endRefresh(name) }
         let graft = try graft(name)
         guard !isAhead(graft) else {
             throw .tree(
@@ -302,19 +307,9 @@ extension Volume {
                 if let known = state.grafts.recentOrigins[object] { return known }
                 if let known = try state.rows.graftObject(object) { return known.graft }
             }
-            var place = record
-            for _ in 0..<Self.depthMax where place.inode != .root {
-                guard let above = try state.inode(place.parent) else { return nil }
-                for graft in state.grafts.all.values where graft.parent == above.inode.number {
-                    if try graftInode(graft, state) == place.inode { return graft.name }
-                }
-                place = above
-            }
-            return nil
+            return try graft(over: record, state)?.name
         }
     }
-
-    private static let depthMax = 64
 
     // MARK: Common to all
 

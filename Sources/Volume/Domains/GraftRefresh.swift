@@ -28,8 +28,10 @@ extension Volume {
         let latest = now &- Int64(options.lifetimeSeconds.lowerBound * 1e9)
         let due = manifest.withLock { state in
             state.grafts.all.values.filter { graft in
+                // Of a clock that was set back, the times before are of the future.
                 graft.until > 0
-                    && (graft.until <= now || isHurried && graft.time <= latest)
+                    && (graft.until <= now || graft.time > now
+                        || isHurried && graft.time <= latest)
             }.map(\.name)
         }
         for name in due {
@@ -98,12 +100,12 @@ extension Volume {
         else {
             throw GraftFailure(.absent, "\(root.cid) has no repositories of that name")
         }
+        graft.layout = tree.layout
         // A tag that is new there may be asked for its blobs at once.
         if tree.blobs != old.blobs {
             (graft.blobs, graft.blobsBefore) = (tree.blobs, old.blobs)
             put(graft)
         }
-        graft.layout = tree.layout
         if theirs.entry.cid != old.base {
             try merge(theirs, into: old, source)
             graft.base = theirs.entry.cid

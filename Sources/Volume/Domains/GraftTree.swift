@@ -184,36 +184,81 @@ extension Volume {
         _ found: GraftedDirectory, as graft: StoredGraft, in repositories: Inode
     ) throws(GraftFailure) {
         do throws(Errno) {
-            let isTaken = try changing { (state) throws(Errno) in
-                let directory = try directory(repositories, state)
-                guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
-                guard try state.entry(found.entry.name, in: directory) == nil else { return false }
-                try checkRoom(state)
-                let known = state.grafts.all[graft.name]
-                if let known, known.parent != graft.parent,
-                    try isNamed(known, state)
-                {
-                    throw .fileExists.because(
-                        "the volume has \(shown(found.entry.name.bytes)) in another registry")
+            let isTaken =
+                if found.blocks.isEmpty {
+                    try changing { (state) throws(Errno) in
+                        guard
+                            let directory = try place(
+                                for: graft, found.entry.name, in: repositories, state)
+                        else { return false }
+                        try materialize(found.entry.ofGraft ?? found.entry, into: directory, state)
+                        try touchDirectory(directory, state)
+                        state.put(graft)
+                        return true
+                    }
+                } else {
+                    try takeMade(found.entry, as: graft, in: repositories)
                 }
-                guard known != nil || state.grafts.all.count < DomainsRoom.graftsMax else {
-                    throw .noSpace.because(
-                        "the volume has \(DomainsRoom.graftsMax) grafts: remove some")
-                }
-                guard directory.linkCount < UInt32.max else { throw .tooManyLinks }
-                try materialize(found.entry, into: directory, state)
-                try touchDirectory(directory, state)
-                state.put(graft)
-                return true
-            }
             guard isTaken else { return }
             domains.noteUse(of: graft.name)
-            try loadMade(found, in: repositories)
             let name = shown(found.entry.name.bytes)
             log.notice("graft \(name): repositories of \(graft.root) are here")
         } catch {
             throw GraftFailure(error, "taking its tree")
         }
+    }
+
+    /// Gives a directory that was made here its name once all of it is loaded: nobody else has its blocks, so what a crash left
+    /// out would never come.
+    private func takeMade(
+        _ entry: ExpandedEntry, as graft: StoredGraft, in repositories: Inode
+    ) throws(Errno) -> Bool {
+        let isFree = try reading { (state) throws(Errno) in
+            try place(for: graft, entry.name, in: repositories, state) != nil
+        }
+        guard isFree else { return false }
+        let holder = try makeNameless([entry], as: entry.name, for: repositories)
+        do throws(Errno) {
+            let top = try child(entry.name, of: holder)
+            _ = try fetchTree(top) { [domains] _ in !domains.cancellation.isCancelled }
+            let isTaken = try changing { (state) throws(Errno) in
+                guard
+                    let directory = try place(for: graft, entry.name, in: repositories, state)
+                else { return false }
+                _ = try giveName(entry.name, to: top, of: holder, in: directory, state)
+                state.put(graft)
+                return true
+            }
+            if !isTaken { try removeNameless(holder) }
+            return isTaken
+        } catch {
+            do throws(Errno) {
+                try removeNameless(holder)
+            } catch {
+                log.warning("a graft that failed takes room until the next mount: \(error)")
+            }
+            throw error
+        }
+    }
+
+    /// The directory that a graft gets its name in; nil where that is taken.
+    private func place(
+        for graft: StoredGraft, _ name: FileName, in repositories: Inode, _ state: ManifestState
+    ) throws(Errno) -> InodeRecord? {
+        let directory = try directory(repositories, state)
+        guard directory.linkCount > 0 else { throw .noSuchFileOrDirectory }
+        guard try state.entry(name, in: directory) == nil else { return nil }
+        try checkRoom(state)
+        let known = state.grafts.all[graft.name]
+        if let known, known.parent != graft.parent, try isNamed(known, state) {
+            throw .fileExists.because(
+                "the volume has \(shown(name.bytes)) in another registry")
+        }
+        guard known != nil || state.grafts.all.count < DomainsRoom.graftsMax else {
+            throw .noSpace.because("the volume has \(DomainsRoom.graftsMax) grafts: remove some")
+        }
+        guard directory.linkCount < UInt32.max else { throw .tooManyLinks }
+        return directory
     }
 
     /// Whether the directory of a graft has its name still.

@@ -97,12 +97,21 @@ extension Volume {
             return turn
         }
         switch turn {
-        case .refused(let words): throw .ioError.because(words)
+        case .refused(let words):
+            replaceRefused(file, expected)
+            throw .ioError.because(words)
         case .go(let progress):
-            // Somebody else may have had the turn before.
-            let isDone =
-                file.isVerified
-                || manifest.withLock { $0.grafts.unverified[file.object] == nil }
+            // Somebody else may have had the turn before. Of an object that went, nothing is known any more.
+            let (isDone, isHere) = manifest.withLock { state in
+                (
+                    file.isVerified || state.grafts.unverified[file.object] == nil,
+                    (try? state.object(file.object)) != nil
+                )
+            }
+            guard !isDone || file.isVerified || isHere else {
+                domains.verifications.end(file.object, nil)
+                throw RemoteFile.gone
+            }
             if isDone {
                 domains.verifications.end(file.object, nil)
                 file.noteVerified()
@@ -144,6 +153,7 @@ extension Volume {
             if let extents = file.reset(store) {
                 fetcher.cache.withLock { $0.remove(extents) }
             }
+            replaceRefused(file, expected)
             throw .ioError.because(words)
         }
         manifest.withLock { $0.noteVerified(file.object) }

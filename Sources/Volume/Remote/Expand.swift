@@ -61,11 +61,12 @@ extension Volume {
         _ directory: InodeRecord, with children: [ExpandedEntry], _ nodes: [StoredNode],
         isOwn: Bool, _ state: ManifestState
     ) throws(Errno) {
+        let admitted = try admitted(children, in: directory, state)
         directory.isLoaded = true
         directory.children.setComplete()
-        for child in children { try materialize(child, into: directory, state) }
+        for child in admitted { try materialize(child, into: directory, state) }
         state.mark(directory)
-        if isOwn, let cid = directory.cid {
+        if isOwn, admitted.count == children.count, let cid = directory.cid {
             state.setTree(
                 of: directory, cid: cid, treeSize: directory.treeSize, nodes: nodes, isOlder: true)
             state.notePublished(directory)

@@ -175,7 +175,8 @@ extension SnapshotView {
                 object.cid == node.cid, object.size == node.size
             else { continue }
             if object.state == .sealed { return object }
-            remote = object
+            // One that is to have a digest may be refused for it, which is no matter of this file's.
+            if remote == nil || state.grafts.unverified[id] == nil { remote = object }
         }
         return volume.fetcher == nil ? nil : remote
     }

@@ -66,7 +66,7 @@ extension Volume {
     }
 
     /// Makes a directory that has no name, and in it the name with what it is to lead to.
-    private func makeNameless(
+    func makeNameless(
         _ entries: [ExpandedEntry], as name: FileName, for parent: Inode
     ) throws(Errno) -> Inode {
         try checkName(name)
@@ -110,20 +110,7 @@ extension Volume {
     ) throws(Errno) {
         let isDirectory = try changing { (state) throws(Errno) in
             let to = try roomForName(name, in: parent, state)
-            let from = try directory(holder, state)
-            let record = try record(top, state)
-            if record.kind == .directory {
-                guard to.linkCount < .max else { throw .tooManyLinks }
-                to.addLink()
-            }
-            state.remove(name, in: from)
-            state.insert(name, in: to, inode: top, kind: record.kind)
-            record.parent = parent
-            record.changed = Timestamp.now()
-            state.mark(record)
-            try touchDirectory(to, state)
-            reapIfUnused(from, state)
-            return record.kind == .directory
+            return try giveName(name, to: top, of: holder, in: to, state) == .directory
         }
         nameChanged(name, in: parent)
         do throws(Errno) {
@@ -133,6 +120,29 @@ extension Volume {
             nameChanged(name, in: parent)
             throw error
         }
+    }
+
+    /// Moves what was made below a directory without a name to where its name is free.
+    ///
+    /// - Returns: what it is.
+    func giveName(
+        _ name: FileName, to top: Inode, of holder: Inode, in to: InodeRecord,
+        _ state: ManifestState
+    ) throws(Errno) -> FileKind {
+        let from = try directory(holder, state)
+        let record = try record(top, state)
+        if record.kind == .directory {
+            guard to.linkCount < .max else { throw .tooManyLinks }
+            to.addLink()
+        }
+        state.remove(name, in: from)
+        state.insert(name, in: to, inode: top, kind: record.kind)
+        record.parent = to.inode
+        record.changed = Timestamp.now()
+        state.mark(record)
+        try touchDirectory(to, state)
+        reapIfUnused(from, state)
+        return record.kind
     }
 
     private func remove(

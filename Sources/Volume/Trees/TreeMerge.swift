@@ -91,8 +91,17 @@ final class TreeMerge {
         }
         // What the node has let go of cannot be compared with: then nothing counts as removed.
         var base: [[UInt8]: Link] = [:]
-        if let cid = directory.base, let known = try? links(of: cid) {
-            for link in known { base[link.name] = link }
+        if let cid = directory.base {
+            do throws(DAGReadError) {
+                for link in try links(of: cid) { base[link.name] = link }
+            } catch {
+                if keepsOurs {
+                    let path = shown(Array(directory.path.utf8))
+                    volume.log.warning(
+                        "\(label): what \(path) was before is not to be had, so what is here stays: \(error.reason)"
+                    )
+                }
+            }
         }
         for link in theirs {
             let before = base.removeValue(forKey: link.name)
@@ -295,8 +304,14 @@ final class TreeMerge {
     /// What a link leads to; nil, and a line in the log, for what cannot be in a file system.
     private func expanded(_ link: Link) throws(MergeStop) -> Volume.ExpandedEntry? {
         guard let entry = try kind(of: link) else { return nil }
-        return Volume.ExpandedEntry(
+        let found = Volume.ExpandedEntry(
             name: FileName(link.name), cid: link.cid, treeSize: link.treeSize, entry: entry)
+        guard keepsOurs else { return found }
+        guard let admitted = found.ofGraft else {
+            volume.log.warning("\(label): \(shown(link.name)) is left out: no registry has such")
+            return nil
+        }
+        return admitted
     }
 
     private func kind(of link: Link) throws(MergeStop) -> UnixFSEntry? {
