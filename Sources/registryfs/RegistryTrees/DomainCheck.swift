@@ -184,7 +184,8 @@ struct DomainCheck {
 
     private func checkGateways(_ texts: [DNSText], _ findings: inout Findings) {
         let told = Self.values("gateway=", in: texts)
-        for url in domain.gateways where !told.contains("\(url)") {
+        let gateways = Set(told.compactMap { try? GatewayURL($0) })
+        for url in domain.gateways where !gateways.contains(url) {
             findings.wrong(
                 "the gateway \(url) is not told: add '\(ZoneText.record(findings.owner, "gateway=\(url)"))'"
             )
@@ -222,7 +223,7 @@ struct DomainCheck {
             guard isRoot else {
                 return findings.wrong("the gateway \(gateway) gives other bytes than the tree's")
             }
-            findings.good("the gateway \(gateway) has the tree")
+            findings.good("the gateway \(gateway) has the tree's root")
         } catch {
             findings.wrong("the gateway \(gateway) does not give the tree: \(error)")
         }
