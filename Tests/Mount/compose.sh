@@ -33,7 +33,11 @@ compose() {
         fail "docker-compose ${*:2}: $(excerpt 'rror.*' "$work/compose.log")"
 }
 end_containers() {
+    local status=$?
+    trap - ERR
+    set +e
     engine rm --force --all --time 0 >/dev/null 2>&1
+    (exit "$status")
     clean_up
 }
 # The function of lib.sh, with what the containers said last.
