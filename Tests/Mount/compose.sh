@@ -140,10 +140,10 @@ begin "the registry alone is reached from outside, on the loopback, and does not
 same "published ports" "5000/tcp -> 127.0.0.1:$port" "$(engine port --all | cut -f2)"
 address=$(state_of kubo '{{json .NetworkSettings.Networks}}' | jq -r '.whole_node.IPAddress')
 [[ $address == *.*.*.* ]] || fail "the node has no address: $address"
-timeout 3 "${engine[@]}" exec "$(container registryfs)" wget -q -O /dev/null --post-data= "http://$address:5001/api/v0/version" ||
+within 10 "${engine[@]}" exec "$(container registryfs)" wget -q -O /dev/null --post-data= "http://$address:5001/api/v0/version" ||
     fail "the mount does not reach the node at $address"
 for place in kubo "$address"; do
-    ! timeout 3 "${engine[@]}" exec "$(container registry)" wget -q -O /dev/null --post-data= "http://$place:5001/api/v0/version" ||
+    ! timeout 10 "${engine[@]}" exec "$(container registry)" wget -q -O /dev/null --post-data= "http://$place:5001/api/v0/version" ||
         fail "the registry reaches the node at $place"
 done
 
