@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Mount/compose.yaml and the files beside it, as they are, with images that are made here: what starts when,
 # what is reached from where, what a crash does, and that nothing stays mounted.
+# Addresses and ports are fixed: the network has to be its own, whatever node others are tested with.
+unset REGISTRYFS_TEST_KUBO
 source "$(dirname "$0")/lib.sh"
 
 # Everything of podman stays below the work directory, and in a network and a /run of its own.
