@@ -82,6 +82,8 @@ private struct RepositoryWalk {
     private var contents: RepositoryContents
     private var seen: Set<RegistryDigest> = []
     private var taken: Set<String> = []
+    /// The manifests that are taken, in their order.
+    private var order: [RegistryDigest] = []
     /// Tags that are taken once what they refer to is reached.
     var waiting: [(tag: String, digest: RegistryDigest)] = []
 
@@ -121,6 +123,7 @@ private struct RepositoryWalk {
                 continue
             }
             contents.manifests[digest] = facts
+            order.append(digest)
             for blob in facts.references.blobs {
                 try take(blob: blob, mayBeElsewhere: facts.references.foreign.contains(blob))
             }
@@ -156,17 +159,16 @@ private struct RepositoryWalk {
             guard let subject = Self.subject(ofTag: entry.tag) else { continue }
             byTag[subject, default: []].append(entry)
         }
-        var pending = Array(contents.manifests.keys)
-        var looked = Set(pending)
-        while let digest = pending.popLast() {
+        // What is taken meanwhile is looked at as well.
+        var next = 0
+        while next < order.count {
+            let digest = order[next]
+            next += 1
             for referrer in bySubject.removeValue(forKey: digest) ?? [] {
                 try take(manifest: referrer, isListed: false)
             }
             for (tag, target) in byTag.removeValue(forKey: Self.tagStem(of: digest)) ?? [] {
                 try take(tag: tag, target)
-            }
-            for found in contents.manifests.keys where looked.insert(found).inserted {
-                pending.append(found)
             }
         }
     }

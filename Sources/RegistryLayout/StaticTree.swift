@@ -151,7 +151,7 @@ package struct StaticTree {
 
     /// When a path of such a tree is made.
     package static func rank(_ path: [String]) -> MakingRank {
-        guard path.count >= 3 else { return path.last == mark ? .blobs : .lists }
+        guard path.count >= 3 else { return path.last == mark ? .mark : .lists }
         switch path[path.count - 2] {
         case "blobs": return .blobs
         case "manifests": return path[path.count - 1].contains(":") ? .manifests : .tags

@@ -40,7 +40,8 @@ package struct TreeSync: ~Copyable {
 
     static let depthMax = 200
     static let namesMax = 2_000_000
-    static let temporaryName = ".registryfs-new"
+    /// What a crash may leave.
+    package static let temporaryName = ".registryfs-new"
 
     private let root: OpenFile
     private let registry: StockRegistry
@@ -97,7 +98,7 @@ package struct TreeSync: ~Copyable {
             for path in obstacles { try removeWhole(path) }
             for rank in MakingRank.allCases {
                 // Bytes are on the disk before a tag leads to them.
-                if rank == .tags, style == .copies, !changes.isEmpty {
+                if rank == .tags, style == .copies, makings[.tags] != nil {
                     try Sys.synchronizeFilesystem(of: root.descriptor.raw)
                 }
                 try make(makings[rank] ?? [])

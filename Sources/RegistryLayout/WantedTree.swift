@@ -2,12 +2,12 @@ package import RegistryNames
 
 // What a directory is to be: the names below it, and which comes before which.
 //
-// Rank: a reader that sees a name finds all that it leads to. So what has a lower rank is made first, and removed last: bytes that digests
-//       name, then manifests and links, then tags, then lists.
+// Rank: a reader that sees a name finds all that it leads to. So what has a lower rank is made first, and removed last: what says whose tree
+//       it is, bytes that digests name, then manifests and links, then tags, then lists.
 
 /// When a name is made.
 package enum MakingRank: Int, Sendable, CaseIterable {
-    case blobs, manifests, tags, lists
+    case mark, blobs, manifests, tags, lists
 }
 
 /// What a name is to be.

@@ -124,9 +124,19 @@ public final class ResolvedNames: NameLookup {
             return .known(target)
         }
         if let failure = state.failures[root], now < failure.until {
-            return .failed(failure.fault)
+            return stale(root, state, now).map { .known($0) } ?? .failed(failure.fault)
         }
         return nil
+    }
+
+    /// The last answer, where it may be given beyond its time.
+    private func stale(_ root: ContentPath.Root, _ state: State, _ now: Int64) -> NameTarget? {
+        guard let last = state.answers[root], now < last.until + Self.staleMilliseconds else {
+            return nil
+        }
+        var target = last.target
+        target?.ttlSeconds = nil
+        return target
     }
 
     private func step(_ root: ContentPath.Root, _ state: inout State) -> Step {
@@ -175,16 +185,8 @@ public final class ResolvedNames: NameLookup {
         }
         let now = clock()
         return state.withLock { state in
-            if let last = state.answers[root], let target = last.target,
-                now < last.until + Self.staleMilliseconds
-            {
-                var stale = target
-                stale.ttlSeconds = nil
-                state.failures.note(root, (fault, now))
-                return .success(stale)
-            }
             state.failures.note(root, (fault, now + Self.failedMilliseconds))
-            return .failure(fault)
+            return stale(root, state, now).map { .success($0) } ?? .failure(fault)
         }
     }
 }

@@ -298,12 +298,13 @@ import registryfs
     }
 
     @Test func whatAnotherNameLeadsToAsWellIsGiven() throws {
-        let shared = source.put("shared")
+        let shared = source.directory([("deep", source.put("shared"))])
         let uploads = source.directory([("x", shared)])
         let root = source.directory([("_uploads", uploads), ("a", shared)])
         let content = try content(root)
         #expect(try answer(content, "/ipfs/\(root)/_uploads?format=raw").status == 200)
         #expect(try answer(content, "/ipfs/\(root)/a?format=raw").status == 200)
+        #expect(try answer(content, "/ipfs/\(root)/a/deep?format=raw").status == 200)
     }
 
     @Test func aDirectoryOfUploadsThatIsEmptyHidesNoOther() throws {

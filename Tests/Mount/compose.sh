@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Mount/compose.yaml and the files beside it, as they are, with images that are made here: what starts when,
 # what is reached from where, what a crash does, and that nothing stays mounted.
+# Addresses and ports are fixed: the network has to be its own, whatever node others are tested with.
+unset REGISTRYFS_TEST_KUBO
 source "$(dirname "$0")/lib.sh"
 
 # Everything of podman stays below the work directory, and in a network and a /run of its own.
@@ -33,7 +35,11 @@ compose() {
         fail "docker-compose ${*:2}: $(excerpt 'rror.*' "$work/compose.log")"
 }
 end_containers() {
+    local status=$?
+    trap - ERR
+    set +e
     engine rm --force --all --time 0 >/dev/null 2>&1
+    (exit "$status")
     clean_up
 }
 # The function of lib.sh, with what the containers said last.
@@ -136,10 +142,10 @@ begin "the registry alone is reached from outside, on the loopback, and does not
 same "published ports" "5000/tcp -> 127.0.0.1:$port" "$(engine port --all | cut -f2)"
 address=$(state_of kubo '{{json .NetworkSettings.Networks}}' | jq -r '.whole_node.IPAddress')
 [[ $address == *.*.*.* ]] || fail "the node has no address: $address"
-timeout 3 "${engine[@]}" exec "$(container registryfs)" wget -q -O /dev/null --post-data= "http://$address:5001/api/v0/version" ||
+within 10 "${engine[@]}" exec "$(container registryfs)" wget -q -O /dev/null --post-data= "http://$address:5001/api/v0/version" ||
     fail "the mount does not reach the node at $address"
 for place in kubo "$address"; do
-    ! timeout 3 "${engine[@]}" exec "$(container registry)" wget -q -O /dev/null --post-data= "http://$place:5001/api/v0/version" ||
+    ! timeout 10 "${engine[@]}" exec "$(container registry)" wget -q -O /dev/null --post-data= "http://$place:5001/api/v0/version" ||
         fail "the registry reaches the node at $place"
 done
 

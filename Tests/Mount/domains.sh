@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Repositories of other people's domains: two machines (network namespaces), a name server, and stock registries on both. The
 # second one has never heard of the first: it looks its domain up, and takes content from the gateway that DNS names.
+# Addresses and ports are fixed: the network has to be its own, whatever node others are tested with.
+unset REGISTRYFS_TEST_KUBO
 source "$(dirname "$0")/lib.sh"
 source "$here/kubo-lib.sh"
 

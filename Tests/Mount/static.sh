@@ -74,7 +74,34 @@ report=$(export_static '*')
 same "changes of a tag that moves" "4 1 4" "$(jq -r '"\(.made) \(.replaced) \(.removed)"' <<<"$report")"
 same "the tag" "$(<"$work/digest-two")" "sha256:$(sha256_of "$mnt/static/v2/kinds/oci/manifests/new")"
 
+begin "an export that is killed is brought to its end by the next one"
+root=$(jq -r .cid <<<"$report")
+for round in 1 2 3 4 5 6; do
+    place=(--at "killed-$round")
+    ((round % 2)) || place=(--dir "$work/killed-$round")
+    "$registryfs" export-static '*' "${place[@]}" >/dev/null 2>&1 &
+    killed=$!
+    pause 10 150
+    kill -9 "$killed" 2>/dev/null || :
+    wait "$killed" 2>/dev/null || :
+    report=$(export_static '*' "${place[@]}") || fail "$(<"$work/messages")"
+    if ((round % 2)); then
+        same "CID" "$root" "$(jq -r .cid <<<"$report")"
+    else
+        diff -r "$mnt/static/v2" "$work/killed-$round/v2" >"$work/difference" || fail "$(head -n 3 "$work/difference")"
+    fi
+done
+
 begin "plain files are pulled from nginx by all clients"
+# A registry takes no such type, but what comes from another domain may have it: it names variables of nginx.
+odd_type='application/vnd.$uri.$nonsense+json'
+printf '{"schemaVersion":2,"mediaType":"%s","layers":[]}' "$odd_type" >"$work/odd"
+odd=$(sha256_of "$work/odd")
+odd_place=$registry/repositories/odd/type/_manifests
+mkdir -p "$registry/blobs/sha256/${odd:0:2}/$odd" "$odd_place/revisions/sha256/$odd" "$odd_place/tags/v1/current"
+cp "$work/odd" "$registry/blobs/sha256/${odd:0:2}/$odd/data"
+printf 'sha256:%s' "$odd" | tee "$odd_place/revisions/sha256/$odd/link" >"$odd_place/tags/v1/current/link"
+export_static '*' >"$work/report" || fail "$(<"$work/messages")"
 report=$(export_static '*' --dir "$work/site")
 same "CID of plain files" null "$(jq .cid <<<"$report")"
 diff -r "$mnt/static/v2" "$work/site/v2" >"$work/difference" || fail "$(head -n 3 "$work/difference")"
@@ -121,6 +148,7 @@ while read -r name tag digest kind; do
     done
 done <"$work/images"
 head_of() { curl -s -I "http://$server$1" | tr -d '\r'; }
+same "a type that names variables" "$odd_type" "$(head_of /v2/odd/type/manifests/v1 | sed -n 's/^content-type: //Ip')"
 head_of /v2/none/manifests/v1 | grep -qi '^content-type: application/json' || fail "what is not there is no JSON"
 head_of /v2/_catalog | grep -qi '^content-type: application/json' || fail "the catalog has another type"
 head_of "/v2/signed/app/referrers/$subject" | grep -qi '^content-type: application/vnd.oci.image.index' ||

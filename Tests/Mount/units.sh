@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # The systemd units of Mount/, as Mount/install brings them, run by systemd itself: a second one, as the first
 # process of namespaces of its own, with nothing but these units and the targets that they hang on.
+# Addresses and ports are fixed: the network has to be its own, whatever node others are tested with.
+unset REGISTRYFS_TEST_KUBO
 source "$(dirname "$0")/lib.sh"
 
 patience=2

@@ -79,6 +79,16 @@ import Testing
         for number in 0..<20 {
             _ = try disk.image("\(number)", in: "app\(number % 3)", tag: "v\(number)")
         }
+        // What a crash may leave goes with the first look.
+        let left = disk.target + "/v2/app1/blobs/\(TreeSync.temporaryName)"
+        try FileManager.default.createDirectory(
+            atPath: (left as NSString).deletingLastPathComponent,
+            withIntermediateDirectories: true)
+        try Data([1]).write(to: URL(fileURLWithPath: left))
+        #expect(try disk.syncStatic(try StaticTree([]), style).removed == 1)
+        try FileManager.default.removeItem(atPath: disk.target + "/v2")
+        try FileManager.default.removeItem(atPath: disk.target + "/_redirects")
+
         let first = try disk.syncStatic(try tree(disk), style)
         #expect(first.made == disk.made().count && first.replaced + first.removed + first.kept == 0)
         let second = try disk.syncStatic(try tree(disk), style)
@@ -179,6 +189,8 @@ import Testing
         func rank(_ path: String) -> MakingRank {
             StaticTree.rank(path.split(separator: "/").map(String.init))
         }
+        // Whoever finds a part of a tree knows by this file whose it is.
+        #expect(rank("v2/index.html") == .mark && MakingRank.allCases.first == .mark)
         #expect(rank("v2/a/blobs/sha256:00") == .blobs)
         #expect(rank("v2/a/manifests/sha256:00") == .manifests)
         #expect(rank("v2/a/manifests/v1") == .tags)

@@ -118,6 +118,28 @@ import Testing
     }
 
     @Test func whileNobodyAnswersTheLastAnswerCounts() throws {
+        link("example.org", "/ipfs/\(Self.cid)")
+        // So that nobody but the type under test remembers it.
+        dns.state.withLock { $0.ttlSeconds = 0 }
+        let names = names()
+        #expect(try names.root(of: "example.org")?.cid == Self.cid)
+        dns.state.withLock { $0.failure = NamingError(.unreachable, "nobody answers") }
+        milliseconds.withLock { $0 += 6_000 }
+        let late = try #require(try names.root(of: "example.org"))
+        #expect(late.cid == Self.cid && late.ttlSeconds == nil)
+        // Who asks again need not wait until nobody has answered again.
+        let asked = dns.askedCount
+        #expect(try names.root(of: "example.org")?.cid == Self.cid)
+        #expect(dns.askedCount == asked)
+        milliseconds.withLock { $0 += 6_000 }
+        #expect(try names.root(of: "example.org")?.cid == Self.cid)
+        #expect(dns.askedCount > asked)
+        milliseconds.withLock { $0 += 3_700_000 }
+        #expect(
+            fault { () throws(ServeFault) in try names.root(of: "example.org") } == .unavailable)
+    }
+
+    @Test func whoCannotBeAskedIsNotAskedAgainAtOnce() throws {
         dns.state.withLock { $0.failure = NamingError(.unreachable, "nobody answers") }
         let names = names()
         #expect(

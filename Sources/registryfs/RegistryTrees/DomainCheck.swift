@@ -184,14 +184,17 @@ struct DomainCheck {
 
     private func checkGateways(_ texts: [DNSText], _ findings: inout Findings) {
         let told = Self.values("gateway=", in: texts)
-        for url in domain.gateways where !told.contains("\(url)") {
+        let gateways = Set(told.compactMap { try? GatewayURL($0) })
+        for url in domain.gateways where !gateways.contains(url) {
             findings.wrong(
                 "the gateway \(url) is not told: add '\(ZoneText.record(findings.owner, "gateway=\(url)"))'"
             )
         }
         for value in told.prefix(Self.gatewaysMax) {
             do throws(GatewayURLError) {
-                ask(try GatewayURL(value), &findings)
+                let gateway = try GatewayURL(value)
+                ask(gateway, &findings)
+                if leadsToKey(texts) { askForRecord(gateway, &findings) }
             } catch {
                 findings.wrong("'gateway=\(value)': \(error)")
             }
@@ -222,9 +225,37 @@ struct DomainCheck {
             guard isRoot else {
                 return findings.wrong("the gateway \(gateway) gives other bytes than the tree's")
             }
-            findings.good("the gateway \(gateway) has the tree")
+            findings.good("the gateway \(gateway) has the tree's root")
         } catch {
             findings.wrong("the gateway \(gateway) does not give the tree: \(error)")
+        }
+    }
+
+    private func leadsToKey(_ texts: [DNSText]) -> Bool {
+        guard let key else { return false }
+        return Self.values("dnslink=", in: texts).contains { value in
+            (try? ContentPath(Array(value.utf8)))?.root == .key(key.name)
+        }
+    }
+
+    /// Asks a gateway for the key's record: it may have the tree, and not what leads to it.
+    private func askForRecord(_ gateway: GatewayURL, _ findings: inout Findings) {
+        guard let key, let root else { return }
+        do throws(NamingError) {
+            let bytes = try GatewayRecords("\(gateway)").record(
+                of: key.name, deadline: MonotonicClock.milliseconds + Self.questionMilliseconds,
+                cancellation: nil)
+            let record = try? IPNSRecord(verifying: bytes, of: key.name, at: Timestamp.now())
+            guard record?.value == "/ipfs/\(root)" else {
+                return findings.warn(
+                    "the gateway \(gateway) gives another record of the key than the newest, or one that has ended"
+                )
+            }
+            findings.good("the gateway \(gateway) has the key's record")
+        } catch {
+            findings.warn(
+                "the gateway \(gateway) does not give the key's record, which others then look for elsewhere: \(error)"
+            )
         }
     }
 

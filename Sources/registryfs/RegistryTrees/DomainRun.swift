@@ -43,24 +43,40 @@ struct DomainRun {
         let client = try PublishRun.client(node, target(mount), settings)
         let isPublishing = client != nil && node.kubo == nil
         guard let watchSeconds else {
-            let changes = try make(mount, keys)
+            let made = try make(mount, keys)
+            for fault in made.faults { Program.say(fault) }
             let value = try PublishRun.value(of: target(mount), isPublishing: isPublishing)
-            return try publish(value, keys, client, changes)
+            return try publish(value, keys, client, made.changes)
         }
-        var looked: CID?
+        var looked: [CID] = []
+        var faults: [String] = []
         var changes = TreeChanges()
+        let volume = mount.entry.stateDirectory
         try PublishRun.watch(settings, seconds: watchSeconds) { () throws(Failure) in
             let mount = try find()
-            // All repositories have one CID, so where that stays nothing is read.
-            let seen = try mount.cid(of: mount.directory + ["repositories"])
+            guard mount.entry.stateDirectory == volume else {
+                throw Failure("another volume is mounted now than the one that is published")
+            }
+            let seen = try cids(mount, withBlobs: !faults.isEmpty)
             if seen != looked {
-                changes = try make(mount, keys)
+                let made = try make(mount, keys)
+                if made.faults != faults { for fault in made.faults { Program.say(fault) } }
+                (changes, faults) = (made.changes, made.faults)
                 looked = seen
             }
             return try PublishRun.value(of: target(mount), isPublishing: isPublishing)
         } publish: { (value) throws(Failure) in
             try publish(value, keys, client, changes)
         }
+    }
+
+    /// Where these stay nothing is read: all repositories have one CID. A blob that was missing may come back without a change of theirs,
+    /// for its link stays.
+    private func cids(_ mount: RegistryMount, withBlobs: Bool) throws(Failure) -> [CID] {
+        var cids = [try mount.cid(of: mount.directory + ["repositories"])]
+        let blobs = mount.directory + ["blobs"]
+        if withBlobs, try mount.has(blobs) { cids.append(try mount.cid(of: blobs)) }
+        return cids
     }
 
     private func target(_ mount: RegistryMount) -> PublishTarget {
@@ -94,9 +110,10 @@ struct DomainRun {
         return place
     }
 
+    /// - Returns: what was done, and what is missing.
     private func make(
         _ mount: RegistryMount, _ keys: KeyStore
-    ) throws(Failure) -> TreeChanges {
+    ) throws(Failure) -> (changes: TreeChanges, faults: [String]) {
         let registry = try mount.registry(known)
         let names = try Failure.layout { () throws(LayoutError) in
             try registry.repositories(matching: domain.repositories)
@@ -112,17 +129,17 @@ struct DomainRun {
             let found = try Failure.layout { () throws(LayoutError) in
                 try registry.wholeContents(of: name)
             }
-            for fault in found.faults { Program.say(fault) }
             repositories.append(found)
         }
         let place = try openPlace(mount, keys)
-        return try Failure.layout { [repositories] () throws(LayoutError) in
+        let changes = try Failure.layout { [repositories] () throws(LayoutError) in
             let tree = try WantedTree.ofDomain(repositories, in: registry)
             let sync = try TreeSync(
                 root: place.copy(), from: registry, .links, topNames: ["docker"],
                 rank: WantedTree.rankInDomain)
             return try sync.run(tree)
         }
+        return (changes, repositories.flatMap(\.faults))
     }
 
     /// Of the tree as it is; nil for none.
@@ -147,10 +164,9 @@ struct DomainRun {
         _ value: ContentPath, _ keys: KeyStore, _ client: KuboClient?, _ changes: TreeChanges
     ) throws(Failure) {
         let (record, failure) = try PublishRun.sign(value, keys, client, settings)
-        let addresses = try client.map { (client) throws(Failure) in try Self.addresses(of: client)
-        }
-        let report = DomainReport(
-            domain, record, value, nodes: addresses ?? [], changes)
+        // A node that does not answer has been told of already.
+        let nodes = failure == nil ? client.map(Self.addresses) ?? [] : []
+        let report = DomainReport(domain, record, value, nodes: nodes, changes)
         if settings.json {
             try Output.line(try ReportText.json(report))
         } else {
@@ -160,15 +176,18 @@ struct DomainRun {
         if let failure { throw failure }
     }
 
-    /// The addresses at which others may reach a node: none of this machine alone.
-    private static func addresses(of client: KuboClient) throws(Failure) -> [String] {
+    /// The addresses at which others may reach a node: public ones alone, where it has any, and none of this machine alone. None where the
+    /// node does not tell: what was published is published.
+    private static func addresses(of client: KuboClient) -> [String] {
         do throws(KuboError) {
-            return Array(
-                try client.addresses().filter { address in
-                    !["/ip4/127.", "/ip6/::1/", "/ip6/fe80"].contains { address.hasPrefix($0) }
-                }.prefix(addressesMax))
+            let addresses = try client.addresses().filter { address in
+                !["/ip4/127.", "/ip6/::1/", "/ip6/fe80"].contains { address.hasPrefix($0) }
+            }
+            let publicOnes = addresses.filter { NodeAddress.isAsked($0, isInsecure: false) }
+            return Array((publicOnes.isEmpty ? addresses : publicOnes).prefix(addressesMax))
         } catch {
-            throw Failure("the node does not tell its addresses: \(error)")
+            Program.say("the node does not tell its addresses: \(error)")
+            return []
         }
     }
 }

@@ -187,19 +187,20 @@ final class OpenDirectory {
 
     /// Opens a directory below, and makes what is missing of it.
     func make(_ names: [String]) throws(Errno) -> OwnedDescriptor {
-        var path = ""
+        let flags = O_RDONLY | O_DIRECTORY
+        // Each is made in an open one: of a longer path mkdir(2) would follow symlinks.
+        var directory = try Sys.open(beneath: descriptor.raw, ".", flags: flags)
         for name in names {
-            path += path.isEmpty ? name : "/" + name
             do throws(Errno) {
-                _ = try Sys.open(beneath: descriptor.raw, path, flags: Sys.pathOnly)
+                directory = try Sys.open(beneath: directory.raw, name, flags: flags)
             } catch .noSuchFileOrDirectory {
-                _ = try Sys.makeDirectory(path, in: descriptor.raw, mode: 0o755)
+                _ = try Sys.makeDirectory(name, in: directory.raw, mode: 0o755)
+                directory = try Sys.open(beneath: directory.raw, name, flags: flags)
             } catch {
                 throw error
             }
         }
-        return try Sys.open(
-            beneath: descriptor.raw, path.isEmpty ? "." : path, flags: O_RDONLY | O_DIRECTORY)
+        return directory
     }
 
     /// The names in a directory below; none where it is not there.

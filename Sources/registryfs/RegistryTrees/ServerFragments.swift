@@ -6,7 +6,8 @@ import RegistryLayout
 // nginx-static-server.conf  for a server block: the locations
 // Caddyfile.static          a snippet `(registry_static)`, to be imported in a site
 //
-// Validity: paths have the characters of repositories, tags and digests alone, and types those of `ManifestType`; nothing has to be escaped.
+// Validity: paths have the characters of repositories, tags and digests alone, and types those of `ManifestType`: of these `$` alone means
+//           something, and to nginx alone, which has no way to escape it: a variable that is a `$` stands for it.
 // Source:   docs/STATIC.md tells how each is used.
 
 /// The configuration of web servers for a directory.
@@ -40,14 +41,24 @@ struct ServerFragments {
             "map $uri $registry_static_type {", "    default application/octet-stream;",
         ]
         let keys = nginxKeys(types)
-        lines += zip(keys, types).map { "    \"\($0)\" \"\($1.mediaType)\";" }
+        lines += zip(keys, types).map { "    \"\($0)\" \"\(nginxText($1.mediaType))\";" }
         lines += ["}", "map $uri $registry_static_digest {", "    default \"\";"]
         lines += zip(keys, types).map { "    \"\($0)\" \"\($1.digest)\";" }
         lines.append(
             "    \"~^/v2/.+/blobs/(?<registry_static_blob>[a-z0-9]+:[0-9a-f]+)$\" $registry_static_blob;"
         )
         lines.append("}")
+        if types.contains(where: { $0.mediaType.contains("$") }) {
+            // What geo sets has no variables in it.
+            lines.append("geo $registry_static_dollar { default \"$\"; }")
+        }
         return lines.joined(separator: "\n") + "\n"
+    }
+
+    /// A type is what whoever made the manifest says: it must not name a variable.
+    private static func nginxText(_ type: String) -> String {
+        type.split(separator: "$", omittingEmptySubsequences: false)
+            .joined(separator: "${registry_static_dollar}")
     }
 
     /// A map compares texts without regard to case, and expressions with it: what would be one text is made two expressions.

@@ -98,7 +98,8 @@ struct StaticRun {
     /// Refuses a directory whose `v2` was not made here: what is not wanted in it would be removed.
     private static func refuseOthers(in root: OpenDirectory, _ shown: String) throws(Failure) {
         let top = try root.names(in: [])
-        let there = top.contains("v2") ? try root.names(in: ["v2"]) : []
+        let there = (top.contains("v2") ? try root.names(in: ["v2"]) : [])
+            .filter { $0 != TreeSync.temporaryName }
         let isOurs = there.contains(StaticTree.mark)
         guard isOurs || there.isEmpty && !top.contains("_redirects") else {
             throw Failure(

@@ -39,7 +39,8 @@ package struct TreeLinks {
     package mutating func note(_ block: [UInt8], of key: CID) {
         guard key.codec != .raw else { return }
         let hasUploads = key.codec == .dagPB && Self.contains(Self.uploadsName, block)
-        guard uploads[key] == nil else {
+        let isOfUploads = uploads[key] == .directory || isBelowUploads(key)
+        guard !isOfUploads else {
             for link in key.linksOfBlock(block) { uploads.note(link.asV1, .below) }
             return
         }
