@@ -70,7 +70,7 @@ struct DirectRequest {
         let body = try body(as: fuse_read_in.self)
         var packer = DirectoryPacker(room(body.size))
         if body.offset == 0 { context.beginListing(inode) }
-        try volume.readDirectory(inode, from: body.offset) { packer.add($0) }
+        try volume.readDirectory(inode, from: body.offset, isForWalk: true) { packer.add($0) }
         if packer.byteCount == 0 { context.endListing(inode) }
         return packer.byteCount
     }
@@ -81,7 +81,7 @@ struct DirectRequest {
         packer = DirectoryPacker(room(body.size))
         if body.offset == 0 { context.beginListing(inode) }
         do throws(Errno) {
-            try volume.readDirectoryPlus(inode, from: body.offset) { entry, attributes in
+            try volume.readDirectoryPlus(inode, from: body.offset, isForWalk: true) { entry, attributes in
                 packer.add(entry, attributes, context.lifetimes)
             }
         } catch {

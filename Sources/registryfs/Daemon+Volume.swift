@@ -14,10 +14,11 @@ extension Daemon {
         // Of what goes with a name, the kernel refuses changes.
         options.isReadOnly = settings.fuse.isReadOnly && !settings.sources.follows
         options.directoryCIDs = settings.directoryCIDs
-        options.remote = try settings.kubo?.options(log: log)
+        let node = try settings.kubo?.options(log: log)
+        // To hold a root whole, a node would have to fetch all of the domains whose names are in the tree.
+        options.remote = settings.pullThrough.isOn ? nil : node
         let sources = try MountSources(
-            settings.sources, beside: options.remote?.store,
-            takesAnnounced: settings.pullThrough.isOn)
+            settings.sources, beside: node?.store, takesAnnounced: settings.pullThrough.isOn)
         if let all = sources.all {
             options.remote?.addSources(all)
             if options.remote == nil { options.sources = FetchOptions(all) }
@@ -32,16 +33,27 @@ extension Daemon {
         options.domains = try sources.domains(
             settings.pullThrough, node: settings.kubo, stateDirectory: settings.stateDirectory,
             log: log)
+        let volume: Volume
         do throws(VolumeError) {
-            let volume = try Volume.open(
+            volume = try Volume.open(
                 stateDirectory: settings.stateDirectory, options: options, log: log)
-            if let domains = options.domains, let lookup = domains.directory as? DomainLookup {
-                lookup.recall(
-                    volume.graftReferences(), milliseconds: domains.lookupMilliseconds)
-            }
-            return (volume, sources)
         } catch {
             throw Failure(volume: error)
         }
+        if options.remote != nil, let name = volume.graftNames().first {
+            try? volume.close()
+            throw Failure(
+                "the volume has repositories of others (\(RawText.shown(name))), of which a Kubo node would fetch all: mount it "
+                    + "with --pull-through; or without --kubo, and remove them by 'registryfs grafts remove'"
+            )
+        }
+        if node != nil, settings.pullThrough.isOn {
+            log.notice(
+                "nothing is published to the Kubo node: with --pull-through it is a source alone")
+        }
+        if let domains = options.domains, let lookup = domains.directory as? DomainLookup {
+            lookup.recall(volume.graftReferences(), milliseconds: domains.lookupMilliseconds)
+        }
+        return (volume, sources)
     }
 }

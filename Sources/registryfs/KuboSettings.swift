@@ -18,6 +18,12 @@ struct KuboSettings: Sendable, Equatable {
     var credentialsFile: String?
     var sendsCredentialsInTheOpen = false
 
+    /// Something was said of what the node is given.
+    var publishes: Bool {
+        path != nil || publishSeconds != nil || uploadLimit != nil || isDurableAtRemote
+            || adoptsTree
+    }
+
     /// The arguments of `mount` that say the same.
     var arguments: [String] {
         var arguments = ["--kubo", address]

@@ -41,6 +41,11 @@ struct MountSettings: Sendable, Equatable {
                 exitCode: 64)
         }
         try pullThrough.check(isReadOnly: fuse.isReadOnly)
+        if let kubo, pullThrough.isOn, kubo.publishes {
+            throw Failure(
+                "with --pull-through a Kubo node is a source alone: leave --mfs-path, --publish-interval, --upload-limit, "
+                    + "--durability and --from-mfs out", exitCode: 64)
+        }
         guard !(kubo?.adoptsTree ?? false) || sources.origin == nil else {
             throw Failure("--from and --from-mfs exclude each other", exitCode: 64)
         }

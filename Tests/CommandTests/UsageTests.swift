@@ -66,6 +66,13 @@ struct UsageTests {
         (["mount", "--pull-through", "*", "--pull-through-timeout", "0", "/mnt"], "0.1 to 600"),
         (["mount", "--pull-through-ttl", "30s..1h", "/mnt"], "--pull-through PATTERN"),
         (["mount", "--pull-through-insecure", "/mnt"], "--pull-through PATTERN"),
+        (
+            [
+                "mount", "--pull-through", "*", "--kubo", "127.0.0.1:5001", "--mfs-path", "/x",
+                "/mnt",
+            ],
+            "source alone"
+        ),
         (["grafts", "frobnicate", "x"], "frobnicate"), (["grafts", "add"], "ref"),
         (["grafts", "add", "tree.car"], "import-car"), (["grafts", "add", "a_b.is"], "a_b.is"),
         (["grafts", "add", "nonsense"], "dot"), (["grafts", "pin"], "name"),

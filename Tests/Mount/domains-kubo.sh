@@ -92,7 +92,7 @@ far=$work/far
 far_state=$work/state-far
 mkdir "$far"
 there "$registryfs" mount --state-dir "$far_state" --pull-through '*.example' --kubo 127.0.0.1:5001 \
-    --mfs-path /registryfs/far --dns "$here_address" --pull-through-ttl 2s..4s --pull-through-timeout 20 "$far"
+    --dns "$here_address" --pull-through-ttl 2s..4s --pull-through-timeout 20 "$far"
 REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$far REGISTRY_HTTP_ADDR=127.0.0.1:5000 \
     nsenter --net --target "$there_pid" -- docker-registry serve "$top/Mount/registry.yml" \
     >"$work/far.log" 2>&1 </dev/null &
@@ -125,6 +125,10 @@ push "$work/v2" a.example/app:v2
 tell_names
 has_v2() { [[ $(far_get a.example/app/manifests/v2) == 200 ]]; }
 wait_for 20 has_v2 || fail "the new tag does not come: $(tail -n 3 "$far_state/registryfs.log" | tr '\n' ' ')"
+
+begin "the second machine's node is a source alone, and fetches nothing that nobody asked for"
+code=$(within 60 "$registryfs" sync --timeout 20 "$far" >"$work/sync" 2>&1 && echo 0 || echo "$?")
+same "what it holds" 0 "$(IPFS_PATH=$work/kubo-there there ipfs pin ls --type=recursive -q | wc -l)"
 
 begin "grafts pin keeps the whole domain, and what was pulled stays when its node is gone"
 "$registryfs" grafts pin a.example --at "$far" 2>"$work/pin" || fail "no pin: $(tail -n 1 "$work/pin")"

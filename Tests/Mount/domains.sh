@@ -323,6 +323,14 @@ does_not_have a.example/late/manifests/v3
 does_not_have "a.example/app/blobs/sha256:$(printf '0%.0s' {1..64})"
 far_push "$work/v3" own/late:v3
 far_pull own/late:v3 "$v3"
+far_registry_down
+within 120 nsenter --net --target "$there_pid" -- env REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="$far" \
+    docker-registry garbage-collect "$top/Mount/registry.yml" >"$work/collect.log" 2>&1 ||
+    fail "garbage-collect with the domain away: $(tail -n 1 "$work/collect.log")"
+far_registry_up
+same "catalogue with the domain away" 200 "$(far_get '_catalog?n=1000')"
+far_pull a.example/app:v1 "$v1"
+far_pull own/late:v3 "$v3"
 kill "$dns_pid"
 wait "$dns_pid" || :
 dns_pid=""

@@ -151,9 +151,11 @@ extension Volume {
     package var shownSnapshotInodes: Int { view.nodes.withLock { $0.count } }
 
     /// Whether the entries of a directory may come and go, or stand for others, without the kernel being told in time: those
-    /// of the directory of snapshots, and a name that somebody else may turn out to have (`Domains`). Nothing of what is there
-    /// may be remembered.
+    /// of the directory of snapshots, a name that somebody else may turn out to have (`Domains`), and without a name those of a
+    /// directory of a graft that lists nothing because they are not to be had. Nothing of what is there may be remembered.
     public func namesChangeUnseen(in directory: Inode, _ name: FileName? = nil) -> Bool {
-        directory == SnapshotView.snapshots || name.map { mayBePulled($0, in: directory) } ?? false
+        if directory == SnapshotView.snapshots { return true }
+        guard let name else { return !directory.isOfView && isOfGraftAndNotLoaded(directory) }
+        return mayBePulled(name, in: directory)
     }
 }
