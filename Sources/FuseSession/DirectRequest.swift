@@ -81,7 +81,8 @@ struct DirectRequest {
         packer = DirectoryPacker(room(body.size))
         if body.offset == 0 { context.beginListing(inode) }
         do throws(Errno) {
-            try volume.readDirectoryPlus(inode, from: body.offset, isForWalk: true) { entry, attributes in
+            try volume.readDirectoryPlus(inode, from: body.offset, isForWalk: true) {
+                entry, attributes in
                 packer.add(entry, attributes, context.lifetimes)
             }
         } catch {
