@@ -1,5 +1,6 @@
 public import Base
 internal import InodeManifest
+internal import Logging
 
 public import struct SystemPackage.Errno
 
@@ -69,10 +70,11 @@ extension Volume {
     func isOfGraftAndNotLoaded(_ inode: Inode) -> Bool {
         let cause = FailureCause.take()
         defer { if let cause { FailureCause.note(cause) } }
-        let isSo = try? reading { (state) throws(Errno) in
+        let isSo = try? reading { (state) throws(Errno) -> Bool in
             guard !state.grafts.all.isEmpty else { return false }
             let record = try directory(inode, state)
-            return try !record.isLoaded && graft(over: record, state) != nil
+            guard !record.isLoaded else { return false }
+            return try graft(over: record, state) != nil
         }
         return isSo ?? false
     }
