@@ -73,17 +73,24 @@ public final class DNSCache: DNSResolver {
 
     private struct Known {
         var answer: DNSAnswer
-        /// When it was given, by `MonotonicClock.milliseconds`.
+        /// When it was given, by the clock.
         var since: Int64
         var until: Int64
     }
 
     private let resolver: any DNSResolver
+    private let clock: @Sendable () -> Int64
     private let known = Monitor<[DNSName: Known]>([:])
 
     /// Remembers what a resolver answers.
-    public init(_ resolver: any DNSResolver) {
+    ///
+    /// - Parameter clock: by which answers grow old, in milliseconds.
+    public init(
+        _ resolver: any DNSResolver,
+        clock: @escaping @Sendable () -> Int64 = { MonotonicClock.milliseconds }
+    ) {
         self.resolver = resolver
+        self.clock = clock
     }
 
     public var address: String { resolver.address }
@@ -91,13 +98,13 @@ public final class DNSCache: DNSResolver {
     public func texts(
         of name: DNSName, deadline: Int64, cancellation: Cancellation?
     ) throws(NamingError) -> DNSAnswer {
-        let now = MonotonicClock.milliseconds
+        let now = clock()
         if let hit = known.withLock({ $0[name] }), now < hit.until {
             return Self.aged(hit.answer, bySeconds: UInt32(clamping: (now - hit.since) / 1000))
         }
         let answer = try resolver.texts(
             of: name, deadline: deadline, cancellation: cancellation)
-        let since = MonotonicClock.milliseconds
+        let since = clock()
         let until = since + Int64(Self.seconds(answer)) * 1000
         known.withLock { known in
             if known.count >= Self.nameCountMax, known[name] == nil,

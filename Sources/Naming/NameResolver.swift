@@ -21,9 +21,13 @@ public final class NameResolver: Sendable {
     ///   - dns: who is asked for domains.
     ///   - sources: who is asked for IPNS records, all at once; at most `sourcesMax`.
     ///   - store: what was seen before; nil to remember nothing, so that records may go back.
-    public init(dns: any DNSResolver, sources: [any IPNSRecordSource], store: SequenceStore?) {
+    ///   - clock: by which answers of DNS grow old, in milliseconds.
+    public init(
+        dns: any DNSResolver, sources: [any IPNSRecordSource], store: SequenceStore?,
+        clock: @escaping @Sendable () -> Int64 = { MonotonicClock.milliseconds }
+    ) {
         precondition(sources.count <= Self.sourcesMax, "there are too many sources of records")
-        self.dns = DNSCache(dns)
+        self.dns = DNSCache(dns, clock: clock)
         self.sources = sources
         self.store = store
     }
