@@ -127,6 +127,71 @@ private func blobPath(_ digits: String) -> String {
         #expect(errno { () throws(Errno) in _ = try stand.volume.blob(digits) } == .ioError)
     }
 
+    @Test func aBlobThatClaimsPetabytesIsNotTaken() throws {
+        let stand = try DomainStand()
+        let digits = sha256Digits(layer)
+        let leaf = CID.raw(sha256: [1])
+        let claim = UInt64(1) << 50
+        let node = DAGNode(
+            links: [DAGLink(cid: leaf, treeSize: claim)],
+            data: UnixFSData(kind: .file, fileSize: claim, blockSizes: [claim]).encoded()
+        ).encoded()
+        let huge = CID.dagPB(sha256: node, version: 1)
+        stand.blocks.add([huge: node, leaf: [1]])
+        let link = Array("sha256:\(digits)".utf8)
+        let file = CID.raw(sha256: link)
+        stand.blocks.add([file: link])
+        let tree = try stand.tree(
+            [
+                blobPath(digits): huge,
+                "\(repositories)/a.example/app/_manifests/tags/latest/current/link": file,
+            ], sizes: [huge: claim, file: UInt64(link.count)])
+        stand.table.set("a.example", tree)
+        _ = try stand.volume.walk("\(repositories)/a.example")
+        #expect(
+            errno { () throws(Errno) in _ = try stand.volume.walk(blobPath(digits)) } == .ioError)
+        try stand.volume.close()
+        try expectClean(stand.directory)
+    }
+
+    /// A registry's garbage collection goes through all repositories, and would end at the first domain that is away.
+    @Test func whatIsAwayListsNothingForAWalkAndIsAnErrorForAllElse() throws {
+        let stand = try DomainStand()
+        let registry = try stand.registry { volume in
+            try volume.push("a.example/app", "latest", manifest: manifest)
+            try volume.push("a.example/late", "latest", manifest: other)
+        }
+        try stand.publish("a.example", registry)
+        #expect(try stand.volume.pulled("a.example/app", "latest") == manifest)
+        let late = try stand.volume.walk("\(repositories)/a.example/late")
+        stand.blocks.goAway()
+        // What was noted of its node is gone then.
+        try stand.reopen()
+        let again = try stand.volume.walk("\(repositories)/a.example/late")
+        #expect(again == late)
+        var listed: [[UInt8]] = []
+        try stand.volume.readDirectory(again, from: 0, isForWalk: true) { entry in
+            listed.append(entry.name.bytes)
+            return true
+        }
+        #expect(listed == [[0x2e], [0x2e, 0x2e]])
+        #expect(stand.volume.namesChangeUnseen(in: again))
+        #expect(
+            errno { () throws(Errno) in
+                try stand.volume.readDirectory(again, from: 0) { _ in true }
+            } == .ioError)
+        #expect(
+            errno { () throws(Errno) in
+                _ = try stand.volume.walk("\(repositories)/a.example/late/_manifests")
+            } == .ioError)
+        let app = try stand.volume.walk("\(repositories)/a.example/app")
+        #expect(!stand.volume.namesChangeUnseen(in: app))
+        stand.blocks.goAway(false)
+        try stand.reopen()
+        #expect(try stand.volume.pulled("a.example/late", "latest") == other)
+        try stand.volume.close()
+    }
+
     @Test func aClockThatWasSetBackHoldsUpNoLook() throws {
         let stand = try DomainStand { $0.lifetimeSeconds = 1...2 }
         let registry = try stand.registry { volume in

@@ -322,6 +322,11 @@ extension Volume {
         guard case .file(let size, _) = kind else {
             throw GraftFailure(.absent, "\(what): \(entry.cid) is no file")
         }
+        // A DAG that links the same block again and again claims any size, and who reads it would hash for ever.
+        guard size <= Self.graftBlobSizeMax else {
+            throw GraftFailure(
+                .absent, "\(what): \(entry.cid) says that it has \(size) bytes: it is not taken")
+        }
         guard size > 0 || digest == Multihash.sha256(of: [UInt8]()).digest else {
             throw GraftFailure(.absent, "\(what): \(entry.cid) is empty: it is not taken")
         }
@@ -329,6 +334,9 @@ extension Volume {
             cid: entry.cid, size: size, treeSize: entry.treeSize,
             isProven: entry.cid.codec == .raw || size == 0)
     }
+
+    /// Bytes of a blob of a graft, at most.
+    private static let graftBlobSizeMax: UInt64 = 1 << 40
 
     /// What is malformed is said to be of the graft, and does not have it rest.
     private func blobFailure(_ error: DAGReadError, _ source: GraftBlocks) -> GraftFailure {
