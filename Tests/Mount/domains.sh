@@ -155,6 +155,18 @@ found=$(within 60 nsenter --net --target "$there_pid" -- skopeo inspect --tls-ve
 same "digest" "$v1" "$(jq -r .Digest <<<"$found")"
 far_pull a.example/app:v1 "$v1"
 
+begin "podman pulls it as well"
+printf '{"default":[{"type":"insecureAcceptAnything"}]}' >"$work/policy.json"
+podman_there() {
+    within 120 nsenter --net --target "$there_pid" -- podman --root "$work/podman" --runroot "$work/podman-run" \
+        --storage-driver vfs "$@"
+}
+podman_there pull -q --tls-verify=false --signature-policy "$work/policy.json" 127.0.0.1:5000/a.example/app:v1 \
+    >"$work/podman.log" 2>&1 || fail "podman: $(tail -n 1 "$work/podman.log")"
+same "digest" "127.0.0.1:5000/a.example/app@$v1" \
+    "$(podman_there image inspect --format '{{index .RepoDigests 0}}' 127.0.0.1:5000/a.example/app:v1)"
+podman_there rmi -f -a >"$work/podman.log" 2>&1 || fail "podman rmi: $(tail -n 1 "$work/podman.log")"
+
 begin "grafts, status and inspect tell where it came from"
 same "layout" registry "$(graft_of a.example .layout)"
 same "ahead" false "$(graft_of a.example .ahead)"
@@ -220,6 +232,18 @@ far_pull own/app:mine "$other"
 far_pull a.example/other:mine "$other"
 far_pull a.example/app:v1 "$v1"
 far_pull a.example/app:v2 "$v2"
+
+begin "what is deleted here is deleted here alone, and stays so"
+same "a tag of its own" 202 "$(far_get "own/app/manifests/$other" -X DELETE)"
+same "then" 404 "$(far_get own/app/manifests/mine)"
+same "one of the domain" 202 "$(far_get "a.example/app/manifests/$v2" -X DELETE)"
+same "then" 404 "$(far_get a.example/app/manifests/v2)"
+"$registryfs" grafts refresh a.example --at "$far" >"$work/refreshed" || fail "no refresh"
+same "after a refresh" 404 "$(far_get a.example/app/manifests/v2)"
+same "on the first machine" 200 "$(curl -s -o /dev/null -w '%{http_code}' \
+    -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://127.0.0.1:$here_port/v2/a.example/app/manifests/v2")"
+far_push "$work/other" own/app:mine
+far_push "$work/v2" a.example/app:v2
 
 begin "hostile domains: what does not have its digest is an error, and named"
 # Trees of the kind that a domain can lead to, as plain files beside the real one.

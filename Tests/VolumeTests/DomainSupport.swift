@@ -74,9 +74,60 @@ final class CountedBlocks: RemoteBlocks {
         var isAway = false
     }
 
+    /// Requests that are held back until no further one comes: those that did not wait for each other.
+    private struct Rounds {
+        var isCounting = false
+        var count = 0
+        var held = 0
+        var latest: Int64 = 0
+    }
+
     private let state = Monitor(State())
+    private let rounds = Monitor(Rounds())
+    /// How long no request comes at the end of a round, in milliseconds: one that does not wait for an answer of this
+    /// round has come by then, on a busy machine too.
+    private static let quietMilliseconds: Int64 = 500
 
     var address: String { "the blocks" }
+
+    /// Runs a body, and counts how many requests one after the other it takes: of those that are on their way together, one.
+    func rounds(of body: () throws -> Void) throws -> Int {
+        rounds.withLock { $0 = Rounds(isCounting: true) }
+        let thread = try Threads.start(name: "rounds") { [self] in
+            var isCounting = true
+            while isCounting {
+                Threads.sleep(milliseconds: 20)
+                isCounting = rounds.withLock { rounds in
+                    let isQuiet =
+                        MonotonicClock.milliseconds - rounds.latest > Self.quietMilliseconds
+                    if rounds.held > 0, isQuiet {
+                        rounds.count += 1
+                        rounds.held = 0
+                    }
+                    return rounds.isCounting
+                }
+                rounds.wakeAll()
+            }
+        }
+        defer {
+            rounds.withLock { $0.isCounting = false }
+            thread.join()
+        }
+        try body()
+        return rounds.withLock { $0.count }
+    }
+
+    private func waitForRound() {
+        rounds.withLock { rounds in
+            guard rounds.isCounting else { return }
+            let round = rounds.count
+            rounds.held += 1
+            rounds.latest = MonotonicClock.milliseconds
+            while rounds.isCounting, rounds.count == round {
+                self.rounds.wait(&rounds, milliseconds: 100)
+            }
+        }
+    }
 
     func add(_ blocks: [CID: [UInt8]]) {
         state.withLock { $0.blocks.merge(blocks) { old, _ in old } }
@@ -85,6 +136,7 @@ final class CountedBlocks: RemoteBlocks {
     func add(_ source: any RemoteBlocks) { state.withLock { $0.sources.append(source) } }
 
     func block(_ request: BlockRequest, memory: ReplyMemory?) throws(RemoteError) -> [UInt8] {
+        waitForRound()
         let (known, sources) = state.withLock { state in
             state.asked.append(request.cid)
             return state.isAway ? (nil, []) : (state.blocks[request.cid], state.sources)

@@ -50,6 +50,23 @@ private let layer = content(seed: 7, count: 2_500_000)
         try expectClean(stand.directory)
     }
 
+    @Test func theFirstByteOfAManifestTakesOneRoundForEachLevelOfTheTree() throws {
+        let stand = try DomainStand()
+        let registry = try stand.registry { volume in
+            try volume.push("a.example/app", "latest", manifest: manifest, layer: layer)
+            try volume.push("a.example/app", "next", manifest: other)
+        }
+        try stand.publish("a.example", registry)
+        let rounds = try stand.blocks.rounds {
+            #expect(try stand.volume.pulled("a.example/app", "latest") == manifest)
+        }
+        #expect(stand.table.count("a.example") == 1)
+        // The root; docker, registry, v2, repositories, a.example, app, _manifests, tags, latest, current, link; blobs,
+        // sha256, two digits, the digits, data.
+        #expect(rounds <= 1 + 11 + 5, "\(rounds)")
+        #expect(rounds > 5, "\(rounds)")
+    }
+
     @Test func namesThatAreNoDomainsCostNothing() throws {
         let stand = try DomainStand()
         let names = ["docker", "latest", "aa", String(repeating: "a", count: 64), "data"]
