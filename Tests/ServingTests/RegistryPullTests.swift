@@ -173,6 +173,24 @@ import Testing
         #expect(try stand.ask("/v2/b/manifests/\(manifestDigest)").status == 500)
     }
 
+    /// The stock registry keeps what is pushed by another digest under its SHA-256.
+    @Test func aBlobThatIsLinkedByAnotherDigestComesFromWhereItIsKept() throws {
+        let stand = RegistryStand()
+        let bytes = Array("a blob".utf8)
+        let blobDigest =
+            "sha512:aac66980c9216f9efe407338be3cde85d069392ffc36054272bafd0236c86646"
+            + "e2e9fc3547856e39f5b16fb1a175baeaaddcff28b28fefbdd299aa5586755593"
+        let kept = stand.double.pushBlob("other", bytes)
+        stand.double.write(
+            Array(kept.utf8),
+            to: RegistryDouble.blobPath("a", blobDigest, base: RegistryDouble.base))
+        let answer = try stand.ask("/v2/a/blobs/\(blobDigest)")
+        #expect(answer.status == 200 && answer.text == "a blob")
+        #expect(answer["Docker-Content-Digest"] == blobDigest)
+        // Linked by that digest alone.
+        #expect(try stand.ask("/v2/a/blobs/\(kept)").status == 404)
+    }
+
     // MARK: What is not there
 
     @Test func whatIsNotThereIs404WithItsCode() throws {

@@ -44,7 +44,12 @@ struct RegistryTree: Sendable {
         ofTag tag: [UInt8], in repository: [[UInt8]]
     ) throws(ServeFault) -> RegistryDigest? {
         guard layout == .stock else { return try digestOfFile(tag, in: repository) }
-        let path = tags(of: repository) + [tag, Array("current".utf8), Array("link".utf8)]
+        return try digest(
+            ofLink: tags(of: repository) + [tag, Array("current".utf8), Array("link".utf8)])
+    }
+
+    /// What a link says; nil where there is none.
+    private func digest(ofLink path: [[UInt8]]) throws(ServeFault) -> RegistryDigest? {
         guard let (cid, size) = try file(at: path), size <= Self.linkLengthMax else { return nil }
         if let known = links.withLock({ $0[cid] }) { return known }
         var text = try bytes(of: cid, size: size)
@@ -91,9 +96,12 @@ struct RegistryTree: Sendable {
         guard layout == .stock else {
             return try file(at: files("blobs", digest, of: repository)) != nil
         }
-        let path =
-            self.repository(repository) + ["_layers", digest.algorithm].map { Array($0.utf8) }
-        return try file(at: path + [digest.hex, Array("link".utf8)]) != nil
+        return try file(at: blobLink(digest, of: repository)) != nil
+    }
+
+    private func blobLink(_ digest: RegistryDigest, of repository: [[UInt8]]) -> [[UInt8]] {
+        self.repository(repository) + ["_layers", digest.algorithm].map { Array($0.utf8) }
+            + [digest.hex, Array("link".utf8)]
     }
 
     /// Where the bytes of a digest are; whether somebody may have them is not asked.
@@ -106,9 +114,18 @@ struct RegistryTree: Sendable {
             }
             return nil
         }
+        let own = try file(at: data(of: digest))
+        // A blob that was pushed by another digest the stock registry keeps by its SHA-256, which the link says.
+        guard own == nil, digest.algorithm != "sha256",
+            let kept = try self.digest(ofLink: blobLink(digest, of: repository)), kept != digest
+        else { return own }
+        return try file(at: data(of: kept))
+    }
+
+    private func data(of digest: RegistryDigest) -> [[UInt8]] {
         let hex = digest.hex
         let path = [Array("blobs".utf8), Array(digest.algorithm.utf8)]
-        return try file(at: base + path + [Array(hex[..<2]), hex, Array("data".utf8)])
+        return base + path + [Array(hex[..<2]), hex, Array("data".utf8)]
     }
 
     /// Whether there is a registry at all.
