@@ -2,6 +2,8 @@
 # Repositories of a domain between two machines (network namespaces) that have a Kubo node each: the first one publishes them with
 # `publish --domain`; the second has never heard of it, looks the domain up, has its node connect to the one that DNS names, and gets
 # the blocks from node to node. Needs a real node.
+# Addresses and ports are fixed: the network has to be its own, whatever node others are tested with.
+unset REGISTRYFS_TEST_KUBO
 source "$(dirname "$0")/lib.sh"
 source "$here/kubo-lib.sh"
 
@@ -10,22 +12,7 @@ if ! command -v ipfs >/dev/null; then
     exit 0
 fi
 
-# Addresses for documentation, which count as public.
-here_address=192.0.2.1
-there_address=192.0.2.2
-ip link add first type veth peer name second
-unshare --net sleep infinity &
-there_pid=$!
-background+=("$there_pid")
-is_apart() { [[ $(readlink "/proc/$there_pid/ns/net") != $(readlink /proc/self/ns/net) ]]; }
-wait_for 10 is_apart || fail "no second network"
-ip link set second netns "$there_pid"
-ip address add "$here_address/30" dev first
-ip link set first up
-there() { nsenter --net --target "$there_pid" -- "$@"; }
-there ip address add "$there_address/30" dev second
-there ip link set second up
-there ip link set lo up
+source "$here/machines-lib.sh"
 
 # kubo_up NAME ADDRESS COMMAND...: a node that others reach at this address, run by COMMAND; its pid in kubo_pid.
 kubo_up() {
@@ -90,28 +77,9 @@ tell_names
 
 # --- the second machine
 
-far=$work/far
-far_state=$work/state-far
-mkdir "$far"
 there "$registryfs" mount --state-dir "$far_state" --pull-through '*.example' --kubo 127.0.0.1:5001 \
     --dns "$here_address" --pull-through-ttl 2s..4s --pull-through-timeout 20 "$far"
-REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=$far REGISTRY_HTTP_ADDR=127.0.0.1:5000 \
-    nsenter --net --target "$there_pid" -- docker-registry serve "$top/Mount/registry.yml" \
-    >"$work/far.log" 2>&1 </dev/null &
-background+=("$!")
-far_answers() { there curl -fsS -o /dev/null --max-time 5 http://127.0.0.1:5000/v2/ 2>/dev/null; }
-wait_for 20 far_answers || fail "the second registry does not answer: $(tail -n 1 "$work/far.log")"
-far_get() {
-    there curl -s -o "$work/body" -w '%{http_code}' --max-time 60 \
-        -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://127.0.0.1:5000/v2/$1" || :
-}
-far_pull() { # far_pull NAME:TAG DIGEST
-    rm -rf "$work/pulled"
-    within 60 nsenter --net --target "$there_pid" -- skopeo --insecure-policy copy -q --preserve-digests \
-        --src-tls-verify=false "docker://127.0.0.1:5000/$1" "dir:$work/pulled" ||
-        fail "$1 does not pull: $(tail -n 2 "$work/far.log" "$far_state/registryfs.log" | tr '\n' ' ')"
-    same "digest of $1" "$2" "sha256:$(sha256sum "$work/pulled/manifest.json" | cut -d' ' -f1)"
-}
+far_registry_up
 
 begin "an image of a domain comes from node to node, by what DNS says of both"
 same "peers before" 0 "$(IPFS_PATH=$work/kubo-there there ipfs swarm peers | wc -l)"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Container engines pull images of all kinds from a served volume, with the configuration of a mirror that docs/SERVING.md has.
 source "$(dirname "$0")/lib.sh"
+source "$here/clients-lib.sh"
 
 volume_up
 registry_up
@@ -35,7 +36,6 @@ while read -r name tag digest kind; do
 done <"$work/images"
 
 begin "podman pulls by the configuration of a mirror"
-mkdir -p "$work/conf" "$work/run" "$work/.config/containers"
 cat >"$work/.config/containers/registries.conf" <<CONF
 [[registry]]
 prefix = "registry.example"
@@ -45,41 +45,17 @@ location = "registry.example"
 location = "$server"
 insecure = true
 CONF
-echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$work/conf/policy.json"
-podman_of() {
-    within 120 podman --root "$work/podman" --runroot "$work/run" --storage-driver vfs "$@"
-}
 while read -r name tag digest kind; do
-    podman_of pull -q --signature-policy "$work/conf/policy.json" "registry.example/$name:$tag" >"$work/pulled" 2>&1 ||
-        fail "$name:$tag: $(tail -n 1 "$work/pulled")"
+    podman_pull "$name:$tag"
     podman_of image inspect --format '{{join .RepoDigests "\n"}}' "registry.example/$name:$tag" >"$work/digests"
     grep -q "$digest" "$work/digests" || fail "$name:$tag has another digest: $(<"$work/digests")"
 done < <(awk '$4 == "image" || $1 ~ /^attested/' "$work/images")
 podman_of rmi -f -a >/dev/null 2>&1 || :
 
 begin "containerd fetches by hosts.toml"
-mkdir -p "$work/certs.d/registry.example" "$work/containerd"
-cat >"$work/certs.d/registry.example/hosts.toml" <<CONF
-server = "https://registry.example"
-
-[host."http://$server"]
-  capabilities = ["pull", "resolve"]
-CONF
-cat >"$work/containerd.toml" <<CONF
-version = 2
-root = "$work/containerd/root"
-state = "$work/containerd/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-  address = "$work/containerd/socket"
-CONF
-setsid containerd --config "$work/containerd.toml" >"$work/containerd.log" 2>&1 </dev/null &
-background+=("$!")
-ctr_of() { within 60 ctr --address "$work/containerd/socket" "$@"; }
-wait_for 30 ctr_of version >/dev/null 2>&1 || fail "no containerd: $(tail -n 2 "$work/containerd.log")"
+containerd_up
 while read -r name tag digest kind; do
-    ctr_of content fetch --all-platforms --hosts-dir "$work/certs.d" "registry.example/$name:$tag" >"$work/fetched" 2>&1 ||
-        fail "$name:$tag ($kind): $(tail -n 1 "$work/fetched")"
+    containerd_fetch "$name:$tag"
     ctr_of content get "$digest" | sha256sum | grep -q "${digest#sha256:}" || fail "$name:$tag has other bytes"
 done <"$work/images"
 

@@ -2,6 +2,7 @@
 # A registry that is only files, and the registry of a domain: made of what a stock registry has on the mount, by links alone; pulled from
 # web servers that were told the types, and from a gateway; changed by what a push changes; checked in DNS.
 source "$(dirname "$0")/lib.sh"
+source "$here/clients-lib.sh"
 
 volume_up
 registry_up
@@ -154,45 +155,20 @@ head_of /v2/_catalog | grep -qi '^content-type: application/json' || fail "the c
 head_of "/v2/signed/app/referrers/$subject" | grep -qi '^content-type: application/vnd.oci.image.index' ||
     fail "the list of referrers has another type"
 
-mkdir -p "$work/conf" "$work/run" "$work/.config/containers"
 cat >"$work/.config/containers/registries.conf" <<CONF
 [[registry]]
 prefix = "registry.example"
 location = "$server"
 insecure = true
 CONF
-echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$work/conf/policy.json"
-podman_of() {
-    within 120 podman --root "$work/podman" --runroot "$work/run" --storage-driver vfs "$@"
-}
 while read -r name tag digest kind; do
-    podman_of pull -q --signature-policy "$work/conf/policy.json" "registry.example/$name:$tag" >"$work/pulled" 2>&1 ||
-        fail "podman: $name:$tag: $(tail -n 1 "$work/pulled")"
+    podman_pull "$name:$tag"
 done < <(awk '$4 == "image" && $2 == "v2" || $1 ~ /^attested/' "$work/images")
 podman_of rmi -f -a >/dev/null 2>&1 || :
 
-mkdir -p "$work/certs.d/registry.example" "$work/containerd"
-cat >"$work/certs.d/registry.example/hosts.toml" <<CONF
-server = "https://registry.example"
-
-[host."http://$server"]
-  capabilities = ["pull", "resolve"]
-CONF
-cat >"$work/containerd.toml" <<CONF
-version = 2
-root = "$work/containerd/root"
-state = "$work/containerd/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-  address = "$work/containerd/socket"
-CONF
-setsid containerd --config "$work/containerd.toml" >"$work/containerd.log" 2>&1 </dev/null &
-background+=("$!")
-ctr_of() { within 60 ctr --address "$work/containerd/socket" "$@"; }
-wait_for 30 ctr_of version >/dev/null 2>&1 || fail "no containerd: $(tail -n 2 "$work/containerd.log")"
+containerd_up
 while read -r name tag digest kind; do
-    ctr_of content fetch --all-platforms --hosts-dir "$work/certs.d" "registry.example/$name:$tag" >"$work/fetched" 2>&1 ||
-        fail "containerd: $name:$tag ($kind): $(tail -n 1 "$work/fetched")"
+    containerd_fetch "$name:$tag"
 done <"$work/images"
 
 begin "plain files change by what differs"
